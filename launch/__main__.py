@@ -1,0 +1,5 @@
+"""``python -m launch`` is ``mlmc-ray``."""
+
+from launch.cli import main
+
+main()

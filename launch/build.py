@@ -1,0 +1,141 @@
+"""From plain mappings to the dataclasses they describe, and back.
+
+A dataclass is described by a mapping of its fields. Where a field has one of the shapes of the
+catalogue (a method, a compressor ...), ``kind`` says which class, and a bare string is short for a
+mapping with nothing but a kind.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from launch.catalogue import KINDS, PROBLEMS
+from mlmc_ray.errors import ConfigError
+from mlmc_ray.problems import ProblemSource
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], place: str, paths: tuple[str, ...] = ()) -> T:
+    """Make a dataclass from a mapping.
+
+    Args:
+        cls: a dataclass.
+        values: its fields.
+        place: where the mapping stands in the configuration, for errors; "" at the top.
+        paths: directories in which a user's own problem is looked for.
+
+    Raises:
+        ConfigError: names the place and the key, quotes the value, lists what is known.
+    """
+    arguments = _arguments(cls, values, place, paths)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}" if place else str(error)) from error
+
+
+def describe(value: Any) -> Any:
+    """Return the plain mapping from which ``build`` would make the value again."""
+    if isinstance(value, ProblemSource):
+        problems = {path: name for name, path in PROBLEMS.items()}
+        return {"kind": problems.get(value.path, value.path), **value.options}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        classes = {cls: name for kinds in KINDS.values() for name, cls in kinds.items()}
+        kind = classes.get(type(value))
+        return {"kind": kind, **fields} if kind else fields
+    return list(value) if isinstance(value, tuple) else value
+
+
+def check_keys(keys: Iterable[Any], known: Iterable[str], place: str) -> None:
+    """Refuse keys that are not known.
+
+    Raises:
+        ConfigError: quotes them, suggests the nearest known one, lists all.
+    """
+    names = sorted(known)
+    unknown = [key for key in keys if key not in names]
+    if unknown:
+        raise ConfigError(
+            f"{place or 'configuration'}: unknown keys {unknown}{nearest(unknown[0], names)}; "
+            f"known are {names}"
+        )
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """Return ", did you mean 'x'?" for the known word nearest to ``word``, or nothing."""
+    matches = difflib.get_close_matches(str(word), list(known), n=1)
+    return f", did you mean {matches[0]!r}?" if matches else ""
+
+
+def _arguments(
+    cls: type[Any], values: object, place: str, paths: tuple[str, ...]
+) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{place}: expected a mapping of keys to values, got {values!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    check_keys(values, fields, place)
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{place or 'configuration'}: missing keys {missing}")
+    hints = get_type_hints(cls, include_extras=True)
+    prefix = f"{place}." if place else ""
+    return {
+        name: _value(hints[name], value, f"{prefix}{name}", paths) for name, value in values.items()
+    }
+
+
+def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
+    if hint is ProblemSource:
+        return _problem(value, place, paths)
+    if hint in KINDS:
+        kind, fields = _kind(value, place, KINDS[hint])
+        if kind not in KINDS[hint]:
+            known = sorted(KINDS[hint])
+            raise ConfigError(
+                f"{place}.kind: unknown {kind!r}{nearest(kind, known)}; known are {known}"
+            )
+        return build(KINDS[hint][kind], fields, place, paths)
+    return _leaf(hint, value, place)
+
+
+def _leaf(hint: Any, value: Any, place: str) -> Any:
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        reasons = sorted({details["msg"] for details in error.errors()})
+        raise ConfigError(f"{place}: got {value!r}: {'; or '.join(reasons)}") from error
+
+
+def _kind(value: object, place: str, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    fields = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str):
+        raise ConfigError(
+            f"{place}: expected a mapping with a key 'kind', got {value!r}; known kinds are "
+            f"{sorted(known)}"
+        )
+    return fields["kind"], {name: given for name, given in fields.items() if name != "kind"}
+
+
+def _problem(value: object, place: str, paths: tuple[str, ...]) -> ProblemSource:
+    kind, options = _kind(value, place, PROBLEMS)
+    if kind not in PROBLEMS and "." not in kind:
+        raise ConfigError(
+            f"{place}.kind: unknown {kind!r}{nearest(kind, PROBLEMS)}; known are "
+            f"{sorted(PROBLEMS)}, or give the dotted path of your own, such as my_task.MyTask"
+        )
+    source = ProblemSource(PROBLEMS.get(kind, kind), options, () if kind in PROBLEMS else paths)
+    factory = source.factory()
+    if dataclasses.is_dataclass(factory) and isinstance(factory, type):
+        options = _arguments(factory, options, place, paths)
+    return dataclasses.replace(source, options=options)

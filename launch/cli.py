@@ -1,0 +1,172 @@
+"""The command line: ``mlmc-ray``, the same as ``python -m launch``."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mlmc_ray.errors import ConfigError, MlmcRayError, ProblemError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Train PyTorch models with many workers through MLMC-compressed messages, on Ray or in "
+    "one process, and count every byte.",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CONFIG")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key, such as rounds=50 or method.compressor.k=0.01; may be repeated.",
+    ),
+]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="ray, or inline: one process without Ray.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", help="Number of logical workers.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Run directory; by default runs/NAME-TIME below the current one."),
+]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="On an error, show Python's traceback too.")
+]
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    settings: Settings = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    out: Out = None,
+    traceback: Traceback = False,
+) -> None:
+    """Train one configuration; a `compare` list in the file is left aside.
+
+    Writes the resolved configuration, versions, metrics, ledger, model and a figure into the run
+    directory.
+
+    For example:
+
+        mlmc-ray train configs/quickstart.yaml
+
+        mlmc-ray train configs/quickstart.yaml --engine inline --set optimizer.step_size=0.05
+    """
+    console = Console()
+    with _plain_errors(console, traceback):
+        from launch.compare import run_one
+        from launch.config import load_config
+        from launch.run_directory import new_directory
+        from launch.terminal import RunProgress, summary_table
+
+        run = load_config(config, _overrides(settings, engine, workers))
+        directory = out or new_directory(run.name)
+        with (
+            _telling_where(console, directory),
+            RunProgress(console, run.name, run.rounds) as progress,
+        ):
+            summary, _ = run_one(run, directory, progress)
+        console.print(summary_table([summary]))
+
+
+@app.command()
+def compare(
+    configs: Annotated[
+        list[Path], typer.Argument(help="YAML files of the runs.", metavar="CONFIG...")
+    ],
+    settings: Settings = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    out: Out = None,
+    traceback: Traceback = False,
+) -> None:
+    """Run several configurations and set them side by side, in a table and a figure.
+
+    A file with a `compare` list stands for one run per entry, each the file with the entry's keys
+    merged in.
+
+    For example:
+
+        mlmc-ray compare configs/quickstart.yaml
+
+        mlmc-ray compare mine.yaml theirs.yaml --set rounds=200 --workers 8
+    """
+    console = Console()
+    with _plain_errors(console, traceback):
+        from launch.compare import compare as compare_runs
+        from launch.config import load_variants
+        from launch.run_directory import new_directory
+        from launch.terminal import summary_table
+
+        overrides = _overrides(settings, engine, workers)
+        runs = [run for path in configs for run in load_variants(path, overrides)]
+        directory = out or new_directory(configs[0].stem)
+        with _telling_where(console, directory):
+            summaries = compare_runs(runs, directory, console)
+        console.print(summary_table(summaries))
+
+
+@app.callback()
+def _root() -> None:
+    """Gives every command the options of the program as a whole."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``mlmc-ray``."""
+    app()
+
+
+def _overrides(settings: list[str] | None, engine: str | None, workers: int | None) -> list[str]:
+    overrides = list(settings or [])
+    if engine is not None:
+        overrides.append(f"engine={engine}")
+    if workers is not None:
+        overrides.append(f"workers={workers}")
+    return overrides
+
+
+@contextmanager
+def _telling_where(console: Console, directory: Path) -> Iterator[None]:
+    """Say where the results are, however the run ends."""
+    try:
+        yield
+    finally:
+        if directory.exists():
+            console.print(f"results: {directory}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _plain_errors(console: Console, traceback: bool) -> Iterator[None]:
+    """Turn expected errors into one message and an exit code; end cleanly when interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except MlmcRayError as error:
+        if traceback:
+            console.print_exception()
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, ConfigError | ProblemError) else 1) from None
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        print("interrupted: what was done until then can be read", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

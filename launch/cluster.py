@@ -1,0 +1,61 @@
+"""Joining a Ray cluster, or starting a local one and ending it again."""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlmc_ray.errors import ClusterError
+
+
+@contextmanager
+def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
+    """Belong to a Ray cluster for a while.
+
+    A process that already belongs to one keeps it. Otherwise the cluster at ``address``, or at
+    the environment's RAY_ADDRESS (which Ray's job submission sets), is joined. Otherwise a local
+    one is started, on this machine only, and ended at the end.
+
+    Args:
+        address: of a running cluster, or None.
+        num_cpus: processors that a local cluster offers; actors are placed by them.
+
+    Raises:
+        ClusterError: the cluster cannot be joined or started.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Ray authenticates local clusters. With the token in the environment it writes none into
+        # the home directory, where it would make a later `ray start` demand it.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    try:
+        if address:
+            ray.init(address=address, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:
+        place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
+        doing = "join" if address else "start"
+        remedy = (
+            "check the address, and that it runs: ray status"
+            if address
+            else "see /tmp/ray/session_latest/logs, or use --engine inline, which needs no Ray"
+        )
+        reason = " ".join(str(error).split())[:300]
+        ray.shutdown()
+        raise ClusterError(f"could not {doing} {place}: {reason}; {remedy}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

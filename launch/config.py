@@ -1,0 +1,168 @@
+"""The configuration of a run: YAML in, validated dataclasses out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from launch.build import build, describe
+from mlmc_ray.errors import ConfigError
+from mlmc_ray.methods import Method
+from mlmc_ray.problems import ProblemSource
+from server.optimizers import Optimizer
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """One run.
+
+    Args:
+        problem: what is trained.
+        method: how workers and server talk.
+        optimizer: how the server steps.
+        name: shown in tables and figures, and part of the run directory's name.
+        seed: of everything random.
+        rounds: how many rounds ``run`` makes.
+        workers: logical workers, each with its own shard and state.
+        batch_size: examples a gradient on every worker, or "full" for its whole shard.
+        evaluate_every: rounds between evaluations; the first and the last round are evaluated too.
+        buffers_every: workers report running statistics (batch normalisation) every n-th round.
+        engine: "ray", or "inline" for one process without Ray; both give the same result.
+        actors: processes that host the workers (Ray only); by default one per processor, and never
+            more than workers.
+        address: of a running Ray cluster; by default a local one is started, unless the process
+            already belongs to one.
+        threads: torch threads of every process; results may depend on it in the last bits.
+        round_timeout_s: seconds after which a round without an answer is an error (Ray only).
+    """
+
+    problem: ProblemSource
+    method: Method
+    optimizer: Optimizer
+    name: str = "run"
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: AtLeastOne = 100
+    workers: AtLeastOne = 4
+    batch_size: AtLeastOne | Literal["full"] = 32
+    evaluate_every: AtLeastOne = 10
+    buffers_every: AtLeastOne = 1
+    engine: Literal["ray", "inline"] = "ray"
+    actors: AtLeastOne | None = None
+    address: str | None = None
+    threads: AtLeastOne = 1
+    round_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the plain mapping that describes this configuration, defaults included."""
+        mapping: dict[str, Any] = describe(self)
+        return mapping
+
+
+def load_config(
+    source: "str | Path | Mapping[str, Any] | RunConfig", overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Read the configuration of one run; a ``compare`` list in it is left aside.
+
+    Args:
+        source: a YAML file, or a mapping.
+        overrides: ``a.b=c`` settings, the value in YAML; they win over the file.
+
+    Raises:
+        ConfigError: names the place, quotes the value, and lists what is known.
+        ProblemError: the problem cannot be imported.
+    """
+    if isinstance(source, RunConfig):
+        source = source.to_mapping()
+    base, _, paths, label = _read(source)
+    return _build(base, overrides, paths, label)
+
+
+def load_variants(
+    source: "str | Path | Mapping[str, Any]", overrides: Sequence[str] = ()
+) -> list[RunConfig]:
+    """Read the runs of a comparison: one for each entry of ``compare``, else the file's own.
+
+    An entry's keys are merged into the rest of the file; a mapping whose ``kind`` differs replaces
+    the other. Overrides win over both.
+
+    Raises:
+        ConfigError, ProblemError: see ``load_config``.
+    """
+    base, variants, paths, label = _read(source)
+    if not variants:
+        return [_build(base, overrides, paths, label)]
+    return [
+        _build(_merged(base, variant), overrides, paths, f"{label}: compare[{index}]")
+        for index, variant in enumerate(variants)
+    ]
+
+
+def _read(
+    source: "str | Path | Mapping[str, Any]",
+) -> tuple[dict[str, Any], list[dict[str, Any]], tuple[str, ...], str]:
+    """Return the base mapping, the variants, where to look for problems, and a label."""
+    paths = [str(Path.cwd())]
+    label = "configuration"
+    if isinstance(source, str | Path):
+        path = Path(source)
+        label = str(path)
+        paths.insert(0, str(path.resolve().parent))
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{label}: is not YAML: {' '.join(str(error).split())}") from error
+    else:
+        loaded = dict(source)
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{label}: expected a mapping of keys to values, got {loaded!r:.40}")
+    variants = loaded.pop("compare", None) or []
+    if not isinstance(variants, list) or not all(isinstance(item, dict) for item in variants):
+        raise ConfigError(f"{label}: compare: expected a list of mappings")
+    return loaded, variants, tuple(dict.fromkeys(paths)), label
+
+
+def _build(
+    values: dict[str, Any], overrides: Sequence[str], paths: tuple[str, ...], label: str
+) -> RunConfig:
+    for override in overrides:
+        values = _merged(values, _parse(override))
+    try:
+        return build(RunConfig, values, "", paths)
+    except ConfigError as error:
+        raise ConfigError(f"{label}: {error}") from error
+
+
+def _parse(override: str) -> dict[str, Any]:
+    """Turn ``a.b=c`` into ``{"a": {"b": c}}``."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: expected key=value, such as optimizer.step_size=0.1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, change in changes.items():
+        old = merged.get(name)
+        if isinstance(old, str) and isinstance(change, dict):
+            old = {"kind": old}  # the short form of a mapping
+        merged[name] = change
+        if isinstance(old, dict) and isinstance(change, dict):
+            kind = old.get("kind")
+            if change.get("kind", kind) == kind:
+                merged[name] = _merged(old, change)
+    return merged

@@ -1,0 +1,94 @@
+"""Engines run rounds: the shape of one, and the inline engine, which needs no Ray."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from launch.config import RunConfig
+from mlmc_ray.ledger import Ledger
+from server.server import ParameterServer, ServerPlan
+from workers.host import WorkerHost, WorkerPlan
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What a round leaves: training losses by worker, and the ledger of its frames."""
+
+    losses: dict[int, float]
+    ledger: Ledger
+
+
+class Engine(Protocol):
+    """Runs the rounds of one run."""
+
+    def round(self) -> RoundResult:
+        """Run the next round."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate the server's parameters with the problem's own measures."""
+
+    def parameters(self) -> Tensor:
+        """Return a copy of the parameters, shape (d,)."""
+
+    def model_state(self) -> dict[str, Tensor]:
+        """Return the ``state_dict`` of the model."""
+
+    def close(self) -> None:
+        """Release what the engine holds; may be called twice."""
+
+
+def server_plan(config: RunConfig) -> ServerPlan:
+    """Return what the run's parameter server is made from."""
+    return ServerPlan(
+        problem=config.problem,
+        method=config.method,
+        optimizer=config.optimizer,
+        num_workers=config.workers,
+        seed=config.seed,
+    )
+
+
+def worker_plan(config: RunConfig) -> WorkerPlan:
+    """Return what the run's workers are made from."""
+    return WorkerPlan(
+        problem=config.problem,
+        method=config.method,
+        num_workers=config.workers,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        buffers_every=config.buffers_every,
+    )
+
+
+class InlineEngine:
+    """Server and workers in this process, one after the other; frames are made all the same."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(config.threads)
+        self._server = ParameterServer(server_plan(config))
+        self._host = WorkerHost(worker_plan(config), range(config.workers))
+
+    def round(self) -> RoundResult:
+        """Run the next round."""
+        round_index = self._server.round_index
+        frames, losses = self._host.step(round_index, self._server.broadcast())
+        return RoundResult(dict(losses), self._server.close_round(frames))
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate the server's parameters."""
+        return self._server.evaluate()
+
+    def parameters(self) -> Tensor:
+        """Return a copy of the parameters."""
+        return self._server.parameters.clone()
+
+    def model_state(self) -> dict[str, Tensor]:
+        """Return the ``state_dict`` of the model."""
+        return self._server.model_state()
+
+    def close(self) -> None:
+        """Give the process its number of threads back."""
+        torch.set_num_threads(self._threads_before)

@@ -1,0 +1,71 @@
+"""Figures: a measure against uplink bytes, and against rounds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from launch.session import Metrics
+from launch.summary import main_measure, measure_names
+from launch.units import format_bytes
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the cue.
+_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999")
+_STYLES = ("-", "--", "-.", ":")
+
+
+def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
+    """Draw every run's main measure against uplink bytes and against rounds.
+
+    Args:
+        runs: by name, the metrics of the rounds; those without an evaluation are left out.
+        title: says which data and how many workers.
+
+    Returns:
+        A figure of two panels; it displays itself in a notebook.
+    """
+    tested = {
+        name: [metrics for metrics in rounds if measure_names(metrics)]
+        for name, rounds in runs.items()
+    }
+    measure = main_measure(measure_names(next(iter(tested.values()))[0]))
+    figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
+    by_bytes, by_rounds = figure.subplots(1, 2, sharey=True)
+    for index, (name, rounds) in enumerate(tested.items()):
+        style = {
+            "label": name,
+            "color": _COLOURS[index % len(_COLOURS)],
+            "linestyle": _STYLES[index // len(_COLOURS) % len(_STYLES)],
+            "linewidth": 1.8,
+        }
+        values = [metrics[f"test_{measure}"] for metrics in rounds]
+        by_rounds.plot([metrics["round"] for metrics in rounds], values, **style)
+        # Nothing has been sent before round 1, and zero has no place on a logarithmic axis.
+        by_bytes.plot([metrics["uplink_bytes"] for metrics in rounds[1:]], values[1:], **style)
+    _finish(by_bytes, measure, "bytes sent by all workers (frames)")
+    by_bytes.set_xscale("log")
+    by_bytes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_bytes(size)))
+    _finish(by_rounds, measure, "rounds")
+    by_bytes.set_ylabel(f"test {measure.replace('_', ' ')}")
+    figure.suptitle(title)
+    handles, labels = by_rounds.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    figure.savefig(path)
+
+
+def _finish(axes: Axes, measure: str, label: str) -> None:
+    axes.set_xlabel(label)
+    axes.grid(alpha=0.3, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if measure == "accuracy":
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    else:
+        axes.set_yscale("log")

@@ -1,0 +1,155 @@
+"""The Ray engine: a server actor, and actors that host the workers.
+
+In a round the driver passes the reference of the broadcast to every host; each host sends its
+reports straight to the server; the server, once all have come, steps, puts the next broadcast into
+the object store, and returns its reference with the round's ledger. No frame passes the driver.
+"""
+
+import os
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from torch import Tensor
+
+from launch.cluster import ray_cluster
+from launch.config import RunConfig
+from launch.engines import RoundResult, server_plan, worker_plan
+from mlmc_ray.errors import ClusterError, MlmcRayError, RoundError
+from server.actor import RemoteParameterServer
+from workers.actor import RemoteWorkerHost
+
+_PLACEMENT_TIMEOUT_S = 60.0
+
+
+class RayEngine:
+    """Runs rounds on Ray actors; see ``RunConfig`` for the settings.
+
+    Raises:
+        ClusterError: Ray cannot be started, or cannot place the actors.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._timeout_s = config.round_timeout_s
+        self._round_index = 0
+        self._stack = ExitStack()
+        try:
+            self._stack.enter_context(ray_cluster(config.address, processors_wanted(config)))
+            most = config.actors or max(1, _cluster_cpus() - 1)
+            self._set_up(config, min(config.workers, most))
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, config: RunConfig, num_hosts: int) -> None:
+        if _cluster_cpus() < num_hosts + 1:
+            raise ClusterError(
+                f"actors is {num_hosts}: with the server that takes {num_hosts + 1} processors, "
+                f"and the Ray cluster has {_cluster_cpus()}: lower actors"
+            )
+        self._server = RemoteParameterServer()
+        self._stack.callback(self._server.stop)
+        self._hosts = []
+        for first in range(num_hosts):
+            host = RemoteWorkerHost(range(first, config.workers, num_hosts))
+            self._stack.callback(host.stop)
+            self._hosts.append(host)
+        ready = [self._server.set_up(server_plan(config), config.threads)]
+        plan = worker_plan(config)
+        ready += [host.set_up(plan, self._server, config.threads) for host in self._hosts]
+        _, waiting = ray.wait(ready, num_returns=len(ready), timeout=_PLACEMENT_TIMEOUT_S)
+        if waiting:
+            raise ClusterError(
+                f"{len(waiting)} of {len(ready)} actors were not ready after "
+                f"{_PLACEMENT_TIMEOUT_S:.0f} s: each needs a free processor, and of "
+                f"{_cluster_cpus()} the cluster has {_free_cpus()} free; lower actors"
+            )
+        self._get(ready)
+        self._news = self._get(self._server.broadcast())[0]
+
+    def round(self) -> RoundResult:
+        """Run the next round.
+
+        Raises:
+            RoundError: an actor died, or the round took longer than ``round_timeout_s``.
+            MlmcRayError: what a worker or the server refused.
+        """
+        closing = self._server.close_round()
+        steps = [host.step(self._round_index, self._news) for host in self._hosts]
+        deadline = time.monotonic() + self._timeout_s
+        losses: dict[int, float] = {}
+        pending = [*steps, closing]
+        while pending:  # in order of arrival, so that whoever fails is heard at once
+            done, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
+            if not done:
+                raise self._timed_out()
+            for reference in done:
+                answer = self._get(reference)
+                if reference == closing:
+                    ledger, news = answer
+                else:
+                    losses.update(answer)
+        self._news = news[0]
+        self._round_index += 1
+        return RoundResult(dict(sorted(losses.items())), ledger)
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate on the server."""
+        measures: dict[str, float] = self._get(self._server.evaluate())
+        return measures
+
+    def parameters(self) -> Tensor:
+        """Fetch a copy of the parameters."""
+        return torch.tensor(self._get(self._server.parameters()))
+
+    def model_state(self) -> dict[str, Tensor]:
+        """Fetch the ``state_dict`` of the model."""
+        state = self._get(self._server.model_state())
+        return {name: torch.tensor(array) for name, array in state.items()}
+
+    def close(self) -> None:
+        """End the actors, and the cluster if this engine started it."""
+        self._stack.close()
+
+    def _get(self, reference: Any) -> Any:
+        try:
+            return ray.get(reference)
+        except RayTaskError as error:
+            if isinstance(error.cause, MlmcRayError):
+                raise error.cause from None
+            raise
+        except RayActorError as error:
+            reason = " ".join(str(error).split())
+            raise RoundError(
+                f"round {self._round_index}: an actor is gone: {reason[:400]}"
+            ) from error
+
+    def _timed_out(self) -> RoundError:
+        hosted = {worker_id for host in self._hosts for worker_id in host.worker_ids}
+        try:
+            missing = sorted(hosted - set(ray.get(self._server.reported(), timeout=5)))
+            who = f"no report from workers {missing}" if missing else "the server did not answer"
+        except (GetTimeoutError, RayError):
+            who = "the server did not answer"
+        return RoundError(
+            f"round {self._round_index}: {who} within round_timeout_s = {self._timeout_s:g}"
+        )
+
+
+def processors_wanted(config: RunConfig) -> int:
+    """Return the processors that a local cluster must offer: one a host, one for the server.
+
+    On a local cluster they are slots, not real ones: a laptop with two may run five actors.
+    """
+    return min(config.workers, config.actors or os.cpu_count() or 1) + 1
+
+
+def _cluster_cpus() -> int:
+    return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+
+
+def _free_cpus() -> int:
+    return int(ray.available_resources().get("CPU", 0))  # type: ignore[no-untyped-call]

@@ -1,0 +1,192 @@
+"""The session: one run, round by round. The command line is built on it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, get_type_hints
+
+from torch import Tensor
+
+from launch.config import RunConfig, load_config
+from launch.engines import Engine, InlineEngine
+from launch.run_directory import RunDirectory
+from launch.shadowing import check_shadowing
+from mlmc_ray.compressors import EntryCount
+from mlmc_ray.errors import ConfigError
+from mlmc_ray.flat import FlatModel
+from mlmc_ray.ledger import Ledger
+from mlmc_ray.problems import explaining
+
+Metrics = dict[str, Any]
+
+
+class Session:
+    """One run, driven from Python.
+
+    >>> with Session("configs/quickstart.yaml") as session:
+    ...     session.run(50)
+    ...     session.evaluate()
+
+    Args:
+        source: a YAML file, a mapping, or a ``RunConfig``.
+        overrides: ``a.b=c`` settings that win over the source.
+        out: directory to write the run to; by default nothing is written.
+
+    Attributes:
+        config: the resolved configuration.
+        dim: number of trained parameters.
+        metrics: one dict a round, as in ``metrics.jsonl``: round, seconds, train_loss,
+            uplink_bytes, downlink_bytes (all since the start), and test_* where evaluated.
+        ledger: every frame so far.
+
+    Raises:
+        ConfigError, ProblemError, ClusterError: before anything has been started or written.
+    """
+
+    def __init__(
+        self,
+        source: "str | Path | Mapping[str, Any] | RunConfig",
+        *,
+        overrides: Sequence[str] = (),
+        out: "str | Path | None" = None,
+    ) -> None:
+        self.config = load_config(source, overrides)
+        self.dim = _check_against_model(self.config)
+        self.metrics: list[Metrics] = []
+        self.ledger = Ledger()
+        self._seconds = 0.0
+        self._directory: RunDirectory | None = None
+        self._engine = _start_engine(self.config)
+        try:
+            if out is not None:
+                self._directory = RunDirectory(Path(out), self.config.to_mapping())
+            self._record({"round": 0, "seconds": 0.0, **self._tests()}, Ledger())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def round_index(self) -> int:
+        """Rounds done so far."""
+        return int(self.metrics[-1]["round"])
+
+    def run(
+        self, rounds: int | None = None, *, on_round: Callable[[Metrics], None] | None = None
+    ) -> Metrics:
+        """Run rounds, evaluating as configured and after the last one.
+
+        Args:
+            rounds: how many; by default up to the configured number.
+            on_round: called with the metrics of every round as it ends.
+
+        Returns:
+            The metrics of the last round.
+
+        Raises:
+            RoundError: a round could not be completed.
+        """
+        last = self.config.rounds if rounds is None else self.round_index + rounds
+        while self.round_index < last:
+            started = time.perf_counter()
+            result = self._engine.round()
+            self._seconds += time.perf_counter() - started
+            round_index = self.round_index + 1
+            self.ledger.extend(result.ledger)
+            metrics: Metrics = {
+                "round": round_index,
+                "seconds": round(self._seconds, 6),
+                "train_loss": sum(result.losses.values()) / len(result.losses),
+            }
+            if round_index % self.config.evaluate_every == 0 or round_index == last:
+                metrics |= self._tests()
+            self._record(metrics, result.ledger)
+            if on_round:
+                on_round(self.metrics[-1])
+        return self.metrics[-1]
+
+    def evaluate(self) -> dict[str, float]:
+        """Return the problem's own measures of the current parameters."""
+        return self._engine.evaluate()
+
+    def parameters(self) -> Tensor:
+        """Return a copy of the flat parameter vector, shape (d,)."""
+        return self._engine.parameters()
+
+    def model_state(self) -> dict[str, Tensor]:
+        """Return the model's ``state_dict``, ready for ``problem.model().load_state_dict``."""
+        return self._engine.model_state()
+
+    def save(self) -> Path:
+        """Write the model into the run directory and return the file's path.
+
+        Raises:
+            ConfigError: the session has no run directory.
+        """
+        if self._directory is None:
+            raise ConfigError("the session has no run directory: give Session(..., out=...)")
+        return self._directory.write_model(self.model_state())
+
+    def close(self) -> None:
+        """End the actors and close the files; may be called twice."""
+        if self._directory is not None:
+            self._directory.close()
+        self._engine.close()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _tests(self) -> dict[str, float]:
+        return {f"test_{name}": value for name, value in self.evaluate().items()}
+
+    def _record(self, metrics: Metrics, ledger: Ledger) -> None:
+        sizes = {
+            "uplink_bytes": self.ledger.frame_bytes("uplink"),
+            "downlink_bytes": self.ledger.frame_bytes("downlink"),
+        }
+        self.metrics.append({**metrics, **sizes})
+        if self._directory is not None:
+            self._directory.write_round(self.metrics[-1], ledger)
+
+
+def _start_engine(config: RunConfig) -> Engine:
+    if config.engine == "inline":
+        return InlineEngine(config)
+    check_shadowing([Path.cwd(), *config.problem.search_paths])
+    from launch.ray_engine import RayEngine  # imports Ray, which an inline run does not need
+
+    return RayEngine(config)
+
+
+def _check_against_model(config: RunConfig) -> int:
+    """Return the number of parameters, having checked every number of entries against it.
+
+    Raises:
+        ProblemError: the model cannot be made.
+        ConfigError: a compressor is asked for more entries than there are parameters.
+    """
+    problem = config.problem.load()
+    with explaining("making the model"):
+        dim = FlatModel(problem.model()).parameters.numel()
+    _check_counts(config.method, dim, "method")
+    return dim
+
+
+def _check_counts(value: Any, dim: int, place: str) -> None:
+    for name, hint in get_type_hints(type(value), include_extras=True).items():
+        field = getattr(value, name)
+        if hint == EntryCount and field > dim:
+            raise ConfigError(
+                f"{place}.{name} is {field}, and the model has {dim} parameters: give at most "
+                "that many, or a fraction such as 0.01"
+            )
+        if hasattr(field, "__dataclass_fields__"):
+            _check_counts(field, dim, f"{place}.{name}")

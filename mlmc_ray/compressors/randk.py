@@ -1,0 +1,60 @@
+"""Rand-k: keep k entries drawn uniformly, whose indices need not be sent."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, check_finite, count_of
+from mlmc_ray.payloads import Payload, SeededSparsePayload, ZeroPayload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RandK:
+    """Keep k entries at indices that sender and receiver draw from one 64-bit seed.
+
+    Scaled by d/k it is unbiased with omega = d/k - 1, exactly, for every vector. Unscaled it is
+    biased with E|C(v) - v|^2 = (1 - k/d)|v|^2.
+
+    References:
+        Beznosikov et al., 2020, arXiv:2002.12410.
+    """
+
+    k: EntryCount
+    scaled: bool = True
+
+    def __post_init__(self) -> None:
+        check_count("k", self.k)
+
+    @property
+    def unbiased(self) -> bool:
+        """True when scaled."""
+        return self.scaled
+
+    def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
+        """Return the kept entries with the seed of their indices."""
+        check_finite(vector)
+        if not vector.any():
+            return ZeroPayload(vector.numel())
+        seed = int(torch.randint(1 << 62, (), generator=generator))
+        return self.with_seed(vector, seed)
+
+    def with_seed(self, vector: Tensor, seed: int) -> SeededSparsePayload:
+        """Return the payload that a given seed makes, without drawing."""
+        dim = vector.numel()
+        k = count_of(self.k, dim)
+        empty = SeededSparsePayload(dim, seed, vector[:k])
+        values = vector[empty.indices().to(vector.device)]
+        return SeededSparsePayload(dim, seed, values * (dim / k) if self.scaled else values)
+
+    def omega(self, dim: int) -> float | None:
+        """d/k - 1 when scaled."""
+        return dim / count_of(self.k, dim) - 1 if self.scaled else None
+
+    def alpha(self, dim: int) -> float | None:
+        """k/d when not scaled."""
+        return None if self.scaled else count_of(self.k, dim) / dim
+
+    def paper_cost(self, dim: int) -> PaperCost:
+        """k numbers; the paper counts no indices."""
+        return PaperCost("64 k", 64 * count_of(self.k, dim))

@@ -1,0 +1,132 @@
+"""Top-k and segmented Top-k: keep the largest entries, or the largest segments."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, check_finite, count_of
+from mlmc_ray.kernels.select import largest
+from mlmc_ray.payloads import Payload, SegmentsPayload, SparsePayload, ZeroPayload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopK:
+    """Keep the k entries of largest magnitude; ties go to the lower index.
+
+    Deterministic and biased, with alpha = k/d.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, section 2.2.
+    """
+
+    k: EntryCount
+
+    def __post_init__(self) -> None:
+        check_count("k", self.k)
+
+    @property
+    def unbiased(self) -> bool:
+        """False."""
+        return False
+
+    def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
+        """Return the kept entries; the generator is not used."""
+        check_finite(vector)
+        if not vector.any():
+            return ZeroPayload(vector.numel())
+        indices = largest(vector.abs(), count_of(self.k, vector.numel()))
+        return SparsePayload(vector.numel(), indices, vector[indices])
+
+    def omega(self, dim: int) -> None:
+        """None: biased."""
+        return None
+
+    def alpha(self, dim: int) -> float:
+        """k/d, attained when all magnitudes are equal."""
+        return count_of(self.k, dim) / dim
+
+    def paper_cost(self, dim: int) -> PaperCost:
+        """k numbers; the paper counts no indices."""
+        return PaperCost("64 k", 64 * count_of(self.k, dim))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentedTopK:
+    """s-Top-k: cut the entries into segments and keep the k segments of largest norm.
+
+    The paper cuts the list *sorted by magnitude*, so that its s-Top-k keeps the min(ks, d) largest
+    entries; the segment size then matters as the grain of the multilevel ladder only. The
+    contiguous variant cuts the vector in its own order: one index a segment instead of one an
+    entry, for a larger error.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, section 2.2 and appendix D.
+    """
+
+    k: int
+    segment_size: EntryCount
+    contiguous: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("segment_size", self.segment_size)
+        if self.k < 1:
+            raise ValueError(f"k is {self.k!r}: keep at least 1 segment")
+
+    @property
+    def unbiased(self) -> bool:
+        """False."""
+        return False
+
+    def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
+        """Return the kept segments; the generator is not used."""
+        if not self.contiguous:
+            return TopK(k=self._kept(vector.numel())).compress(vector, generator=generator)
+        check_finite(vector)
+        dim, size = vector.numel(), count_of(self.segment_size, vector.numel())
+        if not vector.any():
+            return ZeroPayload(dim)
+        energies = segment_energies(vector, size)
+        return segments_of(vector, size, largest(energies, min(self.k, len(energies))))
+
+    def omega(self, dim: int) -> None:
+        """None: biased."""
+        return None
+
+    def alpha(self, dim: int) -> float:
+        """Kept entries over d when sorted; kept segments over all segments when contiguous."""
+        if not self.contiguous:
+            return self._kept(dim) / dim
+        num_segments = -(-dim // count_of(self.segment_size, dim))
+        return min(self.k, num_segments) / num_segments
+
+    def paper_cost(self, dim: int) -> PaperCost:
+        """k times s numbers; the paper counts no indices."""
+        return PaperCost("64 k s", 64 * self._kept(dim))
+
+    def _kept(self, dim: int) -> int:
+        return min(dim, self.k * count_of(self.segment_size, dim))
+
+
+def segment_energies(vector: Tensor, segment_size: int) -> Tensor:
+    """Return the squared norm of every segment of consecutive entries, float64.
+
+    Args:
+        vector: shape (d,).
+        segment_size: entries a segment; the last segment may be shorter.
+
+    Returns:
+        shape (ceil(d / segment_size),), float64.
+    """
+    dim = vector.numel()
+    squares = torch.zeros(
+        -(-dim // segment_size) * segment_size, dtype=torch.float64, device=vector.device
+    )
+    squares[:dim] = vector
+    return squares.square_().view(-1, segment_size).sum(dim=1)
+
+
+def segments_of(vector: Tensor, segment_size: int, segments: Tensor) -> SegmentsPayload:
+    """Return the payload of the given segments (int64, ascending) of a vector."""
+    empty = SegmentsPayload(vector.numel(), segment_size, segments, vector[:0])
+    return SegmentsPayload(vector.numel(), segment_size, segments, vector[empty.indices()])

@@ -1,0 +1,42 @@
+"""The errors of mlmc_ray.
+
+    MlmcRayError
+    ├── ConfigError      a configuration that cannot be used
+    ├── ProblemError     a task that cannot be imported, or whose own code failed
+    ├── WireError        a frame that is malformed, or newer than this reader
+    ├── NonFiniteError   NaN or infinity where a number is needed
+    ├── RoundError       a round that could not be completed
+    └── ClusterError     Ray could not be started, or has too few resources
+
+Bad arguments to a function of the library are ``ValueError``. Every class takes one string, so that
+its instances survive the trip between processes. A message says what is wrong, where, and what
+would put it right.
+"""
+
+
+class MlmcRayError(Exception):
+    """Base of everything that mlmc_ray raises at run time."""
+
+
+class ConfigError(MlmcRayError):
+    """A configuration that cannot be used: names the key, the value and what is allowed."""
+
+
+class ProblemError(MlmcRayError):
+    """A task that cannot be imported, has the wrong shape, or failed in its own code."""
+
+
+class WireError(MlmcRayError):
+    """A frame that cannot be decoded: names the field and its place in the frame."""
+
+
+class NonFiniteError(MlmcRayError):
+    """A vector holds NaN or infinity and is refused: says how many, and where the first is."""
+
+
+class RoundError(MlmcRayError):
+    """A round that could not be completed: names the round and the workers concerned."""
+
+
+class ClusterError(MlmcRayError):
+    """Ray could not be started or joined, or it cannot place the actors asked for."""

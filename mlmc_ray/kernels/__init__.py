@@ -1,0 +1,1 @@
+"""The hot loops: selecting, sampling and packing."""

@@ -1,0 +1,8 @@
+"""What is trained: a model, a loss, data in shards, a way to evaluate."""
+
+from mlmc_ray.problems.base import Problem, Shard, TensorShard
+from mlmc_ray.problems.digits import Digits
+from mlmc_ray.problems.quadratic import Quadratic
+from mlmc_ray.problems.source import ProblemSource, explaining
+
+__all__ = ["Digits", "Problem", "ProblemSource", "Quadratic", "Shard", "TensorShard", "explaining"]

@@ -1,0 +1,92 @@
+"""Where a problem comes from: a dotted path and arguments, which every process loads for itself."""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlmc_ray.errors import MlmcRayError, ProblemError
+from mlmc_ray.problems.base import Problem
+
+_METHODS = ("model", "loss", "shard", "evaluate")
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSource:
+    """A problem that has not been made yet; small, and the same for every process.
+
+    Args:
+        path: dotted path of a class or function, such as ``examples.breast_cancer.BreastCancer``.
+        options: its keyword arguments.
+        search_paths: directories to look in after Python's own.
+    """
+
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    search_paths: tuple[str, ...] = ()
+
+    def factory(self) -> Any:
+        """Import and return what makes the problem.
+
+        Raises:
+            ProblemError: it cannot be imported, or there is nothing of that name.
+        """
+        module_name, _, name = self.path.rpartition(".")
+        if not module_name:
+            raise ProblemError(f"problem: {self.path!r} is not a dotted path: give module.Class")
+        sys.path.extend(path for path in self.search_paths if path not in sys.path)
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:
+            places = ", ".join(self.search_paths) or "Python's own path"
+            raise ProblemError(
+                f"problem: cannot import {module_name!r}: {type(error).__name__}: {error} "
+                f"- looked in {places}"
+            ) from error
+        if not hasattr(module, name):
+            raise ProblemError(f"problem: module {module_name!r} has no {name!r}")
+        return getattr(module, name)
+
+    def load(self) -> Problem:
+        """Make the problem.
+
+        Raises:
+            ProblemError: it cannot be imported or made, or it lacks a method.
+        """
+        factory = self.factory()
+        with explaining(f"making {self.path}({_arguments(self.options)})"):
+            problem = factory(**self.options)
+        missing = [name for name in _METHODS if not callable(getattr(problem, name, None))]
+        if missing:
+            raise ProblemError(
+                f"problem: {self.path} lacks {missing}; a problem has the methods {list(_METHODS)}"
+            )
+        loaded: Problem = problem
+        return loaded
+
+
+@contextmanager
+def explaining(doing: str) -> Iterator[None]:
+    """Turn any exception of a problem's own code into a ``ProblemError`` that says where it was.
+
+    Args:
+        doing: what the code was asked for, as in "while ...".
+    """
+    try:
+        yield
+    except MlmcRayError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        place = f" ({own[-1].filename}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
+        raise ProblemError(
+            f"problem: {type(error).__name__} while {doing}: {error}{place}"
+        ) from error
+
+
+def _arguments(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())

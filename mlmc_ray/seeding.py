@@ -1,0 +1,25 @@
+"""Named random generators: the same name gives the same draws, in any process and any order.
+
+There is no global or shared generator. A name is a run's seed and the place of use, so a round
+that is repeated repeats its draws, and it does not matter which process hosts a worker.
+"""
+
+import hashlib
+
+import torch
+
+
+def seed_for(seed: int, *names: int | str) -> int:
+    """Return 63 bits that depend on the seed and on every name, and look random otherwise."""
+    key = "/".join(repr(name) for name in (seed, *names))
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def generator_for(seed: int, *names: int | str) -> torch.Generator:
+    """Return a fresh CPU generator that belongs to the names.
+
+    Args:
+        seed: the run's seed.
+        *names: the place of use, for example ``worker_id, round_index, "compress"``.
+    """
+    return torch.Generator().manual_seed(seed_for(seed, *names))

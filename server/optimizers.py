@@ -1,0 +1,106 @@
+"""Optimizers of the server, as plain settings for ``torch.optim``."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """Settings that make a torch optimizer."""
+
+    step_size: float
+
+    def build(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        """Return the optimizer of one flat parameter vector."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SGD:
+    """``torch.optim.SGD``: momentum, Nesterov, L2 weight decay."""
+
+    step_size: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.step_size, self.weight_decay)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum!r}: give at least 0 and below 1")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov is true and momentum is 0: Nesterov needs a momentum")
+
+    def build(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        """Return the optimizer of one flat parameter vector."""
+        return torch.optim.SGD(
+            [parameter],
+            lr=self.step_size,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adam:
+    """``torch.optim.Adam``; weight decay is L2, added to the estimate."""
+
+    step_size: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.step_size, self.weight_decay)
+        _check_moments(self.betas, self.eps)
+
+    def build(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        """Return the optimizer of one flat parameter vector."""
+        return torch.optim.Adam(
+            [parameter],
+            lr=self.step_size,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdamW:
+    """``torch.optim.AdamW``; weight decay is decoupled from the estimate."""
+
+    step_size: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check(self.step_size, self.weight_decay)
+        _check_moments(self.betas, self.eps)
+
+    def build(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        """Return the optimizer of one flat parameter vector."""
+        return torch.optim.AdamW(
+            [parameter],
+            lr=self.step_size,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+
+
+def _check(step_size: float, weight_decay: float) -> None:
+    if not 0 < step_size < float("inf"):
+        raise ValueError(f"step_size is {step_size!r}: give a positive number")
+    if not 0 <= weight_decay < float("inf"):
+        raise ValueError(f"weight_decay is {weight_decay!r}: give 0 or more")
+
+
+def _check_moments(betas: tuple[float, float], eps: float) -> None:
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas are {betas!r}: give two numbers of at least 0 and below 1")
+    if not 0 < eps < float("inf"):
+        raise ValueError(f"eps is {eps!r}: give a positive number")

@@ -1,0 +1,145 @@
+"""The parameter server, as a plain object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mlmc_ray.errors import RoundError, WireError
+from mlmc_ray.flat import FlatModel
+from mlmc_ray.ledger import Ledger
+from mlmc_ray.methods import Method
+from mlmc_ray.methods.base import add_average
+from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.problems import ProblemSource, explaining
+from mlmc_ray.seeding import seed_for
+from mlmc_ray.wire import decode, encode
+from server.optimizers import Optimizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerPlan:
+    """What a parameter server is made from.
+
+    Args:
+        problem: where the problem comes from.
+        method: makes the server half.
+        optimizer: takes the step.
+        num_workers: how many reports a round has.
+        seed: the run's seed.
+    """
+
+    problem: ProblemSource
+    method: Method
+    optimizer: Optimizer
+    num_workers: int
+    seed: int
+
+
+class ParameterServer:
+    """Holds the parameters, turns reports into an estimate, steps, and counts every frame.
+
+    A round is ``broadcast``, then ``close_round`` with the report frames of all workers.
+
+    Attributes:
+        round_index: the round that ``broadcast`` opens next, or has opened.
+    """
+
+    def __init__(self, plan: ServerPlan) -> None:
+        self._problem = plan.problem.load()
+        with explaining("making the model"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(plan.seed, "parameters"))
+            self._model = FlatModel(self._problem.model())
+        self._parameter = nn.Parameter(self._model.parameters)
+        self._optimizer = plan.optimizer.build(self._parameter)
+        self._half = plan.method.server(self._model.parameters)
+        self._num_workers = plan.num_workers
+        self.round_index = 0
+        self._ledger = Ledger()  # of the open round
+        dim = self._model.parameters.numel()
+        cost = plan.method.paper_cost(dim)
+        self._paper_uplink = cost.bits if cost else None
+        self._paper_downlink = 64 * dim  # the paper counts 64 bits a number
+
+    @property
+    def parameters(self) -> Tensor:
+        """The parameters, shape (d,); the server's own memory."""
+        return self._model.parameters
+
+    def broadcast(self) -> bytes:
+        """Return the news of this round as a frame, counted once for every worker."""
+        news = self._half.news()
+        if len(self._model.buffers):
+            buffers = DensePayload(self._model.buffers)
+            news = Message({**news.payloads, "buffers": buffers}, news.scalars)
+        frame = encode(news)
+        for worker_id in range(self._num_workers):
+            self._ledger.record(
+                self.round_index, worker_id, "downlink", frame, self._paper_downlink
+            )
+        return frame
+
+    def close_round(self, frames: Mapping[int, bytes | memoryview]) -> Ledger:
+        """Take the reports of a round, step, and open the next round.
+
+        Args:
+            frames: one report for every worker.
+
+        Returns:
+            The ledger of this round, both ways.
+
+        Raises:
+            RoundError: a report is missing or malformed, or the parameters are not finite after
+                the step; names the round and the worker.
+        """
+        missing = sorted(set(range(self._num_workers)) - set(frames))
+        if missing or len(frames) > self._num_workers:
+            raise RoundError(
+                f"round {self.round_index}: reports came from workers {sorted(frames)}, "
+                f"expected 0 to {self._num_workers - 1}"
+            )
+        reports = {}
+        for worker_id in sorted(frames):
+            frame = frames[worker_id]
+            self._ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
+            reports[worker_id] = self._decode(worker_id, frame)
+        self._step(reports)
+        closed, self._ledger = self._ledger, Ledger()
+        self.round_index += 1
+        return closed
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate the current parameters with the problem's own measures."""
+        self._model.module.eval()
+        with explaining("evaluating"):
+            return dict(self._problem.evaluate(self._model.module))
+
+    def model_state(self) -> dict[str, Tensor]:
+        """Return the model's ``state_dict``, for saving."""
+        return {name: tensor.clone() for name, tensor in self._model.module.state_dict().items()}
+
+    def _decode(self, worker_id: int, frame: bytes | memoryview) -> Message:
+        try:
+            return decode(frame)
+        except WireError as error:
+            raise RoundError(
+                f"round {self.round_index}: report of worker {worker_id}: {error}"
+            ) from error
+
+    def _step(self, reports: Mapping[int, Message]) -> None:
+        try:
+            self._parameter.grad = self._half.step(reports)
+            if all("buffers" in report.payloads for report in reports.values()):
+                self._model.buffers.zero_()
+                add_average(self._model.buffers, reports, "buffers")
+        except (ValueError, KeyError) as error:
+            raise RoundError(
+                f"round {self.round_index}: the reports do not fit the method or the model: {error}"
+            ) from error
+        self._optimizer.step()
+        if not torch.isfinite(self._model.parameters).all():
+            raise RoundError(
+                f"round {self.round_index}: the parameters are no longer finite: training "
+                "diverged; lower optimizer.step_size"
+            )

@@ -1,0 +1,103 @@
+"""Several logical workers in one process."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mlmc_ray.errors import RoundError, WireError
+from mlmc_ray.flat import FlatModel
+from mlmc_ray.methods import Method
+from mlmc_ray.payloads import Message
+from mlmc_ray.problems import ProblemSource, explaining
+from mlmc_ray.seeding import generator_for, seed_for
+from mlmc_ray.wire import decode, encode
+from workers.worker import BatchSize, GradientWorker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerPlan:
+    """What every worker of a run is made from.
+
+    Args:
+        problem: where the problem comes from; loaded once a process.
+        method: makes the worker halves.
+        num_workers: logical workers of the whole run.
+        seed: the run's seed.
+        batch_size: examples a gradient, or "full".
+        buffers_every: report running statistics in every n-th round.
+    """
+
+    problem: ProblemSource
+    method: Method
+    num_workers: int
+    seed: int
+    batch_size: BatchSize
+    buffers_every: int
+
+
+class WorkerHost:
+    """Hosts logical workers that share one copy of the model.
+
+    Args:
+        plan: what the workers are made from.
+        worker_ids: which of them live here.
+    """
+
+    def __init__(self, plan: WorkerPlan, worker_ids: Sequence[int]) -> None:
+        problem = plan.problem.load()
+        with explaining("making the model"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(plan.seed, "parameters"))
+            self._model = FlatModel(problem.model())
+        self._workers = []
+        for worker_id in worker_ids:
+            with explaining(f"making the shard of worker {worker_id}"):
+                draws = generator_for(plan.seed, "shards")
+                shard = problem.shard(worker_id, plan.num_workers, draws)
+            worker = GradientWorker(
+                worker_id=worker_id,
+                problem=problem,
+                shard=shard,
+                half=plan.method.worker(),
+                model=self._model,
+                seed=plan.seed,
+                batch_size=plan.batch_size,
+                buffers_every=plan.buffers_every,
+            )
+            self._workers.append(worker)
+
+    def step(
+        self, round_index: int, frame: bytes | memoryview
+    ) -> tuple[Mapping[int, bytes], Mapping[int, float]]:
+        """Run one round on every worker hosted here.
+
+        Args:
+            round_index: counted from 0.
+            frame: the server's news.
+
+        Returns:
+            The report frames and the training losses, by worker.
+
+        Raises:
+            RoundError: the news cannot be decoded.
+            NonFiniteError, ProblemError: see ``GradientWorker.step``.
+        """
+        try:
+            news = decode(frame)
+        except WireError as error:
+            raise RoundError(f"round {round_index}: the server's news: {error}") from error
+        self._check_sizes(round_index, news)
+        frames, losses = {}, {}
+        for worker in self._workers:
+            report, losses[worker.worker_id] = worker.step(round_index, news)
+            frames[worker.worker_id] = encode(report)
+        return frames, losses
+
+    def _check_sizes(self, round_index: int, news: Message) -> None:
+        sizes = {"parameters": len(self._model.parameters), "buffers": len(self._model.buffers)}
+        for name, payload in news.payloads.items():
+            if payload.dim != sizes.get(name, payload.dim):
+                raise RoundError(
+                    f"round {round_index}: the server's news has {payload.dim} {name}, the model "
+                    f"here has {sizes[name]}; server and workers must run the same problem"
+                )

@@ -1,0 +1,130 @@
+"""One logical worker: an identity with a shard, a worker half and random names."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.flat import FlatModel
+from mlmc_ray.methods import WorkerHalf
+from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.problems import Problem, Shard, explaining
+from mlmc_ray.seeding import generator_for, seed_for
+
+BatchSize = int | Literal["full"]
+
+
+class GradientWorker:
+    """Computes gradients on its shard and answers each round's news with a report.
+
+    The flat model may be shared with other workers of the process: parameters come with the news
+    of every round, and the worker's own buffers (running statistics) are put in before use.
+
+    Args:
+        worker_id: its identity; where it runs does not matter.
+        problem: what is trained.
+        shard: this worker's data.
+        half: the method's worker half.
+        model: the flat model to compute on.
+        seed: the run's seed.
+        batch_size: examples a gradient, or "full" for the whole shard.
+        buffers_every: report the running statistics in every n-th round.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker_id: int,
+        problem: Problem,
+        shard: Shard,
+        half: WorkerHalf,
+        model: FlatModel,
+        seed: int,
+        batch_size: BatchSize,
+        buffers_every: int,
+    ) -> None:
+        self.worker_id = worker_id
+        self._problem = problem
+        self._shard = shard
+        self._half = half
+        self._model = model
+        self._seed = seed
+        self._batch_size: BatchSize = batch_size
+        self._buffers_every = buffers_every
+        self._buffers = model.buffers.clone()
+        self._counters = model.counters.clone()
+
+    def step(self, round_index: int, news: Message) -> tuple[Message, float]:
+        """Answer the news of a round.
+
+        Returns:
+            The report, and the mean training loss that was seen while making it.
+
+        Raises:
+            NonFiniteError: the gradient is not finite; names round, worker and layer.
+            ProblemError: the problem's own code failed; names the error and its place.
+        """
+        if "buffers" in news.payloads:
+            self._buffers.copy_(news.payloads["buffers"].to_dense())
+        self._model.buffers.copy_(self._buffers)
+        self._model.counters.copy_(self._counters)
+        names = (self._seed, self.worker_id, round_index)
+        oracle = _ShardOracle(
+            self._problem, self._shard, self._model, self._batch_size, generator_for(*names, "data")
+        )
+        try:
+            with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator
+                torch.manual_seed(seed_for(*names, "model"))
+                report = self._half.step(news, oracle, generator=generator_for(*names, "compress"))
+        except NonFiniteError as error:
+            raise NonFiniteError(self._explain(round_index, error)) from None
+        self._buffers.copy_(self._model.buffers)
+        self._counters.copy_(self._model.counters)
+        if len(self._buffers) and (round_index + 1) % self._buffers_every == 0:
+            buffers = DensePayload(self._buffers.clone())
+            report = Message({**report.payloads, "buffers": buffers}, report.scalars)
+        return report, sum(oracle.losses) / max(1, len(oracle.losses))
+
+    def _explain(self, round_index: int, error: NonFiniteError) -> str:
+        bad = torch.nonzero(~torch.isfinite(self._model.gradients)).flatten()
+        layer = f"; first in layer {self._model.layer_at(int(bad[0])).name}" if len(bad) else ""
+        return (
+            f"round {round_index}: worker {self.worker_id}: cannot compress its vector: {error}"
+            f"{layer}. Look at the data and the loss, or lower optimizer.step_size"
+        )
+
+
+class _ShardOracle:
+    """The method's view of a worker: minibatches of its shard, gradients of its model."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        shard: Shard,
+        model: FlatModel,
+        batch_size: BatchSize,
+        generator: Generator,
+    ) -> None:
+        self._problem = problem
+        self._shard = shard
+        self._model = model
+        self._batch_size: BatchSize = batch_size
+        self._generator = generator
+        self.losses: list[float] = []
+
+    def sample(self) -> Any:
+        with explaining("drawing a batch"):
+            if self._batch_size == "full":
+                return self._shard.full()
+            return self._shard.sample(self._batch_size, self._generator)
+
+    def gradient(self, at: Tensor, batch: Any) -> Tensor:
+        self._model.parameters.copy_(at)
+        self._model.gradients.zero_()
+        self._model.module.train()
+        with explaining("computing the loss"):
+            loss = self._problem.loss(self._model.module, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.losses.append(loss.item())
+        return self._model.gradients
