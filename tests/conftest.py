@@ -1,0 +1,28 @@
+"""Shared by all tests: hypothesis settings, and one Ray cluster for the whole run."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+
+from launch.cluster import ray_cluster
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.load_profile("ci")
+
+# Ten slots on however many processors there are: the largest test has four hosts and a server,
+# and the actors of the test before may still be ending.
+_SLOTS = 10
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One local Ray cluster, shared by every test that asks for it."""
+    with ray_cluster(None, _SLOTS):
+        yield
