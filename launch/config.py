@@ -38,6 +38,8 @@ class RunConfig:
         address: of a running Ray cluster; by default a local one is started, unless the process
             already belongs to one.
         threads: torch threads of every process; results may depend on it in the last bits.
+        search_paths: directories in which a problem of one's own is looked for; the file's own and
+            the current one are added.
         round_timeout_s: seconds after which a round without an answer is an error (Ray only).
     """
 
@@ -55,12 +57,12 @@ class RunConfig:
     actors: AtLeastOne | None = None
     address: str | None = None
     threads: AtLeastOne = 1
+    search_paths: tuple[str, ...] = ()
     round_timeout_s: Annotated[float, Field(gt=0)] = 600.0
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain mapping that describes this configuration, defaults included."""
-        mapping: dict[str, Any] = describe(self)
-        return mapping
+        return {**describe(self), "search_paths": list(self.problem.search_paths)}
 
 
 def load_config(
@@ -133,6 +135,9 @@ def _build(
 ) -> RunConfig:
     for override in overrides:
         values = _merged(values, _parse(override))
+    more = values.get("search_paths")
+    if isinstance(more, list):
+        paths = tuple(dict.fromkeys([*map(str, more), *paths]))
     try:
         return build(RunConfig, values, "", paths)
     except ConfigError as error:

@@ -64,12 +64,11 @@ class RunProgress:
 def summary_table(summaries: Sequence[Summary]) -> Table:
     """Return the final table: one row a run. It fits 80 columns."""
     measure = main_measure(list(summaries[0].measures))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("run", no_wrap=True)
-    for column in (f"test\n{measure}", "bytes\nup", "bytes\ndown", "bits/value\nframes"):
-        table.add_column(column, justify="right")
-    table.add_column("bits/value\npaper's formula", justify="right")
-    table.add_column("seconds", justify="right")
+    columns = (f"test\n{measure}", "bytes\nup", "bytes\ndown", "bits per\nvalue, up")
+    for column in (*columns, "by the paper's\nformula", "time\ns"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in summaries:
         value = row.measures[measure]
         table.add_row(
@@ -78,7 +77,7 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
             format_bytes(row.uplink_bytes),
             format_bytes(row.downlink_bytes),
             f"{row.bits_per_value:.3g}",
-            f"{row.paper_bits_per_value:.3g} ({row.paper_formula})" if row.paper_formula else "-",
+            f"{row.paper_formula}: {row.paper_bits_per_value:.3g}" if row.paper_formula else "-",
             f"{row.seconds:.1f}",
         )
     return table

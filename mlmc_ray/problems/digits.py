@@ -69,9 +69,11 @@ class Digits:
 
 @lru_cache(maxsize=1)
 def _digits() -> tuple[Tensor, Tensor]:
-    """Return images, shape (1797, 1, 8, 8), in [0, 1], and labels; read once a process."""
+    """Return images, shape (1797, 1, 8, 8), standardised on the training part, and labels."""
     from sklearn.datasets import load_digits  # takes a second to import
 
     data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 16
+    images = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1)
+    train = images[:-_NUM_TEST]
+    images = (images - train.mean()) / train.std()
     return images, torch.tensor(data.target)
