@@ -38,8 +38,8 @@ class RunConfig:
         address: of a running Ray cluster; by default a local one is started, unless the process
             already belongs to one.
         threads: torch threads of every process; results may depend on it in the last bits.
-        search_paths: directories in which a problem of one's own is looked for; the file's own and
-            the current one are added.
+        search_paths: directories, relative to the file, in which a problem of one's own is looked
+            for; the file's own and the current one are added.
         round_timeout_s: seconds after which a round without an answer is an error (Ray only).
     """
 
@@ -137,7 +137,8 @@ def _build(
         values = _merged(values, _parse(override))
     more = values.get("search_paths")
     if isinstance(more, list):
-        paths = tuple(dict.fromkeys([*map(str, more), *paths]))
+        given = [str((Path(paths[0]) / str(path)).resolve()) for path in more]
+        paths = tuple(dict.fromkeys([*given, *paths]))
     try:
         return build(RunConfig, values, "", paths)
     except ConfigError as error:
