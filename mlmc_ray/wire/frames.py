@@ -2,8 +2,8 @@
 
 A frame is a msgpack array ``[version, payloads, scalars]``: ``payloads`` maps a name to
 ``[kind, *fields]`` (see ``payload_codecs``), ``scalars`` maps a name to a float64. Changed bytes
-mean a new version. Bytes are hostile: a frame that this module did not write, or that lost or
-gained a byte, ends in ``WireError`` with the name of the field, and nothing is ever unpickled.
+mean a new version. Bytes are hostile: a frame that is malformed, or that lost or gained a byte,
+ends in ``WireError`` with the name of the field, and nothing is ever unpickled.
 """
 
 import math
@@ -13,7 +13,7 @@ import msgpack
 
 from mlmc_ray.errors import WireError
 from mlmc_ray.payloads import Message, Payload
-from mlmc_ray.wire.payload_codecs import CODECS_BY_CLASS, CODECS_BY_KIND
+from mlmc_ray.wire.payload_codecs import CODECS_BY_CLASS, CODECS_BY_KIND, quote
 
 WIRE_VERSION = 1
 
@@ -32,15 +32,18 @@ def decode(frame: bytes | memoryview) -> Message:
         WireError: the frame is malformed or of another version; the text names the field.
     """
     try:
-        fields = msgpack.unpackb(frame, strict_map_key=True, ext_hook=_refuse_extension)
+        fields = msgpack.unpackb(
+            frame, strict_map_key=True, object_pairs_hook=_distinct, ext_hook=_refuse_extension
+        )
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
-        raise WireError(f"frame: not one complete msgpack value: {error or type(error)}") from error
+        reason = str(error) or type(error).__name__
+        raise WireError(f"frame: not one complete msgpack value: {reason}") from error
     if not isinstance(fields, list) or not fields:
-        raise WireError(f"frame: expected an array that starts with a version, got {fields!r:.40}")
+        raise WireError(f"frame: expected an array that starts with a version, got {quote(fields)}")
     version = fields[0]
-    if version != WIRE_VERSION or isinstance(version, bool):
+    if type(version) is not int or version != WIRE_VERSION:
         raise WireError(
-            f"version: expected wire version {WIRE_VERSION}, got {version!r:.40}; sender and "
+            f"version: expected wire version {WIRE_VERSION}, got {quote(version)}; sender and "
             "receiver must run the same version of mlmc_ray"
         )
     if len(fields) != 3:
@@ -60,26 +63,36 @@ def _pack(payload: Payload) -> list[Any]:
 
 def _unpack(name: str, value: object) -> Payload:
     if not isinstance(value, list) or not value:
-        raise WireError(f"{name}: expected an array that starts with a kind, got {value!r:.40}")
+        raise WireError(f"{name}: expected an array that starts with a kind, got {quote(value)}")
     kind, *fields = value
     codec = CODECS_BY_KIND.get(kind) if type(kind) is int else None
     if codec is None:
-        raise WireError(f"{name}.kind: got {kind!r:.40}; known are {sorted(CODECS_BY_KIND)}")
+        raise WireError(f"{name}.kind: got {quote(kind)}; known are {sorted(CODECS_BY_KIND)}")
     if len(fields) != codec.num_fields:
         raise WireError(f"{name}: kind {kind} has {codec.num_fields} fields, got {len(fields)}")
     return codec.unpack(name, *fields)
 
 
 def _named(field: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise WireError(f"{field}: expected a map from names, got {value!r:.40}")
+    if not isinstance(value, dict):
+        raise WireError(f"{field}: expected a map from names, got {quote(value)}")
+    for name in value:
+        if not isinstance(name, str):
+            raise WireError(f"{field}: expected a name, got {quote(name)}")
     return value
 
 
 def _scalar(name: str, value: object) -> float:
     if not isinstance(value, float) or not math.isfinite(value):
-        raise WireError(f"{name}: expected a finite float, got {value!r:.40}")
+        raise WireError(f"{name}: expected a finite float, got {quote(value)}")
     return value
+
+
+def _distinct(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name is given twice in one map")
+    return values
 
 
 def _refuse_extension(code: int, data: bytes) -> None:

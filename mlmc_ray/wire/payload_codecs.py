@@ -59,6 +59,15 @@ class Codec:
     unpack: Callable[..., Payload]
 
 
+def quote(value: object) -> str:
+    """Return what was found in place of a field, in few characters, however deep or long it is."""
+    if isinstance(value, list | dict):
+        return f"{'an array' if isinstance(value, list) else 'a map'} of {len(value)}"
+    if isinstance(value, str | bytes):
+        return f"{value[:40]!r}"
+    return f"{value!r:.40}"
+
+
 def _pack_zero(payload: ZeroPayload) -> list[Any]:
     return [payload.dim]
 
@@ -179,13 +188,13 @@ def _index_bytes(indices: Tensor, size: int) -> bytes:
 
 def _integer(field: str, value: object, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
-        raise WireError(f"{field}: expected an integer from {low} to {high}, got {value!r:.40}")
+        raise WireError(f"{field}: expected an integer from {low} to {high}, got {quote(value)}")
     return value
 
 
 def _binary(field: str, value: object) -> bytes:
     if not isinstance(value, bytes):
-        raise WireError(f"{field}: expected binary data, got {value!r:.40}")
+        raise WireError(f"{field}: expected binary data, got {quote(value)}")
     return value
 
 

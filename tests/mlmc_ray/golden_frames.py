@@ -1,0 +1,122 @@
+"""Golden frames: messages, and the bytes that they are on the wire, in commented hex.
+
+The bytes lie in ``golden/``, one file a message. They are rewritten only by
+
+    python -m tests.mlmc_ray.golden_frames
+
+which is right only together with a new wire version.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgpack
+import torch
+
+from mlmc_ray.payloads import (
+    CodesPayload,
+    DensePayload,
+    Message,
+    SeededSparsePayload,
+    SegmentsPayload,
+    SparsePayload,
+    ZeroPayload,
+)
+from mlmc_ray.wire import encode
+
+_FOLDER = Path(__file__).parent / "golden"
+
+MESSAGES = {
+    "zero": Message({"change": ZeroPayload(38282)}),
+    "dense": Message({"parameters": DensePayload(torch.tensor([1.0, -2.5, 0.0]))}),
+    "sparse": Message(
+        {"gradient": SparsePayload(5, torch.tensor([1, 4]), torch.tensor([0.5, -8.0]))}
+    ),
+    "seeded_sparse": Message(
+        {"gradient": SeededSparsePayload(1000, 2**62 + 1, torch.tensor([3.0, -0.125]))}
+    ),
+    "segments": Message(  # the last segment of the vector has one entry
+        {
+            "gradient": SegmentsPayload(
+                7, 3, torch.tensor([0, 2]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+            )
+        }
+    ),
+    "codes_ternary": Message(
+        {"gradient": CodesPayload(1, 0.5, torch.tensor([1, 0, -1, 1, 1, 0], dtype=torch.int8))}
+    ),
+    "codes_multibit": Message(
+        {"gradient": CodesPayload(7, 0.25, torch.tensor([-7, 0, 7, 3, -1], dtype=torch.int8))}
+    ),
+    "several": Message(
+        {
+            "gradient": SparsePayload(2, torch.tensor([1]), torch.tensor([1.0])),
+            "buffers": DensePayload(torch.tensor([0.5])),
+        },
+        {"momentum": 0.1},
+    ),
+}
+
+_FIELDS = {
+    ZeroPayload: ["dim"],
+    DensePayload: ["values"],
+    SparsePayload: ["dim", "indices", "values"],
+    SeededSparsePayload: ["dim", "seed", "values"],
+    SegmentsPayload: ["dim", "segment_size", "segments", "values"],
+    CodesPayload: ["dim", "bound", "scale", "codes"],
+}
+
+
+def golden(name: str) -> bytes:
+    """Return the stored bytes of a message."""
+    lines = (_FOLDER / f"{name}.hex").read_text().splitlines()
+    return bytes.fromhex("".join(line.partition("#")[0] for line in lines))
+
+
+def rewrite() -> None:
+    """Rewrite every golden frame."""
+    for name, message in MESSAGES.items():
+        frame = encode(message)
+        lines = [f"{part.hex(' '):<55} # {meaning}\n" for part, meaning in _parts(frame, message)]
+        (_FOLDER / f"{name}.hex").write_text("".join(lines))
+
+
+def _parts(frame: bytes, message: Message) -> Iterator[tuple[bytes, str]]:
+    """Cut a frame into its fields, and say what each is."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(frame)
+    start = 0
+
+    def cut() -> bytes:
+        nonlocal start
+        part, start = frame[start : unpacker.tell()], unpacker.tell()
+        return part
+
+    unpacker.read_array_header()
+    yield cut(), "a message: array of 3"
+    version = unpacker.unpack()
+    yield cut(), f"wire version {version}"
+    unpacker.read_map_header()
+    yield cut(), f"payloads: map of {len(message.payloads)}"
+    for name, payload in message.payloads.items():
+        unpacker.unpack()
+        yield cut(), f'"{name}"'
+        length = unpacker.read_array_header()
+        yield cut(), f"array of {length}"
+        kind = unpacker.unpack()
+        yield cut(), f"kind {kind}: {type(payload).__name__}"
+        for field in _FIELDS[type(payload)]:
+            unpacker.unpack()
+            value = getattr(payload, field)
+            yield cut(), f"{field}: {value.tolist() if isinstance(value, torch.Tensor) else value}"
+    unpacker.read_map_header()
+    yield cut(), f"scalars: map of {len(message.scalars)}"
+    for name, scalar in message.scalars.items():
+        unpacker.unpack()
+        yield cut(), f'"{name}"'
+        unpacker.unpack()
+        yield cut(), f"{scalar}"
+
+
+if __name__ == "__main__":
+    rewrite()
