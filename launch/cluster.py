@@ -3,10 +3,13 @@
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlmc_ray.errors import ClusterError
+
+_CONNECT_TIMEOUT_S = 5.0
 
 
 @contextmanager
@@ -36,6 +39,7 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         if address:
+            _check_reachable(address)
             ray.init(address=address, logging_level=logging.ERROR)
         else:
             ray.init(
@@ -59,3 +63,14 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address at which nothing listens; Ray itself would try for many minutes.
+
+    Raises:
+        OSError: nothing answers there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from launch.config import RunConfig
-from launch.figures import draw, save
+from launch.figures import draw, save, title_of
 from launch.run_directory import make_directory, slug
 from launch.session import Metrics, Session
 from launch.summary import Summary, summarise
@@ -48,7 +48,7 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
             with RunProgress(console, config.name, config.rounds, width) as progress:
                 summary, runs[config.name] = run_one(config, out / directory, progress)
             summaries.append(summary)
-            write_results(out, "compare.png", runs, summaries, _title(config))
+            write_results(out, "compare.png", runs, summaries, title_of(config))
     return summaries
 
 
@@ -58,7 +58,9 @@ def run_one(config: RunConfig, out: Path, progress: RunProgress) -> tuple[Summar
         session.run(on_round=progress.update)
         session.save()
         summary = summarise(session)
-        write_results(out, "figure.png", {config.name: session.metrics}, [summary], _title(config))
+        write_results(
+            out, "figure.png", {config.name: session.metrics}, [summary], title_of(config)
+        )
         return summary, session.metrics
 
 
@@ -73,10 +75,6 @@ def write_results(
     rows: list[dict[str, Any]] = [summary.to_mapping() for summary in summaries]
     (out / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
     save(draw(runs, title), out / figure_name)
-
-
-def _title(config: RunConfig) -> str:
-    return f"{config.to_mapping()['problem']['kind']}, {config.workers} workers"
 
 
 def _share_cluster(configs: Sequence[RunConfig], stack: ExitStack) -> None:

@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from launch.build import describe
+from launch.config import RunConfig
 from launch.session import Metrics
 from launch.summary import main_measure, measure_names
 from launch.units import format_bytes
@@ -53,6 +55,11 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
     handles, labels = by_rounds.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def title_of(config: RunConfig) -> str:
+    """Return a title that names the data, and how many workers share it."""
+    return f"{describe(config.problem)['kind']}, {config.workers} workers"
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from torch import Tensor
 
@@ -17,6 +17,9 @@ from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import explaining
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Metrics = dict[str, Any]
 
@@ -116,6 +119,12 @@ class Session:
     def model_state(self) -> dict[str, Tensor]:
         """Return the model's ``state_dict``, ready for ``problem.model().load_state_dict``."""
         return self._engine.model_state()
+
+    def figure(self) -> "Figure":
+        """Draw the run so far: accuracy, or the first measure, against bytes and rounds."""
+        from launch.figures import draw, title_of  # matplotlib takes a second to import
+
+        return draw({self.config.name: self.metrics}, title_of(self.config))
 
     def save(self) -> Path:
         """Write the model into the run directory and return the file's path.
