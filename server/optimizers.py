@@ -11,7 +11,9 @@ from torch import nn
 class Optimizer(Protocol):
     """Settings that make a torch optimizer."""
 
-    step_size: float
+    @property
+    def step_size(self) -> float:
+        """The learning rate."""
 
     def build(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
         """Return the optimizer of one flat parameter vector."""

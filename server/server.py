@@ -44,6 +44,7 @@ class ParameterServer:
 
     Attributes:
         round_index: the round that ``broadcast`` opens next, or has opened.
+        ledger: the frames of that round so far, a refused report included.
     """
 
     def __init__(self, plan: ServerPlan) -> None:
@@ -56,7 +57,8 @@ class ParameterServer:
         self._half = plan.method.server(self._model.parameters)
         self._num_workers = plan.num_workers
         self.round_index = 0
-        self._ledger = Ledger()  # of the open round
+        self.ledger = Ledger()
+        self._buffers_changed = True  # since they were last sent
         dim = self._model.parameters.numel()
         cost = plan.method.paper_cost(dim)
         self._paper_uplink = cost.bits if cost else None
@@ -68,16 +70,17 @@ class ParameterServer:
         return self._model.parameters
 
     def broadcast(self) -> bytes:
-        """Return the news of this round as a frame, counted once for every worker."""
+        """Return the news of this round as a frame, counted once for every worker.
+
+        Running statistics are part of it when they have changed: workers keep their own in between.
+        """
         news = self._half.news()
-        if len(self._model.buffers):
+        if len(self._model.buffers) and self._buffers_changed:
             buffers = DensePayload(self._model.buffers)
             news = Message({**news.payloads, "buffers": buffers}, news.scalars)
         frame = encode(news)
         for worker_id in range(self._num_workers):
-            self._ledger.record(
-                self.round_index, worker_id, "downlink", frame, self._paper_downlink
-            )
+            self.ledger.record(self.round_index, worker_id, "downlink", frame, self._paper_downlink)
         return frame
 
     def close_round(self, frames: Mapping[int, bytes | memoryview]) -> Ledger:
@@ -90,8 +93,8 @@ class ParameterServer:
             The ledger of this round, both ways.
 
         Raises:
-            RoundError: a report is missing or malformed, or the parameters are not finite after
-                the step; names the round and the worker.
+            RoundError: a report is missing, malformed or of another size, or the parameters are not
+                finite after the step; names the round and the worker.
         """
         missing = sorted(set(range(self._num_workers)) - set(frames))
         if missing or len(frames) > self._num_workers:
@@ -102,41 +105,59 @@ class ParameterServer:
         reports = {}
         for worker_id in sorted(frames):
             frame = frames[worker_id]
-            self._ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
+            self.ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
             reports[worker_id] = self._decode(worker_id, frame)
         self._step(reports)
-        closed, self._ledger = self._ledger, Ledger()
+        closed, self.ledger = self.ledger, Ledger()
         self.round_index += 1
         return closed
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluate the current parameters with the problem's own measures."""
+        """Evaluate the current parameters with the problem's own measures.
+
+        Raises:
+            ProblemError: the problem's own code failed, or did not return named numbers.
+        """
         self._model.module.eval()
         with explaining("evaluating"):
-            return dict(self._problem.evaluate(self._model.module))
+            measures = self._problem.evaluate(self._model.module)
+            if not measures:
+                raise ValueError("expected named measures, such as accuracy and loss, got none")
+            return {str(name): float(value) for name, value in measures.items()}
 
     def model_state(self) -> dict[str, Tensor]:
         """Return the model's ``state_dict``, for saving."""
         return {name: tensor.clone() for name, tensor in self._model.module.state_dict().items()}
 
     def _decode(self, worker_id: int, frame: bytes | memoryview) -> Message:
+        place = f"round {self.round_index}: report of worker {worker_id}"
         try:
-            return decode(frame)
+            report = decode(frame)
         except WireError as error:
-            raise RoundError(
-                f"round {self.round_index}: report of worker {worker_id}: {error}"
-            ) from error
+            raise RoundError(f"{place}: {error}") from error
+        sizes = {"buffers": len(self._model.buffers)}
+        for name, payload in report.payloads.items():
+            expected = sizes.get(name, len(self._model.parameters))
+            if payload.dim != expected:
+                raise RoundError(
+                    f"{place}: {name} has {payload.dim} entries, the model here has {expected}; "
+                    "server and workers must run the same problem"
+                )
+        return report
 
     def _step(self, reports: Mapping[int, Message]) -> None:
         try:
             self._parameter.grad = self._half.step(reports)
-            if all("buffers" in report.payloads for report in reports.values()):
-                self._model.buffers.zero_()
-                add_average(self._model.buffers, reports, "buffers")
-        except (ValueError, KeyError) as error:
+        except KeyError as error:
+            lacking = [i for i, report in reports.items() if error.args[0] not in report.payloads]
             raise RoundError(
-                f"round {self.round_index}: the reports do not fit the method or the model: {error}"
+                f"round {self.round_index}: the reports of workers {lacking} lack {error}; server "
+                "and workers must run the same method"
             ) from error
+        self._buffers_changed = all("buffers" in report.payloads for report in reports.values())
+        if self._buffers_changed:
+            self._model.buffers.zero_()
+            add_average(self._model.buffers, reports, "buffers")
         self._optimizer.step()
         if not torch.isfinite(self._model.parameters).all():
             raise RoundError(

@@ -79,7 +79,7 @@ class WorkerHost:
             The report frames and the training losses, by worker.
 
         Raises:
-            RoundError: the news cannot be decoded.
+            RoundError: the news cannot be decoded, or see ``GradientWorker.step``.
             NonFiniteError, ProblemError: see ``GradientWorker.step``.
         """
         try:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.errors import NonFiniteError, RoundError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import WorkerHalf
 from mlmc_ray.payloads import DensePayload, Message
@@ -63,12 +63,14 @@ class GradientWorker:
 
         Raises:
             NonFiniteError: the gradient is not finite; names round, worker and layer.
+            RoundError: the method cannot use the news, or its settings do not fit the gradient.
             ProblemError: the problem's own code failed; names the error and its place.
         """
         if "buffers" in news.payloads:
             self._buffers.copy_(news.payloads["buffers"].to_dense())
         self._model.buffers.copy_(self._buffers)
         self._model.counters.copy_(self._counters)
+        place = f"round {round_index}: worker {self.worker_id}"
         names = (self._seed, self.worker_id, round_index)
         oracle = _ShardOracle(
             self._problem, self._shard, self._model, self._batch_size, generator_for(*names, "data")
@@ -79,6 +81,10 @@ class GradientWorker:
                 report = self._half.step(news, oracle, generator=generator_for(*names, "compress"))
         except NonFiniteError as error:
             raise NonFiniteError(self._explain(round_index, error)) from None
+        except KeyError as error:
+            raise RoundError(f"{place}: the server's news lacks {error}") from error
+        except ValueError as error:
+            raise RoundError(f"{place}: {error}") from error
         self._buffers.copy_(self._model.buffers)
         self._counters.copy_(self._model.counters)
         if len(self._buffers) and (round_index + 1) % self._buffers_every == 0:
