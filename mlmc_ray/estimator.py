@@ -114,6 +114,10 @@ class MLMC:
     ladder: Ladder
     law: LevelLaw = field(default_factory=AdaptiveLaw)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.law, OwnLaw):
+            self.law.probabilities(self.ladder.levels(torch.ones(1)))  # refuse it at once
+
     @property
     def unbiased(self) -> bool:
         """True for every ladder and law (lemma 3.2)."""
@@ -129,7 +133,7 @@ class MLMC:
             return ZeroPayload(vector.numel())
         draw = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1]
         level = int(torch.searchsorted(cumulative, draw, right=True)) + 1
-        return self._scaled_increment(levels, probabilities, level)
+        return _scaled_increment(levels, probabilities, level, vector.numel())
 
     def probabilities(self, vector: Tensor) -> Tensor:
         """Return the probabilities of the levels of ``vector``, shape (L,), float64."""
@@ -138,7 +142,7 @@ class MLMC:
     def at_level(self, vector: Tensor, level: int) -> Payload:
         """Return what would be sent if ``level`` (1 to L) were drawn, without drawing."""
         levels = self.ladder.levels(vector)
-        return self._scaled_increment(levels, self.law.probabilities(levels), level)
+        return _scaled_increment(levels, self.law.probabilities(levels), level, vector.numel())
 
     def variance(self, vector: Tensor) -> float:
         """Return E|C(v) - v|^2 = sum_l |increment_l|^2 / p_l - |v|^2, exactly (lemma 3.4)."""
@@ -161,7 +165,8 @@ class MLMC:
         """The ladder's."""
         return self.ladder.paper_cost(dim)
 
-    def _scaled_increment(self, levels: Levels, probabilities: Tensor, level: int) -> Payload:
-        if level > len(levels):
-            return ZeroPayload(levels.increment(1).dim)
-        return levels.increment(level).scaled(1 / float(probabilities[level - 1]))
+
+def _scaled_increment(levels: Levels, probabilities: Tensor, level: int, dim: int) -> Payload:
+    if len(levels) < level <= len(probabilities):
+        return ZeroPayload(dim)
+    return levels.increment(level).scaled(1 / float(probabilities[level - 1]))

@@ -69,7 +69,7 @@ class DensePayload(Payload):
 
     def scaled(self, factor: float) -> "DensePayload":
         """Scale every entry."""
-        return DensePayload(self.values * factor)
+        return DensePayload(_scaled(self.values, factor))
 
     def to_dense(self) -> Tensor:
         """Return ``values`` itself."""
@@ -91,7 +91,7 @@ class SparsePayload(Payload):
 
     def scaled(self, factor: float) -> "SparsePayload":
         """Scale the values."""
-        return SparsePayload(self.dim, self.indices, self.values * factor)
+        return SparsePayload(self.dim, self.indices, _scaled(self.values, factor))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +117,7 @@ class SeededSparsePayload(Payload):
 
     def scaled(self, factor: float) -> "SeededSparsePayload":
         """Scale the values."""
-        return SeededSparsePayload(self.dim, self.seed, self.values * factor)
+        return SeededSparsePayload(self.dim, self.seed, _scaled(self.values, factor))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +145,8 @@ class SegmentsPayload(Payload):
 
     def scaled(self, factor: float) -> "SegmentsPayload":
         """Scale the values."""
-        return SegmentsPayload(self.dim, self.segment_size, self.segments, self.values * factor)
+        values = _scaled(self.values, factor)
+        return SegmentsPayload(self.dim, self.segment_size, self.segments, values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,6 +186,11 @@ class Message:
 
     payloads: Mapping[str, Payload]
     scalars: Mapping[str, float] = field(default_factory=dict)
+
+
+def _scaled(values: Tensor, factor: float) -> Tensor:
+    """Round each product once; a factor such as 1/p may be too large for the values' dtype."""
+    return (values.to(torch.float64) * factor).to(values.dtype)
 
 
 def _check_shape(payload: Payload, accumulator: Tensor) -> None:
