@@ -1,0 +1,303 @@
+import dataclasses
+import math
+from itertools import combinations, pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from launch.catalogue import KINDS
+from mlmc_ray.compressors import Compressor, FixedPoint, Identity, RandK, SegmentedTopK, TopK
+from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.payloads import SeededSparsePayload, ZeroPayload
+from mlmc_ray.seeding import generator_for
+from tests.mlmc_ray.cases import ALL_COMPRESSORS, GOLDEN, dense, received
+from tests.mlmc_ray.strategies import vectors
+
+EVERY_COMPRESSOR = pytest.mark.parametrize("compressor", ALL_COMPRESSORS, ids=str)
+FEW = settings(max_examples=20)
+SOME = settings(max_examples=50)
+
+
+def compressed(compressor: Compressor, vector: Tensor) -> Tensor:
+    return dense(compressor.compress(vector, generator=generator_for(0)))
+
+
+def squared(vector: Tensor) -> float:
+    return float(vector.double().square().sum())
+
+
+def test_the_list_is_complete() -> None:
+    assert {type(compressor) for compressor in ALL_COMPRESSORS} == set(KINDS[Compressor].values())
+
+
+@EVERY_COMPRESSOR
+def test_it_is_a_value(compressor: Any) -> None:
+    twin = dataclasses.replace(compressor)
+    assert twin == compressor
+    assert hash(twin) == hash(compressor)  # so it is frozen
+    assert isinstance(compressor, Compressor)
+    assert compressor.paper_cost(1000) is not None
+
+
+@EVERY_COMPRESSOR
+@pytest.mark.parametrize("dim", [1, 5])
+def test_zero_is_compressed_to_zero(compressor: Compressor, dim: int) -> None:
+    payload = compressor.compress(torch.zeros(dim), generator=generator_for(0))
+    assert payload.dim == dim
+    assert not payload.to_dense().any()
+    assert isinstance(payload, ZeroPayload) or isinstance(compressor, Identity)
+
+
+@EVERY_COMPRESSOR
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_refused(compressor: Compressor, bad: float) -> None:
+    vector = torch.tensor([1.0, 0.0, bad, bad])
+    with pytest.raises(NonFiniteError, match=f"2 of 4 entries .* entry 2 \\({bad}\\)"):
+        compressor.compress(vector, generator=generator_for(0))
+
+
+@EVERY_COMPRESSOR
+@given(vector=vectors(widest=30))
+@FEW
+def test_the_receiver_gets_the_same_vector(compressor: Compressor, vector: Tensor) -> None:
+    payload = compressor.compress(vector, generator=generator_for(0))
+    assert payload.dim == len(vector)
+    assert torch.equal(dense(received(payload)), dense(payload))
+    assert torch.equal(received(payload).to_dense(), payload.to_dense())
+
+
+@EVERY_COMPRESSOR
+@given(vector=vectors(widest=30))
+@FEW
+def test_the_input_is_not_modified(compressor: Compressor, vector: Tensor) -> None:
+    before = vector.clone()
+    compressor.compress(vector, generator=generator_for(0))
+    assert torch.equal(vector, before)
+
+
+@EVERY_COMPRESSOR
+@given(vector=vectors(widest=30))
+@FEW
+def test_the_same_entries_and_draws_give_the_same_payload(
+    compressor: Compressor, vector: Tensor
+) -> None:
+    assert torch.equal(compressed(compressor, vector), compressed(compressor, vector.clone()))
+
+
+CONTRACTIVE = [
+    compressor
+    for compressor in ALL_COMPRESSORS
+    if compressor.alpha(10) is not None and not isinstance(compressor, RandK)
+]
+
+
+@pytest.mark.parametrize("compressor", CONTRACTIVE, ids=str)
+@given(vector=vectors())
+@FEW
+def test_contraction(compressor: Compressor, vector: Tensor) -> None:
+    alpha = compressor.alpha(len(vector))
+    assert alpha is not None
+    assert 0 < alpha <= 1
+    error = squared(compressed(compressor, vector) - vector)
+    assert error <= (1 - alpha) * squared(vector) * (1 + 1e-12)
+
+
+def test_which_are_unbiased_and_which_contract() -> None:
+    for compressor in ALL_COMPRESSORS:
+        assert compressor.unbiased == (compressor.omega(10) is not None)
+        if compressor != Identity():  # which is both
+            assert compressor.unbiased != (compressor.alpha(10) is not None)
+
+
+@pytest.mark.parametrize("dim", [3, 10])
+@pytest.mark.parametrize("compressor", [TopK(k=2), TopK(k=0.3), TopK(k=100)], ids=str)
+def test_alpha_of_top_k_is_attained_by_equal_magnitudes(compressor: TopK, dim: int) -> None:
+    error = squared(compressed(compressor, torch.ones(dim)) - 1)
+    assert error == pytest.approx((1 - compressor.alpha(dim)) * dim, abs=1e-12)
+
+
+def test_ties_go_to_the_lower_index() -> None:
+    vector = torch.tensor([1.0, -2.0, 2.0, -1.0, 2.0, 1.0])
+    assert compressed(TopK(k=2), vector).tolist() == [0, -2, 2, 0, 0, 0]
+    assert compressed(TopK(k=4), vector).tolist() == [1, -2, 2, 0, 2, 0]
+    sorted_segments = SegmentedTopK(k=1, segment_size=4)
+    assert compressed(sorted_segments, vector).tolist() == [1, -2, 2, 0, 2, 0]
+    contiguous = SegmentedTopK(k=2, segment_size=2, contiguous=True)
+    assert compressed(contiguous, vector).tolist() == [1, -2, 2, -1, 0, 0]
+
+
+@given(vector=vectors(max_dim=12), k=st.integers(1, 25))
+@SOME
+def test_top_k_splits_the_energy_and_is_idempotent(vector: Tensor, k: int) -> None:
+    kept = compressed(TopK(k=k), vector)
+    assert squared(kept - vector) + squared(kept) == pytest.approx(squared(vector), rel=1e-12)
+    assert torch.equal(compressed(TopK(k=k), kept), kept)
+
+
+@pytest.mark.parametrize("contiguous", [False, True])
+@given(vector=vectors(max_dim=12), size=st.integers(1, 6), k=st.integers(1, 6))
+@SOME
+def test_supports_are_nested(vector: Tensor, size: int, k: int, contiguous: bool) -> None:
+    fewer = compressed(SegmentedTopK(k=k, segment_size=size, contiguous=contiguous), vector)
+    more = compressed(SegmentedTopK(k=k + 1, segment_size=size, contiguous=contiguous), vector)
+    assert torch.equal(more[fewer != 0], fewer[fewer != 0])
+
+
+@given(vector=vectors(max_dim=12), size=st.integers(1, 6), k=st.integers(1, 6))
+@SOME
+def test_segments_of_the_sorted_list_are_top_k(vector: Tensor, size: int, k: int) -> None:
+    by_segments = compressed(SegmentedTopK(k=k, segment_size=size), vector)
+    top = compressed(TopK(k=k * size), vector)
+    assert torch.equal(by_segments, top)
+    ones = SegmentedTopK(k=k, segment_size=1, contiguous=True)
+    assert torch.equal(compressed(ones, vector), compressed(TopK(k=k), vector))
+
+
+@given(vector=vectors(max_dim=12), size=st.integers(1, 6), k=st.integers(1, 6))
+@SOME
+def test_contiguous_segments_lose_no_less(vector: Tensor, size: int, k: int) -> None:
+    contiguous = compressed(SegmentedTopK(k=k, segment_size=size, contiguous=True), vector)
+    top = compressed(TopK(k=k * size), vector)
+    assert squared(contiguous - vector) >= squared(top - vector) * (1 - 1e-12)
+
+
+def test_alpha_of_segments() -> None:
+    assert SegmentedTopK(k=2, segment_size=4).alpha(10) == 0.8
+    assert SegmentedTopK(k=3, segment_size=4).alpha(10) == 1.0
+    assert SegmentedTopK(k=2, segment_size=4, contiguous=True).alpha(10) == 2 / 3
+    assert SegmentedTopK(k=9, segment_size=4, contiguous=True).alpha(10) == 1.0
+
+
+def test_a_fraction_is_of_the_dimension() -> None:
+    assert TopK(k=0.25).alpha(8) == 0.25
+    assert TopK(k=0.01).alpha(8) == 1 / 8
+    assert RandK(k=0.5).omega(8) == 1.0
+
+
+def every_subset(compressor: RandK, vector: Tensor, k: int) -> list[SeededSparsePayload]:
+    """Search the seeds until every k-subset of the indices has been drawn; keep one of each."""
+    wanted = set(combinations(range(len(vector)), k))
+    found: dict[tuple[int, ...], SeededSparsePayload] = {}
+    for seed in range(20 * len(wanted) * len(wanted)):
+        payload = compressor.with_seed(vector, seed)
+        found.setdefault(tuple(payload.indices().tolist()), payload)
+        if len(found) == len(wanted):
+            break
+    assert set(found) == wanted
+    return list(found.values())
+
+
+@pytest.mark.parametrize(("dim", "k"), [(1, 1), (4, 1), (5, 2), (6, 3), (6, 5), (6, 6), (3, 9)])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_mean_and_variance_of_rand_k_are_exact(dim: int, k: int, scaled: bool) -> None:
+    vector = torch.tensor([3.0, -4.0, 0.0, 1.5, -0.1, 7.0])[:dim]
+    compressor, kept = RandK(k=k, scaled=scaled), min(k, dim)
+    outcomes = [dense(received(p)) for p in every_subset(compressor, vector, kept)]
+    mean = torch.stack(outcomes).mean(dim=0)
+    factor = 1.0 if scaled else kept / dim
+    torch.testing.assert_close(mean, factor * vector.double(), rtol=1e-6, atol=0)
+    variance = sum(squared(outcome - vector) for outcome in outcomes) / len(outcomes)
+    bound = compressor.omega(dim) if scaled else 1 - kept / dim
+    assert bound is not None
+    assert variance == pytest.approx(bound * squared(vector), rel=1e-6, abs=1e-12)
+    assert compressor.alpha(dim) == (None if scaled else kept / dim)
+
+
+def test_golden_errors() -> None:
+    assert squared(compressed(TopK(k=2), GOLDEN) - GOLDEN) == 6.25
+    outcomes = [dense(payload) for payload in every_subset(RandK(k=2), GOLDEN, 2)]
+    assert sum(squared(outcome - GOLDEN) for outcome in outcomes) / len(outcomes) == 93.75
+
+
+def test_rand_k_draws_its_seed_from_the_generator() -> None:
+    first, again, other = (
+        RandK(k=1).compress(torch.ones(4), generator=generator_for(name)) for name in (1, 1, 2)
+    )
+    assert isinstance(first, SeededSparsePayload)
+    assert isinstance(again, SeededSparsePayload)
+    assert isinstance(other, SeededSparsePayload)
+    assert first.seed == again.seed != other.seed
+
+
+@given(vector=vectors(max_dim=12), planes=st.integers(1, 31))
+@SOME
+def test_fixed_point_keeps_the_leading_digits(vector: Tensor, planes: int) -> None:
+    kept = compressed(FixedPoint(planes=planes), vector)
+    magnitudes = vector.abs().double()
+    largest = float(magnitudes.max())
+    scale = 2.0 ** (math.floor(math.log2(largest)) + 1) if largest else 1.0
+    expected = [
+        math.copysign(math.floor(abs(v) / scale * 2**planes) * scale / 2**planes, v)
+        for v in vector.tolist()
+    ]
+    assert torch.equal(kept, torch.tensor(expected, dtype=torch.float64))
+    assert bool(((kept - vector).abs() < scale * 2.0**-planes).all())
+
+
+@given(vector=vectors(max_dim=12))
+@SOME
+def test_one_plane_is_a_sign_and_a_digit(vector: Tensor) -> None:
+    kept = compressed(FixedPoint(planes=1), vector)
+    half = 2.0 ** torch.frexp(vector.abs().max()).exponent.double() / 2
+    assert torch.equal(kept, half * vector.sign() * (vector.abs() >= half))
+
+
+@given(vector=vectors(max_dim=12))
+@SOME
+def test_more_planes_err_less(vector: Tensor) -> None:
+    errors = [(compressed(FixedPoint(planes=p), vector) - vector).abs() for p in (1, 2, 7, 8, 31)]
+    for more, fewer in pairwise(errors):
+        assert bool((fewer <= more).all())
+
+
+@given(mantissas=st.lists(st.integers(1 - (1 << 24), (1 << 24) - 1), min_size=1, max_size=10))
+@SOME
+def test_enough_planes_are_the_identity(mantissas: list[int]) -> None:
+    """With exponents within 2^7 of each other 24 + 7 planes hold every digit of float32."""
+    vector = torch.tensor(mantissas, dtype=torch.float32)
+    vector[vector.abs() < vector.abs().max() / 128] = 0
+    assert torch.equal(compressed(FixedPoint(planes=31), vector), vector.double())
+
+
+def test_the_smallest_numbers_of_float32_have_digits_too() -> None:
+    vector = torch.tensor([2.0**-149, 3 * 2.0**-149])
+    assert torch.equal(compressed(FixedPoint(planes=31), vector), vector.double())
+    assert compressed(FixedPoint(planes=1), vector).tolist() == [0, 2.0**-148]
+
+
+def test_paper_costs() -> None:
+    assert [
+        cost.bits
+        for compressor in (
+            Identity(),
+            TopK(k=3),
+            SegmentedTopK(k=2, segment_size=4),
+            RandK(k=0.5),
+            FixedPoint(planes=1),
+        )
+        if (cost := compressor.paper_cost(10))
+    ] == [640, 192, 512, 320, 84]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "complaint"),
+    [
+        (TopK, {"k": 0}, "k is 0"),
+        (TopK, {"k": 1.5}, r"k is 1\.5"),
+        (TopK, {"k": True}, "k is True"),
+        (RandK, {"k": -1}, "k is -1"),
+        (SegmentedTopK, {"k": 0, "segment_size": 1}, "k is 0: keep at least 1 segment"),
+        (SegmentedTopK, {"k": 1, "segment_size": 0.0}, r"segment_size is 0\.0"),
+        (FixedPoint, {"planes": 0}, "planes is 0: give 1 to 31"),
+        (FixedPoint, {"planes": 32}, "planes is 32: give 1 to 31"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    kind: Any, arguments: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        kind(**arguments)
