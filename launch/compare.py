@@ -10,8 +10,9 @@ from rich.console import Console
 
 from launch.config import RunConfig
 from launch.figures import draw, save, title_of
+from launch.metrics import Metrics
 from launch.run_directory import make_directory, slug
-from launch.session import Metrics, Session
+from launch.session import Session
 from launch.summary import Summary, summarise
 from launch.terminal import RunProgress
 from mlmc_ray.errors import ConfigError

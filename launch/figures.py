@@ -9,8 +9,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from launch.build import describe
 from launch.config import RunConfig
-from launch.session import Metrics
-from launch.summary import main_measure, measure_names
+from launch.metrics import Metrics, main_measure, measure_names
 from launch.units import format_bytes
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the cue.

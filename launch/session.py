@@ -10,6 +10,7 @@ from torch import Tensor
 
 from launch.config import RunConfig, load_config
 from launch.engines import Engine, InlineEngine
+from launch.metrics import Metrics
 from launch.run_directory import RunDirectory
 from launch.shadowing import check_shadowing
 from mlmc_ray.compressors import EntryCount
@@ -20,8 +21,6 @@ from mlmc_ray.problems import explaining
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Metrics = dict[str, Any]
 
 
 class Session:

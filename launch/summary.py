@@ -1,10 +1,10 @@
 """What a run came to, in one row."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launch.session import Metrics, Session
+from launch.metrics import measure_names
+from launch.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,3 @@ def summarise(session: Session) -> Summary:
         paper_bits_per_value=None if paper_bits is None else paper_bits / (messages * session.dim),
         seconds=last["seconds"],
     )
-
-
-def measure_names(metrics: Metrics) -> list[str]:
-    """Return the names of the problem's measures in the metrics of a round; maybe none."""
-    return [name.removeprefix("test_") for name in metrics if name.startswith("test_")]
-
-
-def main_measure(names: Sequence[str]) -> str:
-    """Return the measure that tables and figures show first: accuracy, else the first."""
-    return "accuracy" if "accuracy" in names else names[0]

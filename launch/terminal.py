@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from launch.session import Metrics
-from launch.summary import Summary, main_measure, measure_names
+from launch.metrics import Metrics, main_measure, measure_names
+from launch.summary import Summary
 from launch.units import format_bytes
 
 
