@@ -35,7 +35,7 @@ def build(cls: type[T], values: Mapping[str, Any], place: str, paths: tuple[str,
     try:
         return cls(**arguments)
     except ValueError as error:
-        raise ConfigError(f"{place}: {error}" if place else str(error)) from error
+        raise ConfigError(f"{_colon(place)}{error}") from error
 
 
 def describe(value: Any) -> Any:
@@ -61,15 +61,18 @@ def check_keys(keys: Iterable[Any], known: Iterable[str], place: str) -> None:
     unknown = [key for key in keys if key not in names]
     if unknown:
         raise ConfigError(
-            f"{place or 'configuration'}: unknown keys {unknown}{nearest(unknown[0], names)}; "
-            f"known are {names}"
+            f"{_colon(place)}unknown keys {unknown}{nearest(unknown[0], names)}; known are {names}"
         )
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """Return ", did you mean 'x'?" for the known word nearest to ``word``, or nothing."""
+    """Return " (did you mean 'x'?)" for the known word nearest to ``word``, or nothing."""
     matches = difflib.get_close_matches(str(word), list(known), n=1)
-    return f", did you mean {matches[0]!r}?" if matches else ""
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _colon(place: str) -> str:
+    return f"{place}: " if place else ""
 
 
 def _arguments(
@@ -87,7 +90,7 @@ def _arguments(
         and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise ConfigError(f"{place or 'configuration'}: missing keys {missing}")
+        raise ConfigError(f"{_colon(place)}missing keys {missing}")
     hints = get_type_hints(cls, include_extras=True)
     prefix = f"{place}." if place else ""
     return {

@@ -46,7 +46,8 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
     with ExitStack() as stack:
         _share_cluster(configs, stack)
         for config, directory in zip(configs, directories, strict=True):
-            with RunProgress(console, config.name, config.rounds, width) as progress:
+            first = not summaries
+            with RunProgress(console, config.name, config.rounds, width, first) as progress:
                 summary, runs[config.name] = run_one(config, out / directory, progress)
             summaries.append(summary)
             write_results(out, "compare.png", runs, summaries, title_of(config))
@@ -56,6 +57,7 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
 def run_one(config: RunConfig, out: Path, progress: RunProgress) -> tuple[Summary, list[Metrics]]:
     """Run a configuration into a directory, and save the model."""
     with Session(config, out=out) as session:
+        progress.begin(session.metrics[0])
         session.run(on_round=progress.update)
         session.save()
         summary = summarise(session)
