@@ -11,7 +11,7 @@ from rich.console import Console
 from launch.config import RunConfig
 from launch.figures import draw, save, title_of
 from launch.metrics import Metrics
-from launch.run_directory import make_directory, slug
+from launch.run_directory import check_unused, make_directory, slug
 from launch.session import Session
 from launch.summary import Summary, summarise
 from launch.terminal import RunProgress
@@ -33,12 +33,14 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
         One row a run.
 
     Raises:
-        ConfigError: two runs have the same name.
+        ConfigError: two runs have the same name, or ``out`` already holds one of them.
     """
     directories = [slug(config.name) for config in configs]
     repeated = sorted({name for name in directories if directories.count(name) > 1})
     if repeated:
         raise ConfigError(f"compare: {repeated} name more than one run: give each its own name")
+    for directory in directories:
+        check_unused(out / directory)
     make_directory(out)
     runs: dict[str, list[Metrics]] = {}
     summaries: list[Summary] = []

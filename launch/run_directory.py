@@ -42,9 +42,8 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path = path
+        check_unused(path)
         make_directory(path)
-        if (path / "config.yaml").exists():
-            raise ConfigError(f"{path} already holds a run: give another --out")
         write_config(path, config)
         (path / "versions.json").write_text(json.dumps(_versions(), indent=2) + "\n")
         self._metrics = (path / "metrics.jsonl").open("a")
@@ -69,6 +68,16 @@ class RunDirectory:
         """Close the files; may be called twice."""
         self._metrics.close()
         self._ledger.close()
+
+
+def check_unused(path: Path) -> None:
+    """Refuse a directory that holds a run.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if (path / "config.yaml").exists():
+        raise ConfigError(f"{path} already holds a run: give another --out")
 
 
 def new_directory(name: str) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 from launch.config import RunConfig, load_config
 from launch.engines import Engine, InlineEngine
 from launch.metrics import Metrics
-from launch.run_directory import RunDirectory
+from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import check_shadowing
 from mlmc_ray.compressors import EntryCount
 from mlmc_ray.errors import ConfigError
@@ -54,6 +54,8 @@ class Session:
         out: "str | Path | None" = None,
     ) -> None:
         self.config = load_config(source, overrides)
+        if out is not None:
+            check_unused(Path(out))  # before Ray starts, which takes seconds
         self.dim = _check_against_model(self.config)
         self.metrics: list[Metrics] = []
         self.ledger = Ledger()
