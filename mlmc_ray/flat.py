@@ -66,10 +66,8 @@ class FlatModel:
         bound = {n: b for n, b in self.module.named_buffers() if n in persistent}
         bound = {n: b for n, b in bound.items() if b.dtype == dtype}
         vector = _flatten(list(bound.values())) if bound else torch.empty(0, dtype=dtype)
-        for layer in _layers(bound):
-            owner, _, name = layer.name.rpartition(".")
-            view = vector[layer.start : layer.stop].view(layer.shape)
-            self.module.get_submodule(owner)._buffers[name] = view
+        for layer, buffer in zip(_layers(bound), bound.values(), strict=True):
+            buffer.data = vector[layer.start : layer.stop].view(layer.shape)
         return vector
 
 

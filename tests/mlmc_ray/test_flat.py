@@ -1,0 +1,156 @@
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlmc_ray.flat import FlatModel, Layer
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+
+
+def loss(module: nn.Module) -> Tensor:
+    inputs = torch.arange(15, dtype=torch.float32).view(5, 3) / 7
+    return functional.cross_entropy(module(inputs), torch.tensor([0, 1, 0, 1, 1]))
+
+
+def test_the_vector_holds_the_parameters_in_order() -> None:
+    module = network()
+    before = torch.cat([p.detach().clone().reshape(-1) for p in module.parameters()])
+    flat = FlatModel(module)
+    assert torch.equal(flat.parameters, before)
+    assert flat.parameters.dtype == torch.float32
+    assert flat.layers == (
+        Layer("0.weight", (4, 3), 0, 12),
+        Layer("0.bias", (4,), 12, 16),
+        Layer("1.weight", (4,), 16, 20),
+        Layer("1.bias", (4,), 20, 24),
+        Layer("3.weight", (2, 4), 24, 32),
+        Layer("3.bias", (2,), 32, 34),
+    )
+
+
+def test_parameters_and_gradients_are_views() -> None:
+    flat = FlatModel(network())
+    for layer, parameter in zip(flat.layers, flat.module.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert parameter.data_ptr() == flat.parameters[layer.start :].data_ptr()
+        assert parameter.grad.data_ptr() == flat.gradients[layer.start :].data_ptr()
+        assert parameter.shape == parameter.grad.shape == layer.shape
+
+
+def test_gradients_land_in_the_vector_and_add_up() -> None:
+    plain, flat = network(), FlatModel(network())
+    for times in (1, 2):
+        loss(flat.module).backward()  # type: ignore[no-untyped-call]
+        loss(plain).backward()  # type: ignore[no-untyped-call]
+        expected = [p.grad.reshape(-1) for p in plain.parameters() if p.grad is not None]
+        torch.testing.assert_close(flat.gradients, torch.cat(expected), rtol=1e-6, atol=1e-7)
+        assert bool(flat.gradients.any()), times
+
+
+def test_the_model_computes_with_what_is_in_the_vector() -> None:
+    flat = FlatModel(network())
+    flat.parameters.zero_()
+    assert loss(flat.module).item() == pytest.approx(torch.tensor(2.0).log().item())
+
+
+def test_running_statistics_land_in_the_vectors() -> None:
+    flat = FlatModel(network())
+    assert flat.buffers.tolist() == [0] * 4 + [1] * 4
+    assert flat.counters.tolist() == [0]
+    loss(flat.module)
+    norm = flat.module[1]  # type: ignore[index]
+    assert torch.equal(flat.buffers, torch.cat([norm.running_mean, norm.running_var]))
+    assert bool((flat.buffers[:4] != 0).all())
+    assert flat.counters.tolist() == [1]
+
+
+def test_running_statistics_can_be_put_in() -> None:
+    flat = FlatModel(network())
+    flat.buffers.fill_(3)
+    flat.counters.fill_(7)
+    state = flat.module.state_dict()
+    assert state["1.running_mean"].tolist() == state["1.running_var"].tolist() == [3] * 4
+    assert state["1.num_batches_tracked"].item() == 7
+    loss(flat.module)
+    assert flat.counters.tolist() == [8]
+
+
+def test_a_model_without_buffers() -> None:
+    flat = FlatModel(nn.Linear(2, 1))
+    assert (flat.buffers.shape, flat.buffers.dtype) == ((0,), torch.float32)
+    assert (flat.counters.shape, flat.counters.dtype) == ((0,), torch.int64)
+
+
+def test_layer_at() -> None:
+    flat = FlatModel(network())
+    names = [flat.layer_at(index).name for index in range(34)]
+    assert names == [layer.name for layer in flat.layers for _ in range(layer.stop - layer.start)]
+
+
+def test_frozen_parameters_stay_outside() -> None:
+    module = network()
+    module[0].weight.requires_grad_(False)
+    flat = FlatModel(module)
+    assert flat.layers[0].name == "0.bias"
+    assert len(flat.parameters) == 22
+
+
+def test_tied_parameters_are_one() -> None:
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    flat = FlatModel(nn.Sequential(first, second))
+    assert [layer.name for layer in flat.layers] == ["0.weight", "0.bias", "1.bias"]
+    assert first.weight is second.weight
+    flat.parameters.fill_(2)
+    assert torch.equal(second.weight, torch.full((3, 3), 2.0))
+    apart = FlatModel(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+    apart.module.load_state_dict(flat.module.state_dict())
+    for model in (flat, apart):
+        model.module(torch.ones(1, 3)).sum().backward()
+    assert torch.equal(flat.gradients[:9], apart.gradients[:9] + apart.gradients[12:21])
+
+
+def test_shared_buffers_are_one() -> None:
+    first, second = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    second.running_mean = first.running_mean
+    flat = FlatModel(nn.Sequential(first, second))
+    assert len(flat.buffers) == 6
+    flat.buffers.fill_(5)
+    assert first.running_mean is second.running_mean
+    assert second.running_mean is not None
+    assert second.running_mean.tolist() == [5, 5]
+
+
+class OddBuffers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 2).t())
+        self.register_buffer("mask", torch.ones(2, dtype=torch.bool))
+        self.register_buffer("cache", torch.ones(2), persistent=False)
+        self.register_buffer("mean", torch.ones(2, dtype=torch.float32))
+
+
+def test_only_persistent_buffers_of_two_dtypes_are_bound() -> None:
+    flat = FlatModel(OddBuffers())
+    flat.buffers.fill_(9)
+    assert (len(flat.buffers), len(flat.counters)) == (2, 0)
+    tensors = dict(flat.module.named_buffers())
+    assert tensors["mean"].tolist() == [9, 9]
+    assert tensors["cache"].tolist() == [1, 1]
+    assert tensors["mask"].tolist() == [True, True]
+
+
+def test_other_dtypes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"parameter 0\.weight is torch\.float64"):
+        FlatModel(nn.Sequential(nn.Linear(2, 2)).double())
+
+
+def test_a_model_without_trainable_parameters_is_refused() -> None:
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        FlatModel(nn.ReLU())
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        FlatModel(nn.Linear(2, 2).requires_grad_(False))
