@@ -1,0 +1,145 @@
+import pytest
+import torch
+from torch import Tensor
+
+from mlmc_ray.compressors import FixedPoint, Identity, RandK, SegmentedTopK, TopK
+from mlmc_ray.compressors.base import Compressor
+from mlmc_ray.estimator import MLMC
+from mlmc_ray.ladders import TopKLadder
+from mlmc_ray.methods import EF21SGDM, DataParallelSGD, ServerHalf, WorkerHalf
+from mlmc_ray.problems import Quadratic
+from tests.mlmc_ray.driver import QuadraticOracle, Run, oracles_of
+
+PROBLEM = Quadratic(num_functions=8, dim=24)
+ORACLES = oracles_of(PROBLEM)
+START = torch.ones(24, dtype=torch.float64)
+STEP_SIZE = 0.02
+
+
+def top_entries(vector: Tensor, k: int) -> Tensor:
+    """Keep the k largest magnitudes, one after the other."""
+    ranked = sorted(range(len(vector)), key=lambda j: (-abs(vector[j].item()), j))
+    kept = torch.zeros_like(vector)
+    for j in ranked[:k]:
+        kept[j] = vector[j]
+    return kept
+
+
+def reference_ef21(oracles: list[QuadraticOracle], k: int, rounds: int) -> list[Tensor]:
+    """Algorithm 2 of arXiv:2106.05203 from g_i = C(grad f_i(x_0)); returns the iterates."""
+    x = START.clone()
+    known = [torch.zeros_like(x) for _ in oracles]
+    g = torch.zeros_like(x)
+    iterates = []
+    for _ in range(rounds):
+        changes = [
+            top_entries(oracle.matrix @ x - oracle.vector - known[i], k)
+            for i, oracle in enumerate(oracles)
+        ]
+        for i, change in enumerate(changes):
+            known[i] = known[i] + change
+            g = g + change / len(oracles)  # exact: a power of two
+        x = torch.add(x, g, alpha=-STEP_SIZE)
+        iterates.append(x)
+    return iterates
+
+
+def test_momentum_1_with_full_gradients_is_ef21_exactly() -> None:
+    run = Run(EF21SGDM(compressor=TopK(k=5), momentum=1.0), ORACLES, START, STEP_SIZE)
+    for x in reference_ef21(ORACLES, 5, 40):
+        assert torch.equal(run.rounds(1), x)
+
+
+COMPRESSORS: list[Compressor] = [
+    TopK(k=3),
+    SegmentedTopK(k=1, segment_size=5, contiguous=True),
+    RandK(k=4, scaled=False),
+    FixedPoint(planes=2),
+]
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS, ids=str)
+def test_the_server_knows_the_average_of_what_workers_think_it_knows(
+    compressor: Compressor,
+) -> None:
+    run = Run(EF21SGDM(compressor=compressor, momentum=0.3), ORACLES, START, STEP_SIZE)
+    for _ in range(30):
+        estimate = run.round()
+        known = [worker.state_dict()["known"] for worker in run.workers]
+        torch.testing.assert_close(estimate, torch.stack(known).mean(dim=0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("compressor", [Identity(), TopK(k=24)], ids=str)
+def test_alpha_1_is_gradient_descent(compressor: Compressor) -> None:
+    assert compressor.alpha(24) == 1
+    ef21 = Run(EF21SGDM(compressor=compressor, momentum=1.0), ORACLES, START, STEP_SIZE)
+    descent = Run(DataParallelSGD(), ORACLES, START, STEP_SIZE)
+    for _ in range(50):
+        torch.testing.assert_close(ef21.rounds(1), descent.rounds(1), rtol=1e-12, atol=1e-13)
+
+
+def test_the_identity_with_momentum_is_sgd_with_damped_momentum() -> None:
+    eta = 0.25
+    run = Run(EF21SGDM(compressor=Identity(), momentum=eta), ORACLES, START, STEP_SIZE)
+    x = START.clone()
+    velocity = None
+    for _ in range(30):
+        gradient = torch.stack([oracle.gradient(x, None) for oracle in ORACLES]).mean(dim=0)
+        velocity = gradient if velocity is None else (1 - eta) * velocity + eta * gradient
+        x = x - STEP_SIZE * velocity
+        torch.testing.assert_close(run.rounds(1), x, rtol=1e-12, atol=1e-13)
+
+
+def test_error_feedback_keeps_what_it_does_not_send() -> None:
+    """At a fixed point the differences are sent piece by piece until the server knows all."""
+    run = Run(EF21SGDM(compressor=TopK(k=6), momentum=1.0), ORACLES, START, 0.0)
+    run.rounds(4)
+    exact = torch.stack([oracle.gradient(START, None) for oracle in ORACLES]).mean(dim=0)
+    torch.testing.assert_close(run.round(), exact, rtol=1e-13, atol=1e-13)
+
+
+def saved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 10])
+def test_halves_that_were_saved_and_loaded_continue_exactly(rounds: int) -> None:
+    method = EF21SGDM(compressor=RandK(k=4, scaled=False), momentum=0.3)
+    run = Run(method, ORACLES, START, STEP_SIZE)
+    run.rounds(rounds)
+    resumed = Run(method, ORACLES, run.x, STEP_SIZE)
+    resumed.round_index = rounds
+    resumed.server.load_state_dict(saved(run.server.state_dict()))
+    for worker, twin in zip(run.workers, resumed.workers, strict=True):
+        twin.load_state_dict(saved(worker.state_dict()))
+    for _ in range(10):
+        assert torch.equal(run.rounds(1), resumed.rounds(1))
+
+
+def test_loading_copies() -> None:
+    method = EF21SGDM(compressor=TopK(k=4))
+    run, other = (Run(method, ORACLES, START, STEP_SIZE) for _ in range(2))
+    run.rounds(3)
+    halves: list[tuple[ServerHalf | WorkerHalf, ServerHalf | WorkerHalf]] = [
+        (run.server, other.server),
+        (run.workers[0], other.workers[0]),
+    ]
+    for half, twin in halves:
+        twin.load_state_dict(half.state_dict())
+        kept = saved(twin.state_dict())
+        for tensor in half.state_dict().values():
+            tensor.zero_()
+        assert kept.keys() == twin.state_dict().keys()
+        assert all(torch.equal(kept[name], twin.state_dict()[name]) for name in kept)
+
+
+@pytest.mark.parametrize("compressor", [MLMC(ladder=TopKLadder()), RandK(k=2)], ids=str)
+def test_a_compressor_that_does_not_contract_is_refused(compressor: Compressor) -> None:
+    with pytest.raises(ValueError, match="needs a contractive compressor"):
+        EF21SGDM(compressor=compressor)
+
+
+@pytest.mark.parametrize("momentum", [0.0, -0.1, 1.1, float("nan")])
+def test_a_momentum_out_of_range_is_refused(momentum: float) -> None:
+    with pytest.raises(ValueError, match="momentum is"):
+        EF21SGDM(compressor=TopK(k=1), momentum=momentum)

@@ -1,0 +1,270 @@
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from launch.catalogue import PROBLEMS
+from mlmc_ray.errors import NonFiniteError, ProblemError
+from mlmc_ray.flat import FlatModel
+from mlmc_ray.problems import Digits, Problem, ProblemSource, Quadratic, TensorShard, explaining
+from mlmc_ray.problems.base import split_evenly
+from mlmc_ray.seeding import generator_for
+
+ALL_PROBLEMS: list[Problem] = [
+    Quadratic(num_functions=3, noise=0.5),
+    Digits(),
+    Digits(batch_norm=True),
+]
+
+
+def test_the_list_is_complete() -> None:
+    paths = {f"{type(p).__module__}.{type(p).__qualname__}" for p in ALL_PROBLEMS}
+    assert paths == set(PROBLEMS.values())
+
+
+@pytest.mark.parametrize("problem", ALL_PROBLEMS, ids=str)
+def test_a_problem_has_a_loss_with_a_gradient_and_measures(problem: Problem) -> None:
+    assert isinstance(problem, Problem)
+    torch.manual_seed(0)
+    flat = FlatModel(problem.model())
+    shard = problem.shard(1, 3, generator_for(0))
+    for batch in (shard.sample(5, generator_for(1)), shard.full()):
+        loss = problem.loss(flat.module, batch)
+        assert loss.shape == ()
+        loss.backward()  # type: ignore[no-untyped-call]
+    assert bool(flat.gradients.any())
+    measures = problem.evaluate(flat.module)
+    assert all(type(value) is float for value in measures.values())
+
+
+def test_constants_of_the_reference_quadratic() -> None:
+    problem = Quadratic(num_functions=8, dim=24)
+    mu, smoothness, mean_smoothness = problem.smoothness
+    assert mu == pytest.approx(0.776254, abs=1e-6)
+    assert smoothness == pytest.approx(4.232793, abs=1e-6)
+    assert mean_smoothness == pytest.approx(10, abs=1e-9)
+    assert np.linalg.norm(problem.optimum) == pytest.approx(1.115587, abs=1e-6)
+    matrices, vectors = problem.coefficients
+    gradients = matrices @ problem.optimum - vectors
+    assert (gradients**2).sum(axis=1).mean() == pytest.approx(27.838673, abs=1e-6)
+    minimum = -0.5 * vectors.mean(axis=0) @ problem.optimum
+    assert minimum == pytest.approx(-0.847298, abs=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", [False, True])
+def test_the_gradient_at_the_optimum_is_zero(interpolation: bool) -> None:
+    problem = Quadratic(num_functions=5, dim=7, interpolation=interpolation, seed=3)
+    matrices, vectors = problem.coefficients
+    gradients = matrices @ problem.optimum - vectors
+    assert np.abs(gradients.mean(axis=0)).max() < 1e-13
+    assert (np.abs(gradients).max() < 1e-12) == interpolation
+
+
+def test_spectra_of_the_functions() -> None:
+    matrices, _ = Quadratic(num_functions=3, dim=6, smallest=0.5, largest=4.0).coefficients
+    for matrix in matrices:
+        assert np.abs(matrix - matrix.T).max() < 1e-14
+        spectrum = np.linalg.eigvalsh(matrix)
+        assert spectrum[[0, -1]] == pytest.approx([0.5, 4.0], rel=1e-12)
+
+
+def gradient_of(problem: Quadratic, at: Tensor, batch: Any) -> Tensor:
+    flat = FlatModel(problem.model())
+    flat.parameters.copy_(at)
+    problem.loss(flat.module, batch).backward()  # type: ignore[no-untyped-call]
+    return flat.gradients
+
+
+def test_the_gradient_of_the_loss_is_ax_minus_b() -> None:
+    problem = Quadratic(num_functions=3, dim=6)
+    matrices, vectors = problem.coefficients
+    at = torch.arange(6, dtype=torch.float32)
+    for worker_id in range(3):
+        shard = problem.shard(worker_id, 3, generator_for(0))
+        gradient = gradient_of(problem, at, shard.full())
+        expected = matrices[worker_id] @ at.numpy() - vectors[worker_id]
+        assert gradient.numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_variance_of_the_gradient_noise(batch_size: int) -> None:
+    """n |g - grad|^2 / (sigma^2 / batch) is chi-squared with n d degrees of freedom.
+
+    Its relative error is above 6 standard deviations with a probability below 1e-8.
+    """
+    sigma, dim, n = 3.0, 24, 400
+    problem = Quadratic(num_functions=2, dim=dim, noise=sigma)
+    shard = problem.shard(0, 2, generator_for(0))
+    generator = generator_for(7)
+    at = torch.zeros(dim)
+    exact = gradient_of(problem, at, shard.full())
+    noises = [
+        gradient_of(problem, at, shard.sample(batch_size, generator)) - exact for _ in range(n)
+    ]
+    variance = torch.stack(noises).double().square().sum(dim=1).mean().item()
+    margin = 6 * math.sqrt(2 / (n * dim))
+    assert margin < 0.1
+    assert variance == pytest.approx(sigma**2 / batch_size, rel=margin)
+
+
+def test_without_noise_a_sample_is_the_function() -> None:
+    shard = Quadratic(num_functions=2).shard(0, 2, generator_for(0))
+    for one, all_of_it in zip(shard.sample(1, generator_for(0)), shard.full(), strict=True):
+        assert torch.equal(one, all_of_it)
+
+
+def test_measures_of_a_quadratic() -> None:
+    problem = Quadratic(num_functions=2, dim=4)
+    flat = FlatModel(problem.model())
+    assert not flat.parameters.any()
+    start = problem.evaluate(flat.module)
+    assert start["squared_distance"] == pytest.approx((problem.optimum**2).sum(), rel=1e-12)
+    _, vectors = problem.coefficients
+    gap = 0.5 * vectors.mean(axis=0) @ problem.optimum
+    assert start["gap"] == pytest.approx(gap, rel=1e-12)
+    flat.parameters.copy_(torch.from_numpy(problem.optimum))
+    assert problem.evaluate(flat.module)["squared_distance"] < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"num_functions": 0}, "num_functions is 0"),
+        ({"dim": 1}, "dim is 1"),
+        ({"smallest": 0.0}, r"smallest is 0\.0"),
+        ({"smallest": 2.0, "largest": 1.0}, r"largest is 1\.0"),
+        ({"noise": -1.0}, r"noise is -1\.0"),
+    ],
+)
+def test_impossible_quadratics_are_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Quadratic(**options)
+
+
+def test_a_quadratic_has_one_function_a_worker() -> None:
+    with pytest.raises(ValueError, match="num_functions is 4 and there are 3 workers"):
+        Quadratic(num_functions=4).shard(0, 3, generator_for(0))
+
+
+@pytest.mark.parametrize(("num_examples", "num_workers"), [(10, 3), (5, 5), (7, 1)])
+def test_examples_are_dealt_once_each(num_examples: int, num_workers: int) -> None:
+    examples = torch.arange(num_examples)
+    shards = [
+        split_evenly((examples, -examples), i, num_workers, generator_for(0))
+        for i in range(num_workers)
+    ]
+    dealt = torch.cat([shard.full()[0] for shard in shards])
+    assert dealt.sort().values.tolist() == examples.tolist()
+    sizes = [len(shard.full()[0]) for shard in shards]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(torch.equal(shard.tensors[0], -shard.tensors[1]) for shard in shards)
+
+
+def test_more_workers_than_examples_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 examples cannot be dealt to 3 workers"):
+        split_evenly((torch.arange(2),), 0, 3, generator_for(0))
+
+
+def test_a_sample_draws_rows_of_all_tensors_alike() -> None:
+    rows = torch.arange(5)
+    shard = TensorShard((rows, rows * 10))
+    first, second = shard.sample(200, generator_for(0))
+    assert torch.equal(first * 10, second)
+    assert set(first.tolist()) == set(range(5))
+    assert torch.equal(shard.sample(200, generator_for(0))[0], first)
+
+
+def test_shards_of_digits_are_disjoint_and_cover_the_training_images() -> None:
+    problem = Digits()
+    whole = problem.shard(0, 1, generator_for(0))
+    shards = [problem.shard(i, 4, generator_for(0)) for i in range(4)]
+    rows = [
+        (*image.flatten().tolist(), label)
+        for shard in shards
+        for image, label in zip(shard.tensors[0], shard.tensors[1].tolist(), strict=True)
+    ]
+    everything = [
+        (*image.flatten().tolist(), label)
+        for image, label in zip(whole.tensors[0], whole.tensors[1].tolist(), strict=True)
+    ]
+    assert len(rows) == 1437
+    assert sorted(rows) == sorted(everything)
+    assert len(set(rows)) == len(rows)  # no image occurs twice, so the shards are disjoint
+
+
+def test_the_network_for_digits() -> None:
+    torch.manual_seed(0)
+    assert len(FlatModel(Digits().model()).parameters) == 38_282
+    normalised = FlatModel(Digits(batch_norm=True).model())
+    assert (len(normalised.buffers), len(normalised.counters)) == (96, 2)
+    measures = Digits().evaluate(Digits().model())
+    assert 0 <= measures["accuracy"] < 0.5
+    assert measures["loss"] == pytest.approx(math.log(10), abs=0.3)
+
+
+class Incomplete:
+    def model(self) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        raise NotImplementedError
+
+    evaluate = 3
+
+
+class Failing:
+    def __init__(self, size: int = 0) -> None:
+        raise ZeroDivisionError("no size")
+
+
+def test_a_source_makes_the_problem() -> None:
+    options: Mapping[str, Any] = {"num_functions": 2, "dim": 3}
+    source = ProblemSource("mlmc_ray.problems.quadratic.Quadratic", options)
+    assert source.load() == Quadratic(num_functions=2, dim=3)
+    assert source.factory() is Quadratic
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "complaint"),
+    [
+        ("quadratic", {}, "'quadratic' is not a dotted path: give module.Class"),
+        ("no.such.module.Task", {}, "cannot import 'no.such.module': ModuleNotFoundError"),
+        ("mlmc_ray.problems.Nothing", {}, "module 'mlmc_ray.problems' has no 'Nothing'"),
+        (f"{__name__}.Incomplete", {}, r"Incomplete lacks \['shard', 'evaluate'\]"),
+        (
+            f"{__name__}.Failing",
+            {"size": 7},
+            r"ZeroDivisionError while making .*Failing\(size=7\): no size .*test_problems\.py",
+        ),
+        (f"{__name__}.Failing", {"sise": 7}, r"TypeError while making .*'sise'"),
+        ("mlmc_ray.problems.Quadratic", {"dim": 0}, "ValueError while making .*dim is 0"),
+    ],
+)
+def test_a_source_that_fails_says_where(path: str, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ProblemError, match=complaint):
+        ProblemSource(path, options).load()
+
+
+def test_a_source_looks_in_its_search_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_task_of_the_tests.py").write_text(
+        "from mlmc_ray.problems import Quadratic as Mine\n"
+    )
+    (tmp_path / "my_broken_task.py").write_text("1 / 0\n")
+    source = ProblemSource("my_task_of_the_tests.Mine", {"dim": 2}, (str(tmp_path),))
+    assert source.load() == Quadratic(dim=2)
+    with pytest.raises(ProblemError, match=f"ZeroDivisionError.*looked in {tmp_path}"):
+        ProblemSource("my_broken_task.Mine", {}, (str(tmp_path),)).load()
+
+
+def test_errors_of_the_library_pass_through() -> None:
+    with pytest.raises(NonFiniteError, match="a NaN"), explaining("computing"):
+        raise NonFiniteError("a NaN")
