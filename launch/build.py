@@ -10,7 +10,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from launch.catalogue import KINDS, PROBLEMS
 from mlmc_ray.errors import ConfigError
@@ -42,7 +43,8 @@ def describe(value: Any) -> Any:
     """Return the plain mapping from which ``build`` would make the value again."""
     if isinstance(value, ProblemSource):
         problems = {path: name for name, path in PROBLEMS.items()}
-        return {"kind": problems.get(value.path, value.path), **value.options}
+        options = to_jsonable_python(dict(value.options), fallback=str)  # tuples, paths ...
+        return {"kind": problems.get(value.path, value.path), **options}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
         classes = {cls: name for kinds in KINDS.values() for name, cls in kinds.items()}
@@ -80,7 +82,7 @@ def _arguments(
 ) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{place}: expected a mapping of keys to values, got {values!r}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     check_keys(values, fields, place)
     missing = [
         name
@@ -91,7 +93,10 @@ def _arguments(
     ]
     if missing:
         raise ConfigError(f"{_colon(place)}missing keys {missing}")
-    hints = get_type_hints(cls, include_extras=True)
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except NameError:  # in a problem of one's own: a type that was imported for checkers only
+        hints = dict.fromkeys(fields, Any)
     prefix = f"{place}." if place else ""
     return {
         name: _value(hints[name], value, f"{prefix}{name}", paths) for name, value in values.items()
@@ -115,6 +120,8 @@ def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
 def _leaf(hint: Any, value: Any, place: str) -> Any:
     try:
         return TypeAdapter(hint).validate_python(value)
+    except PydanticUserError:  # a type that pydantic does not know: the problem's own to check
+        return value
     except ValidationError as error:
         reasons = sorted({details["msg"] for details in error.errors()})
         raise ConfigError(f"{place}: got {value!r}: {'; or '.join(reasons)}") from error
@@ -139,6 +146,6 @@ def _problem(value: object, place: str, paths: tuple[str, ...]) -> ProblemSource
         )
     source = ProblemSource(PROBLEMS.get(kind, kind), options, () if kind in PROBLEMS else paths)
     factory = source.factory()
-    if dataclasses.is_dataclass(factory) and isinstance(factory, type):
+    if isinstance(factory, type) and "__dataclass_fields__" in vars(factory):
         options = _arguments(factory, options, place, paths)
     return dataclasses.replace(source, options=options)
