@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from launch.shadowing import shadowing_file
 from mlmc_ray.errors import ConfigError, MlmcRayError, ProblemError
 
 app = typer.Typer(
@@ -138,11 +139,13 @@ def _overrides(settings: list[str] | None, engine: str | None, workers: int | No
 
 @contextmanager
 def _telling_where(console: Console, directory: Path) -> Iterator[None]:
-    """Say where the results are, however the run ends."""
+    """Say where the results are, however the run ends; a wrong configuration leaves none."""
+    told = directory.exists()
     try:
         yield
+        told = False
     finally:
-        if directory.exists():
+        if directory.exists() and not told:
             console.print(f"results: {directory}", soft_wrap=True, highlight=False)
 
 
@@ -151,6 +154,8 @@ def _plain_errors(console: Console, traceback: bool) -> Iterator[None]:
     """Turn expected errors into one message and an exit code; end cleanly when interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if message := shadowing_file():
+            raise ConfigError(message)
         yield
     except MlmcRayError as error:
         if traceback:

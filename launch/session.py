@@ -6,13 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+import torch
 from torch import Tensor
 
 from launch.config import RunConfig, load_config
 from launch.engines import Engine, InlineEngine
 from launch.metrics import Metrics
 from launch.run_directory import RunDirectory, check_unused
-from launch.shadowing import check_shadowing
+from launch.shadowing import shadowing_file
 from mlmc_ray.compressors import EntryCount
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
@@ -170,7 +171,9 @@ class Session:
 def _start_engine(config: RunConfig) -> Engine:
     if config.engine == "inline":
         return InlineEngine(config)
-    check_shadowing([Path.cwd(), *config.problem.search_paths])
+    message = shadowing_file([Path.cwd(), *config.problem.search_paths])
+    if message:
+        raise ConfigError(message)
     from launch.ray_engine import RayEngine  # imports Ray, which an inline run does not need
 
     return RayEngine(config)
@@ -184,7 +187,7 @@ def _check_against_model(config: RunConfig) -> int:
         ConfigError: a compressor is asked for more entries than there are parameters.
     """
     problem = config.problem.load()
-    with explaining("making the model"):
+    with explaining("making the model"), torch.random.fork_rng(devices=[]):
         dim = FlatModel(problem.model()).parameters.numel()
     _check_counts(config.method, dim, "method")
     return dim

@@ -1,32 +1,38 @@
-"""Detects files that would be imported instead of mlmc_ray's own packages.
+"""Detects files that are, or would be, imported instead of mlmc_ray's own packages.
 
-Ray's worker processes put the current directory in front of the path, and a task's directory is
-added to it, so a ``server.py`` there would hide the package ``server``, or be hidden by it.
+A user's ``server.py`` hides the package ``server`` where its directory comes first on the path: in
+Ray's worker processes that is the current directory, under ``python -m`` too. Only the standard
+library is imported here, since any other import might be the wrong one.
 """
 
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
-from mlmc_ray.errors import ConfigError
-
 _PACKAGES = ("mlmc_ray", "workers", "server", "launch")
+_ROOT = Path(__file__).resolve().parents[1]
 
 
-def check_shadowing(directories: Iterable[str | Path]) -> None:
-    """Refuse directories that hold a module with the name of one of the packages.
+def shadowing_file(directories: Iterable[str | Path] = ()) -> str | None:
+    """Look for a file that takes the place of one of the packages.
 
-    Raises:
-        ConfigError: names the file and the package.
+    Args:
+        directories: places that will come first on the path of some process.
+
+    Returns:
+        A message that names the file and the package, or None where all is well.
     """
     for package in _PACKAGES:
+        ours = _ROOT / package / "__init__.py"
         spec = importlib.util.find_spec(package)
-        ours = Path(spec.origin).resolve() if spec and spec.origin else None
+        candidates = [Path(spec.origin)] if spec and spec.origin else []
         for directory in map(Path, directories):
-            for candidate in (directory / f"{package}.py", directory / package / "__init__.py"):
-                if candidate.is_file() and candidate.resolve() != ours:
-                    raise ConfigError(
-                        f"{candidate.resolve()} has the name of mlmc_ray's package {package!r} "
-                        f"({ours}), and worker processes would import the wrong one: rename it, or "
-                        "run from another directory"
-                    )
+            candidates += [directory / f"{package}.py", directory / package / "__init__.py"]
+        for candidate in candidates:
+            if candidate.is_file() and candidate.resolve() != ours:
+                return (
+                    f"{candidate.resolve()} has the name of mlmc_ray's package {package!r} "
+                    f"({ours.parent}) and is, or in worker processes would be, imported instead: "
+                    "rename it, or run from another directory"
+                )
+    return None
