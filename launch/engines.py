@@ -68,8 +68,12 @@ class InlineEngine:
     def __init__(self, config: RunConfig) -> None:
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(config.threads)
-        self._server = ParameterServer(server_plan(config))
-        self._host = WorkerHost(worker_plan(config), range(config.workers))
+        try:
+            self._server = ParameterServer(server_plan(config))
+            self._host = WorkerHost(worker_plan(config), range(config.workers))
+        except BaseException:
+            self.close()
+            raise
 
     def round(self) -> RoundResult:
         """Run the next round."""
