@@ -161,7 +161,7 @@ def _plain_errors(console: Console, traceback: bool) -> Iterator[None]:
         if traceback:
             console.print_exception()
         sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # one line
         raise SystemExit(2 if isinstance(error, ConfigError | ProblemError) else 1) from None
     except KeyboardInterrupt:
         sys.stdout.flush()
