@@ -3,7 +3,9 @@
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,6 +39,7 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
         # Ray authenticates local clusters. With the token in the environment it writes none into
         # the home directory, where it would make a later `ray start` demand it.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             _check_reachable(address)
@@ -48,6 +51,8 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
                 include_dashboard=False,
                 logging_level=logging.ERROR,
             )
+    except SystemExit:  # Ray's own answer to SIGTERM
+        raise KeyboardInterrupt from None
     except Exception as error:
         place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
         doing = "join" if address else "start"
@@ -59,6 +64,8 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
         reason = " ".join(str(error).split())[:300]
         ray.shutdown()
         raise ClusterError(f"could not {doing} {place}: {reason}; {remedy}") from error
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place
     try:
         yield
     finally:

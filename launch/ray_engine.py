@@ -78,27 +78,27 @@ class RayEngine:
             MlmcRayError: what a worker or the server refused.
         """
         closing = self._server.close_round()
-        steps = [host.step(self._round_index, self._news) for host in self._hosts]
+        hosts = {host.step(self._round_index, self._news): host for host in self._hosts}
         deadline = time.monotonic() + self._timeout_s
         losses: dict[int, float] = {}
-        pending = [*steps, closing]
+        pending = [*hosts, closing]
         while pending:  # in order of arrival, so that whoever fails is heard at once
             done, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
                 raise self._timed_out()
             for reference in done:
-                answer = self._get(reference)
                 if reference == closing:
-                    ledger, news = answer
+                    ledger, news = self._get(reference, "the server")
                 else:
-                    losses.update(answer)
+                    workers = list(hosts[reference].worker_ids)
+                    losses.update(self._get(reference, f"the host of workers {workers}"))
         self._news = news[0]
         self._round_index += 1
         return RoundResult(dict(sorted(losses.items())), ledger)
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the server."""
-        measures: dict[str, float] = self._get(self._server.evaluate())
+        measures: dict[str, float] = self._get(self._server.evaluate(), "the server")
         return measures
 
     def parameters(self) -> Tensor:
@@ -114,7 +114,7 @@ class RayEngine:
         """End the actors, and the cluster if this engine started it."""
         self._stack.close()
 
-    def _get(self, reference: Any) -> Any:
+    def _get(self, reference: Any, actor: str = "an actor") -> Any:
         try:
             return ray.get(reference)
         except RayTaskError as error:
@@ -124,7 +124,7 @@ class RayEngine:
         except RayActorError as error:
             reason = " ".join(str(error).split())
             raise RoundError(
-                f"round {self._round_index}: an actor is gone: {reason[:400]}"
+                f"round {self._round_index}: {actor} is gone: {reason[:400]}"
             ) from error
 
     def _timed_out(self) -> RoundError:

@@ -356,6 +356,6 @@ def test_python_m_launch_is_the_same(config: Path, tmp_path: Path) -> None:
 def test_python_m_launch_is_not_taken_in_by_files_beside_it(name: str) -> None:
     Path(name).write_text("raise RuntimeError('the wrong module')")
     done = call(sys.executable, "-m", "launch", "--help")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"error: {Path.cwd() / name} has the name of mlmc_ray's package")
     assert done.stderr.count("\n") == 1

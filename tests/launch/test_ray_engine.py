@@ -1,0 +1,236 @@
+"""Runs on Ray: the same as in one process, and what happens when something fails.
+
+All tests share one cluster of ten slots, in which every process that a run starts takes a few
+seconds; so rounds are few and actors as many as the test needs.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from launch import Session
+from launch.catalogue import KINDS
+from launch.cli import app
+from mlmc_ray.errors import ClusterError, MlmcRayError, NonFiniteError, ProblemError, RoundError
+from mlmc_ray.methods import Method
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+ROOT = Path(__file__).parents[2]
+SLOTS = 10
+MLMC_S_TOP_K = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 4}}
+MLMC_FIXED_POINT = {"kind": "mlmc", "law": "own", "ladder": "fixed-point"}
+RAND_K = {"kind": "rand-k", "k": 5}
+EF21 = {"kind": "ef21-sgdm", "compressor": {"kind": "top-k", "k": 5}}
+
+# By kind, what to run on one, two and four actors.
+METHODS: dict[str, dict[int, Any]] = {
+    "sgd": dict.fromkeys((1, 2, 4), "sgd"),
+    "compressed-sgd": {
+        1: {"kind": "compressed-sgd", "compressor": RAND_K},
+        2: {"kind": "compressed-sgd", "compressor": MLMC_FIXED_POINT},
+        4: {"kind": "compressed-sgd", "compressor": MLMC_S_TOP_K},
+    },
+    "ef21-sgdm": dict.fromkeys((1, 2, 4), EF21),
+}
+
+
+def config_of(method: Any, actors: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "problem": {"kind": "tests.tasks.Regression", "batch_norm": True, "dropout": 0.25},
+        "search_paths": [str(ROOT)],
+        "method": method,
+        "optimizer": {"kind": "adam", "step_size": 0.05},
+        "workers": 4,
+        "actors": actors,
+        "batch_size": 5,
+        "rounds": 5,
+        "evaluate_every": 2,
+        "buffers_every": 2,
+        **changes,
+    }
+
+
+def assert_same_on_ray_and_inline(config: dict[str, Any]) -> Session:
+    """Run both ways, compare everything but the time, and return the session, which has ended."""
+    ends = []
+    for engine in ("ray", "inline"):
+        with Session({**config, "engine": engine}) as session:
+            session.run()
+            ends.append((session, session.parameters(), session.model_state()))
+    (first, parameters, state), (second, expected, expected_state) = ends
+    assert torch.equal(parameters, expected)
+    assert state.keys() == expected_state.keys()
+    assert all(torch.equal(tensor, expected_state[name]) for name, tensor in state.items())
+    assert first.ledger == second.ledger
+    assert [{**metrics, "seconds": 0} for metrics in first.metrics] == [
+        {**metrics, "seconds": 0} for metrics in second.metrics
+    ]
+    return first
+
+
+# The same result.
+
+
+def test_every_method_is_run() -> None:
+    assert set(METHODS) == set(KINDS[Method])
+
+
+@pytest.mark.parametrize("actors", [1, 2, 4])
+@pytest.mark.parametrize("kind", METHODS)
+def test_ray_gives_what_one_process_gives(kind: str, actors: int) -> None:
+    session = assert_same_on_ray_and_inline(config_of(METHODS[kind][actors], actors))
+    assert len(session.ledger) == 2 * 4 * 5
+
+
+def test_batch_normalisation_of_digits_gives_what_one_process_gives() -> None:
+    digits = {"kind": "digits", "batch_norm": True}
+    compressor = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 0.01}}
+    method = {"kind": "compressed-sgd", "compressor": compressor}
+    assert_same_on_ray_and_inline(config_of(method, 2, problem=digits, rounds=3))
+
+
+def test_many_logical_workers_fit_few_actors() -> None:
+    session = assert_same_on_ray_and_inline(config_of(EF21, 2, workers=32, rounds=3))
+    assert {entry.worker_id for entry in session.ledger} == set(range(32))
+    assert len(session.ledger) == 2 * 32 * 3
+    assert ray.is_initialized()  # the session leaves a cluster that it did not start
+
+
+# What can fail. The task is beside its configuration, where no process would find it by itself.
+
+FAULTY = """
+import os
+import time
+import torch
+from mlmc_ray.problems import Quadratic
+
+class Shard:
+    def __init__(self, shard, faulty):
+        self.shard, self.faulty, self.batches = shard, faulty, 0
+
+    def sample(self, size, generator):
+        self.batches += 1
+        return self.shard.sample(size, generator), self.faulty and self.batches == 3
+
+class Task:
+    def __init__(self, fault, worker=2):
+        self.inner, self.fault, self.worker = Quadratic(dim=8), fault, worker
+        self.evaluations = 0
+        self.model = self.inner.model
+
+    def shard(self, worker_id, num_workers, generator):
+        if self.fault == "shard":
+            raise OSError("no data for", worker_id)
+        return Shard(self.inner.shard(worker_id, num_workers, generator), worker_id == self.worker)
+
+    def loss(self, model, batch):
+        batch, faulty = batch
+        if faulty and self.fault == "exit":
+            os._exit(1)
+        if faulty and self.fault == "sleep":
+            time.sleep(60)
+        if faulty and self.fault == "raise":
+            raise RuntimeError("no such label")
+        loss = self.inner.loss(model, batch)
+        return loss * torch.nan if faulty and self.fault == "nan" else loss
+
+    def evaluate(self, model):
+        self.evaluations += 1
+        if self.fault == "evaluate" and self.evaluations == 2:
+            os._exit(1)
+        return self.inner.evaluate(model)
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Any:
+    """Write a configuration whose task fails in the third round, at worker 2."""
+    module = f"{tmp_path.name}_faulty"
+    (tmp_path / f"{module}.py").write_text(FAULTY)
+
+    def write(fault: str, actors: int = 1, **changes: Any) -> Path:
+        problem = {"kind": f"{module}.Task", "fault": fault}
+        config = {**config_of("sgd", actors, rounds=9, evaluate_every=3), "problem": problem}
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump({**config, **changes}))
+        return path
+
+    return write
+
+
+FAULTS: list[tuple[str, type[MlmcRayError], str]] = [
+    ("raise", ProblemError, r"^problem: RuntimeError while .* loss: no such label \(.*faulty.py"),
+    ("nan", NonFiniteError, r"^round 2: worker 2: cannot compress .* first in layer x\."),
+    ("evaluate", RoundError, r"^round 3: the server is gone: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "error", "text"), FAULTS)
+def test_an_error_in_an_actor_arrives_as_it_is(
+    faulty: Any, fault: str, error: type[MlmcRayError], text: str
+) -> None:
+    with Session(faulty(fault)) as session, pytest.raises(error, match=text):
+        session.run()
+    assert session.metrics[-1]["round"] == 2
+
+
+def test_an_error_while_setting_up_arrives_as_it_is(faulty: Any) -> None:
+    with pytest.raises(
+        ProblemError, match=r"OSError while making the shard of worker 0: .*no data"
+    ):
+        Session(faulty("shard"))
+
+
+def test_an_actor_that_dies_ends_the_round_at_once(faulty: Any) -> None:
+    with Session(faulty("exit", actors=2)) as session:
+        session.run(2)
+        started = time.monotonic()
+        with pytest.raises(RoundError, match=r"^round 2: the host of workers \[0, 2\] is gone: "):
+            session.run()
+        assert time.monotonic() - started < 60  # the time limit of a round is 600 s
+    assert session.round_index == 2
+
+
+def test_a_round_that_takes_too_long_names_the_workers(faulty: Any) -> None:
+    with Session(faulty("sleep", actors=2, round_timeout_s=5)) as session:
+        expected = r"^round 2: no report from workers \[0, 2\] within round_timeout_s = 5$"
+        with pytest.raises(RoundError, match=expected):
+            session.run()
+    assert session.round_index == 2
+
+
+def test_more_actors_than_processors_are_refused_at_once() -> None:
+    problem = {"kind": "quadratic", "num_functions": 12}
+    started = time.monotonic()
+    with pytest.raises(ClusterError) as caught:
+        Session(config_of("sgd", 12, workers=12, problem=problem))
+    assert str(caught.value) == (
+        "actors is 12: with the server that takes 13 processors, and the Ray cluster has 10: "
+        "lower actors"
+    )
+    assert time.monotonic() - started < 10
+
+
+def test_the_command_line_trains_a_task_of_ones_own_on_ray(faulty: Any, tmp_path: Path) -> None:
+    ledgers = []
+    for engine in ("ray", "inline"):
+        out = tmp_path / engine
+        arguments = ["train", str(faulty("none")), "--engine", engine, "--out", str(out)]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        ledgers.append((out / "ledger.csv").read_text())
+    assert ledgers[0] == ledgers[1]
+
+
+def test_sessions_give_their_processors_back() -> None:
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != SLOTS:  # type: ignore[no-untyped-call]
+        assert time.monotonic() < deadline, ray.available_resources()  # type: ignore[no-untyped-call]
+        time.sleep(0.1)
