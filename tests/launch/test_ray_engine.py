@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 ROOT = Path(__file__).parents[2]
 SLOTS = 10
-MLMC_S_TOP_K = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 4}}
+# Of 37 entries, one level has 20 and one 17, so that the ledger shows whose report was whose.
+MLMC_S_TOP_K = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 20}}
 MLMC_FIXED_POINT = {"kind": "mlmc", "law": "own", "ladder": "fixed-point"}
 RAND_K = {"kind": "rand-k", "k": 5}
 EF21 = {"kind": "ef21-sgdm", "compressor": {"kind": "top-k", "k": 5}}
