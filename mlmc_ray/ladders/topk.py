@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, count_of
 from mlmc_ray.compressors.topk import segment_energies, segments_of
+from mlmc_ray.kernels.select import rank
 from mlmc_ray.ladders.base import Levels, check_level
 from mlmc_ray.payloads import Payload, SparsePayload
 
@@ -97,7 +98,7 @@ class _SortedLevels:
 
     @cached_property
     def _order(self) -> Tensor:
-        return torch.sort(self._vector.abs(), descending=True, stable=True).indices
+        return rank(self._vector.abs())
 
     def __len__(self) -> int:
         return -(-self._vector.numel() // self._size)

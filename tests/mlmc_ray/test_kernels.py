@@ -16,7 +16,7 @@ from mlmc_ray.kernels.packing import (
     unpack_ternary,
     width_of,
 )
-from mlmc_ray.kernels.select import largest
+from mlmc_ray.kernels.select import largest, rank
 from mlmc_ray.kernels.subset import random_subset
 from tests.mlmc_ray.strategies import vectors
 
@@ -37,6 +37,21 @@ def test_largest_is_the_start_of_a_stable_sort(vector: Tensor, data: st.DataObje
 def test_largest_breaks_ties_by_the_lower_position() -> None:
     assert largest(torch.tensor([1.0, 2.0, 1.0, 2.0, 1.0]), 3).tolist() == [0, 1, 3]
     assert largest(torch.zeros(5), 2).tolist() == [0, 1]
+
+
+@given(vector=vectors(max_dim=12))
+@SOME
+def test_rank_is_a_stable_sort(vector: Tensor) -> None:
+    for magnitudes in (vector.abs(), vector.abs().to(torch.float64)):
+        values = magnitudes.tolist()
+        ranked = sorted(range(len(values)), key=lambda j: (-values[j], j))
+        assert rank(magnitudes).tolist() == ranked
+
+
+def test_rank_at_the_ends_of_the_range() -> None:
+    magnitudes = torch.tensor([0.0, 3.4e38, 1e-45, 0.0, 1.0, 3.4e38])
+    assert rank(magnitudes).tolist() == [1, 5, 4, 2, 0, 3]
+    assert rank(torch.zeros(0)).tolist() == []
 
 
 @pytest.mark.parametrize(
