@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mlmc_ray.errors import RoundError, WireError
 from mlmc_ray.flat import FlatModel
+from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.base import add_average
@@ -159,7 +160,7 @@ class ParameterServer:
             self._model.buffers.zero_()
             add_average(self._model.buffers, reports, "buffers")
         self._optimizer.step()
-        if not torch.isfinite(self._model.parameters).all():
+        if not all_finite(self._model.parameters):
             raise RoundError(
                 f"round {self.round_index}: the parameters are no longer finite: training "
                 "diverged; lower optimizer.step_size"

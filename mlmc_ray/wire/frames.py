@@ -20,9 +20,17 @@ WIRE_VERSION = 1
 
 def encode(message: Message) -> bytes:
     """Return the frame of a message; tensors are copied to the CPU, floats become float32."""
-    payloads = {name: _pack(payload) for name, payload in message.payloads.items()}
-    scalars = {name: float(value) for name, value in message.scalars.items()}
-    return bytes(msgpack.packb([WIRE_VERSION, payloads, scalars]))
+    packer = msgpack.Packer()
+    parts = [packer.pack_array_header(3), packer.pack(WIRE_VERSION)]
+    parts.append(packer.pack_map_header(len(message.payloads)))
+    for name, payload in message.payloads.items():
+        codec = CODECS_BY_CLASS[type(payload)]
+        fields = [codec.kind, *codec.pack(payload)]
+        parts += [packer.pack(name), packer.pack_array_header(len(fields))]
+        for field in fields:
+            parts += _binary(field) if isinstance(field, memoryview) else [packer.pack(field)]
+    parts.append(packer.pack({name: float(value) for name, value in message.scalars.items()}))
+    return b"".join(parts)
 
 
 def decode(frame: bytes | memoryview) -> Message:
@@ -56,9 +64,11 @@ def decode(frame: bytes | memoryview) -> Message:
     )
 
 
-def _pack(payload: Payload) -> list[Any]:
-    codec = CODECS_BY_CLASS[type(payload)]
-    return [codec.kind, *codec.pack(payload)]
+def _binary(field: memoryview) -> list[bytes | memoryview]:
+    """Return a field as msgpack's binary data; what is large is left to be joined, uncopied."""
+    if len(field) <= 0xFFFF:
+        return [msgpack.packb(field)]
+    return [b"\xc6" + len(field).to_bytes(4, "big"), field]  # bin 32
 
 
 def _unpack(name: str, value: object) -> Payload:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.errors import WireError
+from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.kernels.packing import (
     pack_bits,
     pack_ternary,
@@ -178,8 +179,9 @@ CODECS_BY_KIND = {codec.kind: codec for codec in _CODECS}
 CODECS_BY_CLASS = {codec.payload_class: codec for codec in _CODECS}
 
 
-def _float_bytes(values: Tensor) -> bytes:
-    return values.detach().cpu().numpy().astype("<f4", copy=False).tobytes()
+def _float_bytes(values: Tensor) -> memoryview:
+    array = values.detach().cpu().numpy().astype("<f4", copy=False)
+    return np.ascontiguousarray(array).view(np.uint8).data
 
 
 def _index_bytes(indices: Tensor, size: int) -> bytes:
@@ -202,11 +204,11 @@ def _floats(field: str, value: object) -> Tensor:
     data = _binary(field, value)
     if len(data) % 4:
         raise WireError(f"{field}: {len(data)} bytes are not whole float32 values")
-    values = np.frombuffer(data, dtype="<f4").astype(np.float32)
-    bad = len(values) - int(np.count_nonzero(np.isfinite(values)))
-    if bad:
+    values = torch.from_numpy(np.frombuffer(data, dtype="<f4").astype(np.float32))
+    if not all_finite(values):
+        bad = int((~torch.isfinite(values)).sum())
         raise WireError(f"{field}: {bad} of {len(values)} values are NaN or infinite")
-    return torch.from_numpy(values)
+    return values
 
 
 def _indices(field: str, value: object, count: int, size: int) -> npt.NDArray[np.int64]:
