@@ -40,7 +40,8 @@ class RunConfig:
         threads: torch threads of every process; results may depend on it in the last bits.
         search_paths: directories, relative to the file, in which a problem of one's own is looked
             for; the file's own and the current one are added.
-        round_timeout_s: seconds after which a round without an answer is an error (Ray only).
+        round_timeout_s: seconds after which a round without an answer is an error; as many for
+            loading the problem before the first (Ray only).
     """
 
     problem: ProblemSource

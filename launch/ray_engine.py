@@ -30,6 +30,8 @@ class RayEngine:
 
     Raises:
         ClusterError: Ray cannot be started, or cannot place the actors.
+        RoundError: making the models and shards took longer than ``round_timeout_s``.
+        ProblemError: the problem's own code failed.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -39,12 +41,14 @@ class RayEngine:
         try:
             self._stack.enter_context(ray_cluster(config.address, processors_wanted(config)))
             most = config.actors or max(1, _cluster_cpus() - 1)
-            self._set_up(config, min(config.workers, most))
+            self._place(config, min(config.workers, most))
+            self._set_up(config)
+            self._news = self._get(self._server.broadcast())[0]
         except BaseException:
             self.close()
             raise
 
-    def _set_up(self, config: RunConfig, num_hosts: int) -> None:
+    def _place(self, config: RunConfig, num_hosts: int) -> None:
         if _cluster_cpus() < num_hosts + 1:
             raise ClusterError(
                 f"actors is {num_hosts}: with the server that takes {num_hosts + 1} processors, "
@@ -57,18 +61,25 @@ class RayEngine:
             host = RemoteWorkerHost(range(first, config.workers, num_hosts))
             self._stack.callback(host.stop)
             self._hosts.append(host)
+        actors: list[RemoteParameterServer | RemoteWorkerHost] = [self._server, *self._hosts]
+        placed = [actor.ready() for actor in actors]
+        if waiting := ray.wait(placed, num_returns=len(placed), timeout=_PLACEMENT_TIMEOUT_S)[1]:
+            raise ClusterError(
+                f"{len(waiting)} of {len(actors)} actors did not start within "
+                f"{_PLACEMENT_TIMEOUT_S:g} s: each needs a free processor, and of "
+                f"{_cluster_cpus()} the cluster has {_free_cpus()} free; lower actors"
+            )
+
+    def _set_up(self, config: RunConfig) -> None:
         ready = [self._server.set_up(server_plan(config), config.threads)]
         plan = worker_plan(config)
         ready += [host.set_up(plan, self._server, config.threads) for host in self._hosts]
-        _, waiting = ray.wait(ready, num_returns=len(ready), timeout=_PLACEMENT_TIMEOUT_S)
-        if waiting:
-            raise ClusterError(
-                f"{len(waiting)} of {len(ready)} actors were not ready after "
-                f"{_PLACEMENT_TIMEOUT_S:.0f} s: each needs a free processor, and of "
-                f"{_cluster_cpus()} the cluster has {_free_cpus()} free; lower actors"
+        if waiting := ray.wait(ready, num_returns=len(ready), timeout=self._timeout_s)[1]:
+            raise RoundError(
+                f"round 0: {len(waiting)} of {len(ready)} actors have not made their model and "
+                f"shards within round_timeout_s = {self._timeout_s:g}"
             )
         self._get(ready)
-        self._news = self._get(self._server.broadcast())[0]
 
     def round(self) -> RoundResult:
         """Run the next round.

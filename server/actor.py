@@ -71,6 +71,10 @@ class RemoteParameterServer:
     def __init__(self) -> None:
         self._actor = _Actor.remote()
 
+    def ready(self) -> Any:
+        """Return a reference that is ready once the actor's process has started."""
+        return self._actor.__ray_ready__.remote()
+
     def set_up(self, plan: ServerPlan, threads: int) -> Any:
         """See ``ParameterServerActor.set_up``."""
         return self._actor.set_up.remote(plan, threads)

@@ -49,6 +49,10 @@ class RemoteWorkerHost:
         self.worker_ids = tuple(worker_ids)
         self._actor = _Actor.remote()
 
+    def ready(self) -> Any:
+        """Return a reference that is ready once the actor's process has started."""
+        return self._actor.__ray_ready__.remote()
+
     def set_up(self, plan: WorkerPlan, server: ReportSink, threads: int) -> Any:
         """See ``WorkerHostActor.set_up``."""
         return self._actor.set_up.remote(plan, self.worker_ids, server, threads)

@@ -94,7 +94,7 @@ def test_batch_normalisation_of_digits_gives_what_one_process_gives() -> None:
     digits = {"kind": "digits", "batch_norm": True}
     compressor = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 0.01}}
     method = {"kind": "compressed-sgd", "compressor": compressor}
-    assert_same_on_ray_and_inline(config_of(method, 2, problem=digits, rounds=3))
+    assert_same_on_ray_and_inline(config_of(method, 1, problem=digits, rounds=2))
 
 
 def test_many_logical_workers_fit_few_actors() -> None:
@@ -128,7 +128,9 @@ class Task:
 
     def shard(self, worker_id, num_workers, generator):
         if self.fault == "shard":
-            raise OSError("no data for", worker_id)
+            raise OSError("no data")
+        if self.fault == "slow" and worker_id == self.worker:
+            time.sleep(60)
         return Shard(self.inner.shard(worker_id, num_workers, generator), worker_id == self.worker)
 
     def loss(self, model, batch):
@@ -189,6 +191,35 @@ def test_an_error_while_setting_up_arrives_as_it_is(faulty: Any) -> None:
         Session(faulty("shard"))
 
 
+def test_a_task_that_takes_too_long_to_load_is_an_error(faulty: Any) -> None:
+    expected = r"^round 0: 1 of 3 actors have not made .* within round_timeout_s = 5$"
+    with pytest.raises(RoundError, match=expected):
+        Session(faulty("slow", actors=2, round_timeout_s=5))
+
+
+def test_actors_that_find_no_processor_are_an_error(
+    faulty: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.ray_engine._PLACEMENT_TIMEOUT_S", 1.0)
+
+    @ray.remote(num_cpus=SLOTS)
+    class Other:
+        pass
+
+    wait_for_all_slots()
+    other: Any = Other.remote()  # type: ignore[attr-defined]
+    ray.get(other.__ray_ready__.remote())
+    try:
+        with pytest.raises(ClusterError) as caught:
+            Session(faulty("none", actors=2))
+        assert str(caught.value) == (
+            "3 of 3 actors did not start within 1 s: each needs a free processor, and of "
+            "10 the cluster has 0 free; lower actors"
+        )
+    finally:
+        ray.kill(other)
+
+
 def test_an_actor_that_dies_ends_the_round_at_once(faulty: Any) -> None:
     with Session(faulty("exit", actors=2)) as session:
         session.run(2)
@@ -231,6 +262,10 @@ def test_the_command_line_trains_a_task_of_ones_own_on_ray(faulty: Any, tmp_path
 
 
 def test_sessions_give_their_processors_back() -> None:
+    wait_for_all_slots()
+
+
+def wait_for_all_slots() -> None:
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU") != SLOTS:  # type: ignore[no-untyped-call]
         assert time.monotonic() < deadline, ray.available_resources()  # type: ignore[no-untyped-call]
