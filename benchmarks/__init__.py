@@ -1,0 +1,1 @@
+"""Speed, measured against others on the same machine in the same run."""
