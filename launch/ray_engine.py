@@ -1,28 +1,27 @@
 """The Ray engine: a server actor, and actors that host the workers.
 
-In a round the driver passes the reference of the broadcast to every host; each host sends its
-reports straight to the server; the server, once all have come, steps, puts the next broadcast into
-the object store, and returns its reference with the round's ledger. No frame passes the driver.
+In a round the driver calls the server, which puts its broadcast into the object store and calls
+every host with the reference; the hosts answer to the server. No frame passes the driver.
 """
 
 import os
-import time
 from contextlib import ExitStack
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError
 from torch import Tensor
 
 from launch.cluster import ray_cluster
 from launch.config import RunConfig
 from launch.engines import RoundResult, server_plan, worker_plan
-from mlmc_ray.errors import ClusterError, MlmcRayError, RoundError
-from server.actor import RemoteParameterServer
+from mlmc_ray.errors import ClusterError, RoundError
+from server.actor import RemoteParameterServer, fetch
 from workers.actor import RemoteWorkerHost
 
 _PLACEMENT_TIMEOUT_S = 60.0
+_ANSWER_TIMEOUT_S = 5.0  # for the server to say, once the round's time is up, who is late
 
 
 class RayEngine:
@@ -43,7 +42,6 @@ class RayEngine:
             most = config.actors or max(1, _cluster_cpus() - 1)
             self._place(config, min(config.workers, most))
             self._set_up(config)
-            self._news = self._get(self._server.broadcast())[0]
         except BaseException:
             self.close()
             raise
@@ -71,15 +69,15 @@ class RayEngine:
             )
 
     def _set_up(self, config: RunConfig) -> None:
-        ready = [self._server.set_up(server_plan(config), config.threads)]
+        ready = [self._server.set_up(server_plan(config), self._hosts, config.threads)]
         plan = worker_plan(config)
-        ready += [host.set_up(plan, self._server, config.threads) for host in self._hosts]
+        ready += [host.set_up(plan, config.threads) for host in self._hosts]
         if waiting := ray.wait(ready, num_returns=len(ready), timeout=self._timeout_s)[1]:
             raise RoundError(
                 f"round 0: {len(waiting)} of {len(ready)} actors have not made their model and "
                 f"shards within round_timeout_s = {self._timeout_s:g}"
             )
-        self._get(ready)
+        fetch(ready, self._round_index, "an actor")
 
     def round(self) -> RoundResult:
         """Run the next round.
@@ -88,28 +86,20 @@ class RayEngine:
             RoundError: an actor died, or the round took longer than ``round_timeout_s``.
             MlmcRayError: what a worker or the server refused.
         """
-        closing = self._server.close_round()
-        hosts = {host.step(self._round_index, self._news): host for host in self._hosts}
-        deadline = time.monotonic() + self._timeout_s
-        losses: dict[int, float] = {}
-        pending = [*hosts, closing]
-        while pending:  # in order of arrival, so that whoever fails is heard at once
-            done, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
-            if not done:
-                raise self._timed_out()
-            for reference in done:
-                if reference == closing:
-                    ledger, news = self._get(reference, "the server")
-                else:
-                    workers = list(hosts[reference].worker_ids)
-                    losses.update(self._get(reference, f"the host of workers {workers}"))
-        self._news = news[0]
+        running = self._server.round(self._timeout_s)
+        try:
+            losses, ledger = self._get(running, self._timeout_s + _ANSWER_TIMEOUT_S)
+        except GetTimeoutError:
+            raise RoundError(
+                f"round {self._round_index}: the server did not answer within round_timeout_s = "
+                f"{self._timeout_s:g}"
+            ) from None
         self._round_index += 1
         return RoundResult(dict(sorted(losses.items())), ledger)
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the server."""
-        measures: dict[str, float] = self._get(self._server.evaluate(), "the server")
+        measures: dict[str, float] = self._get(self._server.evaluate())
         return measures
 
     def parameters(self) -> Tensor:
@@ -125,29 +115,8 @@ class RayEngine:
         """End the actors, and the cluster if this engine started it."""
         self._stack.close()
 
-    def _get(self, reference: Any, actor: str = "an actor") -> Any:
-        try:
-            return ray.get(reference)
-        except RayTaskError as error:
-            if isinstance(error.cause, MlmcRayError):
-                raise error.cause from None
-            raise
-        except RayActorError as error:
-            reason = " ".join(str(error).split())
-            raise RoundError(
-                f"round {self._round_index}: {actor} is gone: {reason[:400]}"
-            ) from error
-
-    def _timed_out(self) -> RoundError:
-        hosted = {worker_id for host in self._hosts for worker_id in host.worker_ids}
-        try:
-            missing = sorted(hosted - set(ray.get(self._server.reported(), timeout=5)))
-            who = f"no report from workers {missing}" if missing else "the server did not answer"
-        except (GetTimeoutError, RayError):
-            who = "the server did not answer"
-        return RoundError(
-            f"round {self._round_index}: {who} within round_timeout_s = {self._timeout_s:g}"
-        )
+    def _get(self, reference: Any, timeout_s: float | None = None) -> Any:
+        return fetch(reference, self._round_index, "the server", timeout_s)
 
 
 def processors_wanted(config: RunConfig) -> int:

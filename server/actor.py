@@ -1,63 +1,95 @@
 """The Ray actor of the parameter server, and the facade through which others call it."""
 
-import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import ray
 import torch
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from mlmc_ray.errors import MlmcRayError, RoundError
 from mlmc_ray.ledger import Ledger
 from server.server import ParameterServer, ServerPlan
 
-Frame = npt.NDArray[np.uint8]
+
+class Host(Protocol):
+    """Workers somewhere else, as the server sees them: the facade of another actor."""
+
+    @property
+    def worker_ids(self) -> Sequence[int]:
+        """Which workers live there."""
+
+    def step(self, round_index: int, news: Any) -> Any:
+        """Start a round there; ``news`` is the reference of the broadcast frame.
+
+        Returns:
+            The reference of the report frames and the training losses, both by worker.
+        """
 
 
 class ParameterServerActor:
-    """A ``ParameterServer`` in a process of its own. Its methods take turns in one event loop."""
+    """A ``ParameterServer`` in a process of its own, which runs the rounds.
 
-    async def set_up(self, plan: ServerPlan, threads: int) -> None:
+    It calls the hosts itself, so frames go straight between it and them. A round costs one call
+    from the driver and one to every host.
+    """
+
+    def set_up(self, plan: ServerPlan, hosts: Sequence[Host], threads: int) -> None:
         """Make the server; separate from the constructor so that errors arrive as they are."""
         torch.set_num_threads(threads)
         self._server = ParameterServer(plan)
-        self._num_workers = plan.num_workers
-        self._inbox: dict[int, Frame] = {}
-        self._complete = asyncio.Event()
+        self._hosts = hosts
 
-    async def broadcast(self) -> list[Any]:
-        """Put this round's news into the object store, once; return its reference in a list."""
-        return [ray.put(np.frombuffer(self._server.broadcast(), np.uint8))]
+    def round(self, timeout_s: float) -> tuple[dict[int, float], Ledger]:
+        """Run a round: broadcast, wait for every report, step.
 
-    async def receive(self, round_index: int, frames: Mapping[int, Frame]) -> None:
-        """Keep report frames until the round is closed; those of another round are dropped."""
-        if round_index == self._server.round_index:
-            self._inbox.update(frames)
-            if len(self._inbox) == self._num_workers:
-                self._complete.set()
+        The news are put into the object store once, and every node fetches them once.
 
-    async def close_round(self) -> tuple[Ledger, list[Any]]:
-        """Wait for every report, step, and broadcast; return the ledger and the news."""
-        await self._complete.wait()
-        self._complete.clear()
-        frames, self._inbox = self._inbox, {}
-        ledger = self._server.close_round({i: frame.data for i, frame in frames.items()})
-        return ledger, await self.broadcast()
+        Returns:
+            The training losses by worker, and the round's ledger.
 
-    async def reported(self) -> list[int]:
-        """Return the workers whose reports of this round have come."""
-        return sorted(self._inbox)
+        Raises:
+            RoundError: a host died or did not answer in time; see also ``close_round``.
+            MlmcRayError: what a worker refused.
+        """
+        round_index = self._server.round_index
+        news = ray.put(np.frombuffer(self._server.broadcast(), np.uint8))
+        steps = {host.step(round_index, news): host for host in self._hosts}
+        try:
+            answers = ray.get(list(steps), timeout=timeout_s)  # the first error is raised at once
+        except RayError:
+            self._raise_failure(steps, round_index, timeout_s)
+        reports: dict[int, memoryview] = {}
+        losses: dict[int, float] = {}
+        for frames, seen in answers:
+            reports.update({worker_id: frame.data for worker_id, frame in frames.items()})
+            losses.update(seen)
+        return losses, self._server.close_round(reports)
 
-    async def evaluate(self) -> dict[str, float]:
+    def _raise_failure(
+        self, steps: Mapping[Any, Host], round_index: int, timeout_s: float
+    ) -> NoReturn:
+        """Raise the error of the step that failed; if none did, say whose reports are late."""
+        done, late = ray.wait(list(steps), num_returns=len(steps), timeout=0)
+        for step in done:
+            fetch(step, round_index, f"the host of workers {list(steps[step].worker_ids)}")
+        missing = sorted(worker_id for step in late for worker_id in steps[step].worker_ids)
+        raise RoundError(
+            f"round {round_index}: no report from workers {missing} within round_timeout_s = "
+            f"{timeout_s:g}"
+        )
+
+    def evaluate(self) -> dict[str, float]:
         """See ``ParameterServer.evaluate``."""
         return self._server.evaluate()
 
-    async def model_state(self) -> dict[str, npt.NDArray[Any]]:
+    def model_state(self) -> dict[str, npt.NDArray[Any]]:
         """The model's ``state_dict`` as arrays."""
         return {name: tensor.numpy() for name, tensor in self._server.model_state().items()}
 
-    async def parameters(self) -> npt.NDArray[np.float32]:
+    def parameters(self) -> npt.NDArray[np.float32]:
         """The parameters, shape (d,)."""
         return self._server.parameters.numpy().copy()
 
@@ -66,7 +98,7 @@ _Actor: Any = ray.remote(num_cpus=1)(ParameterServerActor)
 
 
 class RemoteParameterServer:
-    """Facade of the server actor; every call but ``send_reports`` returns a reference at once."""
+    """Facade of the server actor; every call returns an object reference at once."""
 
     def __init__(self) -> None:
         self._actor = _Actor.remote()
@@ -75,25 +107,13 @@ class RemoteParameterServer:
         """Return a reference that is ready once the actor's process has started."""
         return self._actor.__ray_ready__.remote()
 
-    def set_up(self, plan: ServerPlan, threads: int) -> Any:
+    def set_up(self, plan: ServerPlan, hosts: Sequence[Host], threads: int) -> Any:
         """See ``ParameterServerActor.set_up``."""
-        return self._actor.set_up.remote(plan, threads)
+        return self._actor.set_up.remote(plan, hosts, threads)
 
-    def send_reports(self, round_index: int, frames: Mapping[int, Frame]) -> None:
-        """Hand over report frames; called by the hosts, so frames do not pass the driver."""
-        self._actor.receive.remote(round_index, frames)
-
-    def broadcast(self) -> Any:
-        """See ``ParameterServerActor.broadcast``."""
-        return self._actor.broadcast.remote()
-
-    def close_round(self) -> Any:
-        """See ``ParameterServerActor.close_round``."""
-        return self._actor.close_round.remote()
-
-    def reported(self) -> Any:
-        """See ``ParameterServerActor.reported``."""
-        return self._actor.reported.remote()
+    def round(self, timeout_s: float) -> Any:
+        """See ``ParameterServerActor.round``."""
+        return self._actor.round.remote(timeout_s)
 
     def evaluate(self) -> Any:
         """See ``ParameterServerActor.evaluate``."""
@@ -110,3 +130,28 @@ class RemoteParameterServer:
     def stop(self) -> None:
         """End the actor's process."""
         ray.kill(self._actor)
+
+
+def fetch(reference: Any, round_index: int, actor: str, timeout_s: float | None = None) -> Any:
+    """Wait for what a reference (or a list of them) stands for.
+
+    Args:
+        reference: of the answer of an actor.
+        round_index: for errors.
+        actor: who answers, for errors.
+        timeout_s: None for no limit.
+
+    Raises:
+        MlmcRayError: as the actor raised it.
+        RoundError: the actor died.
+        GetTimeoutError: there is no answer yet.
+    """
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except RayTaskError as error:
+        if isinstance(error.cause, MlmcRayError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        reason = " ".join(str(error).split())
+        raise RoundError(f"round {round_index}: {actor} is gone: {reason[:400]}") from error
