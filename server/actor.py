@@ -10,6 +10,7 @@ import torch
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from mlmc_ray.errors import MlmcRayError, RoundError
+from mlmc_ray.kernels.memory import keep_freed_memory
 from mlmc_ray.ledger import Ledger
 from server.server import ParameterServer, ServerPlan
 
@@ -39,6 +40,7 @@ class ParameterServerActor:
     def set_up(self, plan: ServerPlan, hosts: Sequence[Host], threads: int) -> None:
         """Make the server; separate from the constructor so that errors arrive as they are."""
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self._server = ParameterServer(plan)
         self._hosts = hosts
 

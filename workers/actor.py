@@ -8,6 +8,7 @@ import numpy.typing as npt
 import ray
 import torch
 
+from mlmc_ray.kernels.memory import keep_freed_memory
 from workers.host import WorkerHost, WorkerPlan
 
 Frame = npt.NDArray[np.uint8]
@@ -20,6 +21,7 @@ class WorkerHostActor:
     def set_up(self, plan: WorkerPlan, worker_ids: Sequence[int], threads: int) -> None:
         """Make the workers; separate from the constructor so that errors arrive as they are."""
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self._host = WorkerHost(plan, worker_ids)
 
     def step(self, round_index: int, news: Frame) -> tuple[dict[int, Frame], dict[int, float]]:
