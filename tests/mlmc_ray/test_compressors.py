@@ -172,6 +172,13 @@ def test_alpha_of_segments() -> None:
     assert SegmentedTopK(k=9, segment_size=4, contiguous=True).alpha(10) == 1.0
 
 
+def test_alpha_of_contiguous_segments_is_attained_by_equal_norms() -> None:
+    compressor = SegmentedTopK(k=1, segment_size=3, contiguous=True)
+    vector = torch.tensor([1.0, 1.0, 1.0, math.sqrt(3)])  # d = 4: 3/4 would be too optimistic
+    error = squared(compressed(compressor, vector) - vector)
+    assert error == pytest.approx((1 - compressor.alpha(4)) * squared(vector), rel=1e-6)
+
+
 def test_a_fraction_is_of_the_dimension() -> None:
     assert TopK(k=0.25).alpha(8) == 0.25
     assert TopK(k=0.01).alpha(8) == 1 / 8
