@@ -7,6 +7,7 @@ mapping with nothing but a kind.
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
@@ -148,4 +149,16 @@ def _problem(value: object, place: str, paths: tuple[str, ...]) -> ProblemSource
     factory = source.factory()
     if isinstance(factory, type) and "__dataclass_fields__" in vars(factory):
         options = _arguments(factory, options, place, paths)
+    else:
+        _check_parameters(factory, options, place)
     return dataclasses.replace(source, options=options)
+
+
+def _check_parameters(factory: Any, options: Mapping[str, Any], place: str) -> None:
+    """Refuse options that a task's own class or function does not take."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # not callable, or written in C: making it will tell
+        return
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        check_keys(options, [parameter.name for parameter in parameters], place)

@@ -46,7 +46,7 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
     summaries: list[Summary] = []
     width = max(len(config.name) for config in configs)
     with ExitStack() as stack:
-        _share_cluster(configs, stack)
+        _share_cluster(configs, stack, console)
         for config, directory in zip(configs, directories, strict=True):
             first = not summaries
             with RunProgress(console, config.name, config.rounds, width, first) as progress:
@@ -82,12 +82,13 @@ def write_results(
     save(draw(runs, title), out / figure_name)
 
 
-def _share_cluster(configs: Sequence[RunConfig], stack: ExitStack) -> None:
+def _share_cluster(configs: Sequence[RunConfig], stack: ExitStack, console: Console) -> None:
     """Let all Ray runs use one cluster, so that it starts once."""
     on_ray = [config for config in configs if config.engine == "ray"]
     if on_ray:
         from launch.cluster import ray_cluster  # imports Ray, which inline runs do not need
         from launch.ray_engine import processors_wanted
 
+        console.print("starting Ray", highlight=False)
         wanted = max(processors_wanted(config) for config in on_ray)
         stack.enter_context(ray_cluster(on_ray[0].address, wanted))

@@ -48,6 +48,7 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
     _finish(by_bytes, measure, "bytes sent by all workers (frames)")
     by_bytes.set_xscale("log")
     by_bytes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_bytes(size)))
+    by_bytes.xaxis.set_minor_formatter(FuncFormatter(_label_between_powers))
     _finish(by_rounds, measure, "rounds")
     by_bytes.set_ylabel(f"test {measure.replace('_', ' ')}")
     figure.suptitle(title)
@@ -75,3 +76,10 @@ def _finish(axes: Axes, measure: str, label: str) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     else:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _label_between_powers(size: float, _: int) -> str:
+    """Label twice and five times a power of ten, which are few enough not to touch."""
+    return format_bytes(size) if f"{size:e}"[0] in "25" else ""

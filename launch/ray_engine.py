@@ -11,6 +11,7 @@ from typing import Any
 import ray
 import torch
 from ray.exceptions import GetTimeoutError
+from ray.util.placement_group import placement_group, remove_placement_group
 from torch import Tensor
 
 from launch.cluster import ray_cluster
@@ -21,6 +22,7 @@ from server.actor import RemoteParameterServer, fetch
 from workers.actor import RemoteWorkerHost
 
 _PLACEMENT_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 600.0
 _ANSWER_TIMEOUT_S = 5.0  # for the server to say, once the round's time is up, who is late
 
 
@@ -52,20 +54,29 @@ class RayEngine:
                 f"actors is {num_hosts}: with the server that takes {num_hosts + 1} processors, "
                 f"and the Ray cluster has {_cluster_cpus()}: lower actors"
             )
-        self._server = RemoteParameterServer()
+        # All processors are reserved at once, or none: two runs that wait for each other's would
+        # wait for ever. Starting a process afterwards takes as long as the machine is busy.
+        processors = placement_group([{"CPU": 1}] * (num_hosts + 1))
+        self._stack.callback(remove_placement_group, processors)
+        if not processors.wait(_PLACEMENT_TIMEOUT_S):
+            raise ClusterError(
+                f"the {num_hosts + 1} actors could not be placed within {_PLACEMENT_TIMEOUT_S:g} "
+                f"s: each needs a free processor, and of {_cluster_cpus()} the cluster has "
+                f"{_free_cpus()} free; lower actors"
+            )
+        self._server = RemoteParameterServer(processors)
         self._stack.callback(self._server.stop)
         self._hosts = []
         for first in range(num_hosts):
-            host = RemoteWorkerHost(range(first, config.workers, num_hosts))
+            host = RemoteWorkerHost(range(first, config.workers, num_hosts), processors)
             self._stack.callback(host.stop)
             self._hosts.append(host)
         actors: list[RemoteParameterServer | RemoteWorkerHost] = [self._server, *self._hosts]
-        placed = [actor.ready() for actor in actors]
-        if waiting := ray.wait(placed, num_returns=len(placed), timeout=_PLACEMENT_TIMEOUT_S)[1]:
+        started = [actor.ready() for actor in actors]
+        if waiting := ray.wait(started, num_returns=len(started), timeout=_START_TIMEOUT_S)[1]:
             raise ClusterError(
-                f"{len(waiting)} of {len(actors)} actors did not start within "
-                f"{_PLACEMENT_TIMEOUT_S:g} s: each needs a free processor, and of "
-                f"{_cluster_cpus()} the cluster has {_free_cpus()} free; lower actors"
+                f"{len(waiting)} of {len(actors)} actors have their processor and have not started "
+                f"within {_START_TIMEOUT_S:g} s: the machines are too busy"
             )
 
     def _set_up(self, config: RunConfig) -> None:

@@ -70,6 +70,8 @@ class RunProgress:
         if self._console.is_terminal:
             self._live.start()
             self._live.update(Text(f"{self._name}  starting"), refresh=True)
+        else:
+            self._print(f"{self._name}  starting")
         return self
 
     def __exit__(
@@ -99,7 +101,7 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("run", no_wrap=True)
     columns = (f"test\n{measure}", "bytes\nup", "bytes\ndown", "bits per\nvalue, up")
-    for column in (*columns, "paper's\nformula", "time\ns"):
+    for column in (*columns, "paper's\nformula", "rounds\ns"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in summaries:
         value = row.measures[measure]

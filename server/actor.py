@@ -8,6 +8,8 @@ import numpy.typing as npt
 import ray
 import torch
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mlmc_ray.errors import MlmcRayError, RoundError
 from mlmc_ray.kernels.memory import keep_freed_memory
@@ -100,10 +102,16 @@ _Actor: Any = ray.remote(num_cpus=1)(ParameterServerActor)
 
 
 class RemoteParameterServer:
-    """Facade of the server actor; every call returns an object reference at once."""
+    """Facade of the server actor; every call returns an object reference at once.
 
-    def __init__(self) -> None:
-        self._actor = _Actor.remote()
+    Args:
+        processors: reserved ones, of which it takes one.
+    """
+
+    def __init__(self, processors: PlacementGroup) -> None:
+        self._actor = _Actor.options(
+            scheduling_strategy=PlacementGroupSchedulingStrategy(processors)
+        ).remote()
 
     def ready(self) -> Any:
         """Return a reference that is ready once the actor's process has started."""

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import ray
 import torch
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mlmc_ray.kernels.memory import keep_freed_memory
 from workers.host import WorkerHost, WorkerPlan
@@ -34,11 +36,18 @@ _Actor: Any = ray.remote(num_cpus=1)(WorkerHostActor)
 
 
 class RemoteWorkerHost:
-    """Facade of one host actor; every call returns an object reference at once."""
+    """Facade of one host actor; every call returns an object reference at once.
 
-    def __init__(self, worker_ids: Sequence[int]) -> None:
+    Args:
+        worker_ids: which workers it hosts.
+        processors: reserved ones, of which it takes one.
+    """
+
+    def __init__(self, worker_ids: Sequence[int], processors: PlacementGroup) -> None:
         self.worker_ids = tuple(worker_ids)
-        self._actor = _Actor.remote()
+        self._actor = _Actor.options(
+            scheduling_strategy=PlacementGroupSchedulingStrategy(processors)
+        ).remote()
 
     def ready(self) -> Any:
         """Return a reference that is ready once the actor's process has started."""

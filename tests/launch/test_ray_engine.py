@@ -213,7 +213,7 @@ def test_actors_that_find_no_processor_are_an_error(
         with pytest.raises(ClusterError) as caught:
             Session(faulty("none", actors=2))
         assert str(caught.value) == (
-            "3 of 3 actors did not start within 1 s: each needs a free processor, and of "
+            "the 3 actors could not be placed within 1 s: each needs a free processor, and of "
             "10 the cluster has 0 free; lower actors"
         )
     finally:
