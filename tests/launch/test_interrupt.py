@@ -53,7 +53,7 @@ class Command:
 
     def end(self) -> tuple[int, str, str]:
         """Wait for the end; return the exit code, and what was printed."""
-        stdout, stderr = self.process.communicate(timeout=60)
+        stdout, stderr = self.process.communicate(timeout=120)
         return self.process.returncode, stdout, stderr
 
     def processes(self) -> list[str]:
@@ -68,7 +68,7 @@ class Command:
         return found
 
 
-def wait_for(condition: Callable[[], bool], command: Command, seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], bool], command: Command, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert command.process.poll() is None, command.end()
