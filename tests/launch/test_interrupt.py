@@ -27,6 +27,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
+def _hear_sigint() -> None:
+    """Undo what a background job of a shell inherits: there SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """``mlmc-ray`` in a session of its own, whose processes can be told from all others."""
 
@@ -41,6 +46,7 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_hear_sigint,
         )
 
     def interrupt_after(self, rounds: int, metrics: Path, number: signal.Signals) -> None:
