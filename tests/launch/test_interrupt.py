@@ -165,8 +165,7 @@ def test_an_interrupted_run_on_ray_leaves_no_process(
 @pytest.mark.ray
 def test_a_cluster_that_cannot_be_joined_is_one_line(config: Path) -> None:
     command = Command("train", str(config), "--set", "address=127.0.0.1:1")
-    code, stdout, stderr = command.end()
+    code, _, stderr = command.end()
     assert code == 1
-    assert stdout == ""
     assert stderr.startswith("error: could not join the Ray cluster at 127.0.0.1:1: ")
     assert stderr.count("\n") == 1
