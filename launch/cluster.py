@@ -39,20 +39,22 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
         # Ray authenticates local clusters. With the token in the environment it writes none into
         # the home directory, where it would make a later `ray start` demand it.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             _check_reachable(address)
-            ray.init(address=address, logging_level=logging.ERROR)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-            )
-    except SystemExit:  # Ray's own answer to SIGTERM
-        raise KeyboardInterrupt from None
+        with _signals_deferred():
+            if address:
+                ray.init(address=address, logging_level=logging.ERROR)
+            else:
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                )
+    except KeyboardInterrupt:
+        ray.shutdown()
+        raise
     except Exception as error:
         place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
         doing = "join" if address else "start"
@@ -64,8 +66,6 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
         reason = " ".join(str(error).split())[:300]
         ray.shutdown()
         raise ClusterError(f"could not {doing} {place}: {reason}; {remedy}") from error
-    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place
     try:
         yield
     finally:
@@ -81,3 +81,23 @@ def _check_reachable(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back: Ray, interrupted while it starts, leaves processes behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    arrived = []
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # Ray has put its own in place
+    if arrived:
+        raise KeyboardInterrupt

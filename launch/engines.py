@@ -1,5 +1,7 @@
 """Engines run rounds: the shape of one, and the inline engine, which needs no Ray."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,24 +68,22 @@ class InlineEngine:
     """Server and workers in this process, one after the other; frames are made all the same."""
 
     def __init__(self, config: RunConfig) -> None:
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(config.threads)
-        try:
+        self._threads = config.threads
+        with _threads(config.threads):
             self._server = ParameterServer(server_plan(config))
             self._host = WorkerHost(worker_plan(config), range(config.workers))
-        except BaseException:
-            self.close()
-            raise
 
     def round(self) -> RoundResult:
         """Run the next round."""
         round_index = self._server.round_index
-        frames, losses = self._host.step(round_index, self._server.broadcast())
-        return RoundResult(dict(losses), self._server.close_round(frames))
+        with _threads(self._threads):
+            frames, losses = self._host.step(round_index, self._server.broadcast())
+            return RoundResult(dict(losses), self._server.close_round(frames))
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate the server's parameters."""
-        return self._server.evaluate()
+        with _threads(self._threads):
+            return self._server.evaluate()
 
     def parameters(self) -> Tensor:
         """Return a copy of the parameters."""
@@ -94,5 +94,15 @@ class InlineEngine:
         return self._server.model_state()
 
     def close(self) -> None:
-        """Give the process its number of threads back."""
-        torch.set_num_threads(self._threads_before)
+        """Nothing is held."""
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let torch use a number of threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -124,7 +124,10 @@ class RayEngine:
 
     def close(self) -> None:
         """End the actors, and the cluster if this engine started it."""
-        self._stack.close()
+        if ray.is_initialized():
+            self._stack.close()
+        else:  # somebody has ended Ray, and the actors with it
+            self._stack.pop_all()
 
     def _get(self, reference: Any, timeout_s: float | None = None) -> Any:
         return fetch(reference, self._round_index, "the server", timeout_s)

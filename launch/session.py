@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from launch.config import RunConfig, load_config
-from launch.engines import Engine, InlineEngine
+from launch.engines import Engine, InlineEngine, RoundResult
 from launch.metrics import Metrics
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
 from mlmc_ray.compressors import EntryCount
-from mlmc_ray.errors import ConfigError
+from mlmc_ray.errors import ConfigError, RoundError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import explaining
@@ -61,6 +61,7 @@ class Session:
         self.metrics: list[Metrics] = []
         self.ledger = Ledger()
         self._seconds = 0.0
+        self._broken = ""  # why no more rounds can be run
         self._directory: RunDirectory | None = None
         self._engine = _start_engine(self.config)
         try:
@@ -93,9 +94,7 @@ class Session:
         """
         last = self.config.rounds if rounds is None else self.round_index + rounds
         while self.round_index < last:
-            started = time.perf_counter()
-            result = self._engine.round()
-            self._seconds += time.perf_counter() - started
+            result = self._round()
             round_index = self.round_index + 1
             self.ledger.extend(result.ledger)
             metrics: Metrics = {
@@ -103,9 +102,11 @@ class Session:
                 "seconds": round(self._seconds, 6),
                 "train_loss": sum(result.losses.values()) / len(result.losses),
             }
-            if round_index % self.config.evaluate_every == 0 or round_index == last:
-                metrics |= self._tests()
-            self._record(metrics, result.ledger)
+            try:
+                if round_index % self.config.evaluate_every == 0 or round_index == last:
+                    metrics |= self._tests()
+            finally:  # the round is done, whatever becomes of its evaluation
+                self._record(metrics, result.ledger)
             if on_round:
                 on_round(self.metrics[-1])
         return self.metrics[-1]
@@ -140,6 +141,7 @@ class Session:
 
     def close(self) -> None:
         """End the actors and close the files; may be called twice."""
+        self._broken = "is closed"
         if self._directory is not None:
             self._directory.close()
         self._engine.close()
@@ -154,6 +156,19 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _round(self) -> RoundResult:
+        if self._broken:
+            raise RoundError(f"the session {self._broken}: open a new one")
+        started = time.perf_counter()
+        try:
+            result = self._engine.round()
+        except BaseException:
+            # Some workers may have taken their step, and some not.
+            self._broken = f"failed or was interrupted in round {self.round_index}"
+            raise
+        self._seconds += time.perf_counter() - started
+        return result
 
     def _tests(self) -> dict[str, float]:
         return {f"test_{name}": value for name, value in self.evaluate().items()}

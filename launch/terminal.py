@@ -101,12 +101,12 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("run", no_wrap=True)
     columns = (f"test\n{measure}", "bytes\nup", "bytes\ndown", "bits per\nvalue, up")
-    for column in (*columns, "paper's\nformula", "rounds\ns"):
+    for column in (*columns, "paper's\nformula", "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in summaries:
         value = row.measures[measure]
         table.add_row(
-            row.name,
+            Text(row.name),
             f"{value:.1%}" if measure == "accuracy" else f"{value:.4g}",
             format_bytes(row.uplink_bytes),
             format_bytes(row.downlink_bytes),

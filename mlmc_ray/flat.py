@@ -49,12 +49,28 @@ class FlatModel:
         self.layers = _layers(trainable)
         self.parameters = _flatten(list(trainable.values()))
         self.gradients = torch.zeros_like(self.parameters)
+        self._grads: list[tuple[nn.Parameter, Tensor]] = []
         for layer, parameter in zip(self.layers, trainable.values(), strict=True):
             span = slice(layer.start, layer.stop)
             parameter.data = self.parameters[span].view(layer.shape)
             parameter.grad = self.gradients[span].view(layer.shape)
+            self._grads.append((parameter, parameter.grad))
         self.buffers = self._bind_buffers(torch.float32)
         self.counters = self._bind_buffers(torch.int64)
+
+    def collect_gradients(self) -> Tensor:
+        """Return ``gradients``, having fetched what a loss put elsewhere.
+
+        ``module.zero_grad()`` in a loss, for one, makes the next ``.grad`` a tensor of its own.
+        """
+        for parameter, view in self._grads:
+            if parameter.grad is not view:
+                if parameter.grad is None:
+                    view.zero_()
+                else:
+                    view.copy_(parameter.grad)
+                parameter.grad = view
+        return self.gradients
 
     def layer_at(self, index: int) -> Layer:
         """Return the layer that entry ``index`` of the vector belongs to."""

@@ -1,5 +1,6 @@
 """One logical worker: an identity with a shard, a worker half and random names."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -85,6 +86,11 @@ class GradientWorker:
             raise RoundError(f"{place}: the server's news lacks {error}") from error
         except ValueError as error:
             raise RoundError(f"{place}: {error}") from error
+        if not math.isfinite(math.fsum(oracle.losses)):
+            raise NonFiniteError(
+                f"{place}: the loss is {oracle.losses}: look at the data and the loss, "
+                "or lower optimizer.step_size"
+            )
         self._buffers.copy_(self._model.buffers)
         self._counters.copy_(self._model.counters)
         if len(self._buffers) and (round_index + 1) % self._buffers_every == 0:
@@ -133,4 +139,4 @@ class _ShardOracle:
             loss = self._problem.loss(self._model.module, batch)
             loss.backward()  # type: ignore[no-untyped-call]
         self.losses.append(loss.item())
-        return self._model.gradients
+        return self._model.collect_gradients()

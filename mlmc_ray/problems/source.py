@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
+from os.path import samefile
 from typing import Any
 
 from mlmc_ray.errors import MlmcRayError, ProblemError
@@ -46,9 +48,20 @@ class ProblemSource:
                 f"problem: cannot import {module_name!r}: {type(error).__name__}: {error} "
                 f"- looked in {places}"
             ) from error
+        self._check_place(module_name)
         if not hasattr(module, name):
             raise ProblemError(f"problem: module {module_name!r} has no {name!r}")
         return getattr(module, name)
+
+    def _check_place(self, module_name: str) -> None:
+        """Refuse a module that took the place of the one meant, found or imported before it."""
+        top = module_name.partition(".")[0]
+        spec = PathFinder.find_spec(top, list(self.search_paths))
+        found = getattr(sys.modules[top], "__file__", None)
+        if spec is not None and spec.origin and found and not samefile(found, spec.origin):
+            raise ProblemError(
+                f"problem: {top!r} is already {found}, which hides {spec.origin}: rename one"
+            )
 
     def load(self) -> Problem:
         """Make the problem.
