@@ -154,3 +154,15 @@ def test_a_model_without_trainable_parameters_is_refused() -> None:
         FlatModel(nn.ReLU())
     with pytest.raises(ValueError, match="no trainable parameter"):
         FlatModel(nn.Linear(2, 2).requires_grad_(False))
+
+
+def test_gradients_that_a_loss_puts_elsewhere_are_fetched() -> None:
+    module = nn.Linear(3, 2)
+    flat = FlatModel(module)
+    module.zero_grad()  # sets .grad to None
+    module(torch.ones(1, 3)).sum().backward()
+    assert flat.collect_gradients().tolist() == [1.0] * 8
+    assert module.weight.grad is not None
+    assert module.weight.grad.data_ptr() == flat.gradients.data_ptr()
+    module.zero_grad()
+    assert flat.collect_gradients().tolist() == [0.0] * 8
