@@ -120,7 +120,10 @@ def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
 
 def _leaf(hint: Any, value: Any, place: str) -> Any:
     try:
-        return TypeAdapter(hint).validate_python(value)
+        result = TypeAdapter(hint).validate_python(value)
+        if isinstance(value, bool) and not isinstance(result, bool):  # true is not 1 here
+            raise ConfigError(f"{place}: got {value!r}: a number is expected")
+        return result
     except PydanticUserError:  # a type that pydantic does not know: the problem's own to check
         return value
     except ValidationError as error:

@@ -35,6 +35,7 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    address = None if address == "local" else address
     if not address:
         # Ray authenticates local clusters. With the token in the environment it writes none into
         # the home directory, where it would make a later `ray start` demand it.
@@ -52,9 +53,9 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
                     include_dashboard=False,
                     logging_level=logging.ERROR,
                 )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # SystemExit: Ray's own answer to SIGTERM
         ray.shutdown()
-        raise
+        raise KeyboardInterrupt from None
     except Exception as error:
         place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
         doing = "join" if address else "start"

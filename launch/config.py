@@ -59,7 +59,7 @@ class RunConfig:
     address: str | None = None
     threads: AtLeastOne = 1
     search_paths: tuple[str, ...] = ()
-    round_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    round_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain mapping that describes this configuration, defaults included."""
@@ -119,7 +119,7 @@ def _read(
             loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"{label}: is not YAML: {' '.join(str(error).split())}") from error
     else:
         loaded = dict(source)
@@ -153,7 +153,7 @@ def _parse(override: str) -> dict[str, Any]:
         raise ConfigError(f"--set {override}: expected key=value, such as optimizer.step_size=0.1")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     for name in reversed(key.split(".")):
         value = {name: value}
