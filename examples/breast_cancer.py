@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from mlmc_ray.problems import TensorShard
+from mlmc_ray.problems import TensorShard, split_evenly
 
 NUM_TEST = 114
 
@@ -41,9 +41,8 @@ class BreastCancer:
     def shard(self, worker_id: int, num_workers: int, generator: Generator) -> TensorShard:
         """Return one worker's data; all workers see the same draws, and cut them differently."""
         features, labels = _data()
-        order = torch.randperm(len(labels) - NUM_TEST, generator=generator)
-        rows = order[worker_id::num_workers]
-        return TensorShard((features[rows], labels[rows]))
+        train = (features[:-NUM_TEST], labels[:-NUM_TEST])
+        return split_evenly(train, worker_id, num_workers, generator)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return whatever is worth watching; ``accuracy``, where there is one, is shown first."""

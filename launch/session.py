@@ -16,9 +16,8 @@ from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
 from mlmc_ray.compressors import EntryCount
 from mlmc_ray.errors import ConfigError, RoundError
-from mlmc_ray.flat import FlatModel
 from mlmc_ray.ledger import Ledger
-from mlmc_ray.problems import explaining
+from mlmc_ray.problems import initial_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -202,8 +201,7 @@ def _check_against_model(config: RunConfig) -> int:
         ConfigError: a compressor is asked for more entries than there are parameters.
     """
     problem = config.problem.load()
-    with explaining("making the model"), torch.random.fork_rng(devices=[]):
-        dim = FlatModel(problem.model()).parameters.numel()
+    dim = initial_model(problem, config.seed).parameters.numel()
     _check_counts(config.method, dim, "method")
     return dim
 

@@ -1,10 +1,11 @@
-"""A model's parameters, gradients and buffers as contiguous vectors, without copies.
+"""A model's parameters and gradients as contiguous vectors, without copies.
 
-The tensors of the module become views of the vectors: a forward pass reads the parameter vector,
-a backward pass accumulates into the gradient vector, batch normalisation updates the buffer
-vector.
+The parameters of the module become views of the vectors: a forward pass reads the parameter vector,
+a backward pass accumulates into the gradient vector. Buffers stay what they are, and can be
+exchanged, since every worker has its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,12 +26,11 @@ class FlatModel:
     """A module whose trainable parameters are views of one float32 vector.
 
     Attributes:
-        module: the module; its tensors share memory with the vectors below.
+        module: the module; its trainable parameters share memory with the vectors below.
         parameters: shape (d,); trainable parameters in the order of ``named_parameters``.
         gradients: shape (d,); the ``.grad`` of every parameter is a view of it.
-        buffers: shape (b,); the persistent float32 buffers, such as running statistics.
-        counters: shape (c,), int64; the persistent int64 buffers, such as numbers of batches.
         layers: where each parameter lies.
+        num_statistics: length of the vector of running statistics.
 
     Raises:
         ValueError: a trainable parameter is not float32, or there is none.
@@ -47,7 +47,7 @@ class FlatModel:
                     f"parameter {name} is {parameter.dtype}: parameters must be torch.float32"
                 )
         self.layers = _layers(trainable)
-        self.parameters = _flatten(list(trainable.values()))
+        self.parameters = torch.cat([p.detach().reshape(-1) for p in trainable.values()])
         self.gradients = torch.zeros_like(self.parameters)
         self._grads: list[tuple[nn.Parameter, Tensor]] = []
         for layer, parameter in zip(self.layers, trainable.values(), strict=True):
@@ -55,8 +55,13 @@ class FlatModel:
             parameter.data = self.parameters[span].view(layer.shape)
             parameter.grad = self.gradients[span].view(layer.shape)
             self._grads.append((parameter, parameter.grad))
-        self.buffers = self._bind_buffers(torch.float32)
-        self.counters = self._bind_buffers(torch.int64)
+        persistent = module.state_dict(keep_vars=True)
+        self._statistics = [
+            name
+            for name, buffer in module.named_buffers()
+            if name in persistent and buffer.is_floating_point()
+        ]
+        self.num_statistics = sum(module.get_buffer(name).numel() for name in self._statistics)
 
     def collect_gradients(self) -> Tensor:
         """Return ``gradients``, having fetched what a loss put elsewhere.
@@ -76,24 +81,45 @@ class FlatModel:
         """Return the layer that entry ``index`` of the vector belongs to."""
         return next(layer for layer in self.layers if layer.start <= index < layer.stop)
 
-    def _bind_buffers(self, dtype: torch.dtype) -> Tensor:
-        """Make the persistent buffers of a dtype views of one vector, and return that."""
-        persistent = self.module.state_dict(keep_vars=True)
-        bound = {n: b for n, b in self.module.named_buffers() if n in persistent}
-        bound = {n: b for n, b in bound.items() if b.dtype == dtype}
-        vector = _flatten(list(bound.values())) if bound else torch.empty(0, dtype=dtype)
-        for layer, buffer in zip(_layers(bound), bound.values(), strict=True):
-            buffer.data = vector[layer.start : layer.stop].view(layer.shape)
-        return vector
+    def buffers(self) -> dict[str, Tensor]:
+        """Return every buffer by name: the module's own tensors, of any dtype, persistent or not."""
+        named = self.module.named_buffers(remove_duplicate=False)
+        return {name: buffer.detach() for name, buffer in named}
+
+    def set_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Make these tensors the module's buffers; what is not among them becomes None."""
+        for name, _ in list(self.module.named_buffers(remove_duplicate=False)):
+            if name not in buffers:
+                self._set_buffer(name, None)
+        for name, buffer in buffers.items():
+            self._set_buffer(name, buffer)
+
+    def statistics(self) -> Tensor:
+        """Return a copy of the running statistics, float32, shape (num_statistics,).
+
+        They are the persistent floating-point buffers, in the order of ``named_buffers``.
+        """
+        values = [self.module.get_buffer(name).detach().reshape(-1) for name in self._statistics]
+        return torch.cat([v.to(torch.float32) for v in values]) if values else torch.empty(0)
+
+    def set_statistics(self, vector: Tensor) -> None:
+        """Copy a vector as ``statistics`` returns it into the buffers."""
+        start = 0
+        with torch.no_grad():
+            for name in self._statistics:
+                buffer = self.module.get_buffer(name)
+                buffer.copy_(vector[start : start + buffer.numel()].view(buffer.shape))
+                start += buffer.numel()
+
+    def _set_buffer(self, name: str, buffer: Tensor | None) -> None:
+        owner, _, leaf = name.rpartition(".")
+        setattr(self.module.get_submodule(owner), leaf, buffer)
 
 
-def _layers(tensors: dict[str, Tensor] | dict[str, nn.Parameter]) -> tuple[Layer, ...]:
+def _layers(tensors: Mapping[str, Tensor]) -> tuple[Layer, ...]:
     layers, start = [], 0
     for name, tensor in tensors.items():
         layers.append(Layer(name, tuple(tensor.shape), start, start + tensor.numel()))
         start += tensor.numel()
     return tuple(layers)
 
-
-def _flatten(tensors: list[Tensor] | list[nn.Parameter]) -> Tensor:
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])

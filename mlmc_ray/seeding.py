@@ -1,10 +1,15 @@
 """Named random generators: the same name gives the same draws, in any process and any order.
 
-There is no global or shared generator. A name is a run's seed and the place of use, so a round
-that is repeated repeats its draws, and it does not matter which process hosts a worker.
+There is no shared generator. A name is a run's seed and the place of use, so a round that is
+repeated repeats its draws, and it does not matter which process hosts a worker. What draws from
+torch's global generator, such as dropout, does so inside ``drawing``.
+
+torch's CPU generator takes the lower 32 bits of a seed: of two draws one in 2^32 are alike.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -23,3 +28,11 @@ def generator_for(seed: int, *names: int | str) -> torch.Generator:
         *names: the place of use, for example ``worker_id, round_index, "compress"``.
     """
     return torch.Generator().manual_seed(seed_for(seed, *names))
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for a while, and put it back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from mlmc_ray.errors import RoundError, WireError
-from mlmc_ray.flat import FlatModel
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.base import add_average
 from mlmc_ray.payloads import DensePayload, Message
-from mlmc_ray.problems import ProblemSource, explaining
-from mlmc_ray.seeding import seed_for
+from mlmc_ray.problems import ProblemSource, explaining, initial_model
+from mlmc_ray.seeding import drawing, seed_for
 from mlmc_ray.wire import decode, encode
 from server.optimizers import Optimizer
 
@@ -50,13 +49,12 @@ class ParameterServer:
 
     def __init__(self, plan: ServerPlan) -> None:
         self._problem = plan.problem.load()
-        with explaining("making the model"), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(plan.seed, "parameters"))
-            self._model = FlatModel(self._problem.model())
+        self._model = initial_model(self._problem, plan.seed)
         self._parameter = nn.Parameter(self._model.parameters)
         self._optimizer = plan.optimizer.build(self._parameter)
         self._half = plan.method.server(self._model.parameters)
         self._num_workers = plan.num_workers
+        self._seed = plan.seed
         self.round_index = 0
         self.ledger = Ledger()
         self._buffers_changed = True  # since they were last sent
@@ -76,8 +74,8 @@ class ParameterServer:
         Running statistics are part of it when they have changed: workers keep their own in between.
         """
         news = self._half.news()
-        if len(self._model.buffers) and self._buffers_changed:
-            buffers = DensePayload(self._model.buffers)
+        if self._model.num_statistics and self._buffers_changed:
+            buffers = DensePayload(self._model.statistics())
             news = Message({**news.payloads, "buffers": buffers}, news.scalars)
         frame = encode(news)
         for worker_id in range(self._num_workers):
@@ -120,7 +118,8 @@ class ParameterServer:
             ProblemError: the problem's own code failed, or did not return named numbers.
         """
         self._model.module.eval()
-        with explaining("evaluating"):
+        seed = seed_for(self._seed, "evaluate", self.round_index)
+        with explaining("evaluating"), drawing(seed):
             measures = self._problem.evaluate(self._model.module)
             if not measures:
                 raise ValueError("expected named measures, such as accuracy and loss, got none")
@@ -136,7 +135,7 @@ class ParameterServer:
             report = decode(frame)
         except WireError as error:
             raise RoundError(f"{place}: {error}") from error
-        sizes = {"buffers": len(self._model.buffers)}
+        sizes = {"buffers": self._model.num_statistics}
         for name, payload in report.payloads.items():
             expected = sizes.get(name, len(self._model.parameters))
             if payload.dim != expected:
@@ -157,8 +156,9 @@ class ParameterServer:
             ) from error
         self._buffers_changed = all("buffers" in report.payloads for report in reports.values())
         if self._buffers_changed:
-            self._model.buffers.zero_()
-            add_average(self._model.buffers, reports, "buffers")
+            average = torch.zeros(self._model.num_statistics)
+            add_average(average, reports, "buffers")
+            self._model.set_statistics(average)
         self._optimizer.step()
         if not all_finite(self._model.parameters):
             raise RoundError(

@@ -6,8 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from mlmc_ray.problems import TensorShard
-from mlmc_ray.problems.base import split_evenly
+from mlmc_ray.problems import TensorShard, split_evenly
 from mlmc_ray.seeding import generator_for
 
 NUM_EXAMPLES = 48
@@ -66,3 +65,43 @@ class Regression:
         points, targets = examples()
         with torch.no_grad():
             return {"loss": functional.mse_loss(model(points), targets).item()}
+
+
+class _Remembering(nn.Module):
+    """Output depends on buffers of every sort: local, float64, reassigned, made late, counting."""
+
+    average: Tensor
+    doubled: Tensor
+    count: Tensor
+    last: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 1)
+        self.register_buffer("average", torch.zeros(1), persistent=False)
+        self.register_buffer("doubled", torch.zeros(1, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("last", None)
+
+    def forward(self, points: Tensor) -> Tensor:
+        outputs: Tensor = self.linear(points)
+        if self.last is not None:
+            outputs = outputs + self.last
+        if self.training:
+            mean = outputs.detach().mean(dim=0)
+            self.average = 0.5 * self.average + 0.5 * mean
+            self.doubled.mul_(0.5).add_(mean.double())
+            self.count += 1
+            self.last = mean.clone()
+        return outputs + self.average + self.doubled.float() + 0.01 * self.count
+
+
+class Remembering(Regression):
+    """A model whose gradients depend on all that it has seen."""
+
+    def model(self) -> nn.Module:
+        return _Remembering()
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        points, targets, _ = batch
+        return functional.mse_loss(model(points), targets)

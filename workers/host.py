@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from mlmc_ray.errors import RoundError, WireError
-from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import Method
 from mlmc_ray.payloads import Message
-from mlmc_ray.problems import ProblemSource, explaining
-from mlmc_ray.seeding import generator_for, seed_for
+from mlmc_ray.problems import ProblemSource, explaining, initial_model
+from mlmc_ray.seeding import generator_for
 from mlmc_ray.wire import decode, encode
 from workers.worker import BatchSize, GradientWorker
 
@@ -46,9 +45,7 @@ class WorkerHost:
 
     def __init__(self, plan: WorkerPlan, worker_ids: Sequence[int]) -> None:
         problem = plan.problem.load()
-        with explaining("making the model"), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(plan.seed, "parameters"))
-            self._model = FlatModel(problem.model())
+        self._model = initial_model(problem, plan.seed)
         self._workers = []
         for worker_id in worker_ids:
             with explaining(f"making the shard of worker {worker_id}"):
@@ -94,7 +91,7 @@ class WorkerHost:
         return frames, losses
 
     def _check_sizes(self, round_index: int, news: Message) -> None:
-        sizes = {"parameters": len(self._model.parameters), "buffers": len(self._model.buffers)}
+        sizes = {"parameters": len(self._model.parameters), "buffers": self._model.num_statistics}
         for name, payload in news.payloads.items():
             if payload.dim != sizes.get(name, payload.dim):
                 raise RoundError(

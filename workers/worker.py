@@ -1,17 +1,19 @@
 """One logical worker: an identity with a shard, a worker half and random names."""
 
+import copy
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from mlmc_ray.errors import NonFiniteError, RoundError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import WorkerHalf
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.problems import Problem, Shard, explaining
-from mlmc_ray.seeding import generator_for, seed_for
+from mlmc_ray.seeding import drawing, generator_for, seed_for
 
 BatchSize = int | Literal["full"]
 
@@ -20,7 +22,7 @@ class GradientWorker:
     """Computes gradients on its shard and answers each round's news with a report.
 
     The flat model may be shared with other workers of the process: parameters come with the news
-    of every round, and the worker's own buffers (running statistics) are put in before use.
+    of every round, and the worker's own buffers are put in before use.
 
     Args:
         worker_id: its identity; where it runs does not matter.
@@ -53,8 +55,7 @@ class GradientWorker:
         self._seed = seed
         self._batch_size: BatchSize = batch_size
         self._buffers_every = buffers_every
-        self._buffers = model.buffers.clone()
-        self._counters = model.counters.clone()
+        self._buffers = copy.deepcopy(model.buffers())
 
     def step(self, round_index: int, news: Message) -> tuple[Message, float]:
         """Answer the news of a round.
@@ -67,19 +68,14 @@ class GradientWorker:
             RoundError: the method cannot use the news, or its settings do not fit the gradient.
             ProblemError: the problem's own code failed; names the error and its place.
         """
+        self._model.set_buffers(self._buffers)
         if "buffers" in news.payloads:
-            self._buffers.copy_(news.payloads["buffers"].to_dense())
-        self._model.buffers.copy_(self._buffers)
-        self._model.counters.copy_(self._counters)
+            self._model.set_statistics(news.payloads["buffers"].to_dense())
         place = f"round {round_index}: worker {self.worker_id}"
         names = (self._seed, self.worker_id, round_index)
-        oracle = _ShardOracle(
-            self._problem, self._shard, self._model, self._batch_size, generator_for(*names, "data")
-        )
+        oracle = _ShardOracle(self._problem, self._shard, self._model, self._batch_size, names)
         try:
-            with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator
-                torch.manual_seed(seed_for(*names, "model"))
-                report = self._half.step(news, oracle, generator=generator_for(*names, "compress"))
+            report = self._half.step(news, oracle, generator=generator_for(*names, "compress"))
         except NonFiniteError as error:
             raise NonFiniteError(self._explain(round_index, error)) from None
         except KeyError as error:
@@ -91,10 +87,9 @@ class GradientWorker:
                 f"{place}: the loss is {oracle.losses}: look at the data and the loss, "
                 "or lower optimizer.step_size"
             )
-        self._buffers.copy_(self._model.buffers)
-        self._counters.copy_(self._model.counters)
-        if len(self._buffers) and (round_index + 1) % self._buffers_every == 0:
-            buffers = DensePayload(self._buffers.clone())
+        self._buffers = self._model.buffers()
+        if self._model.num_statistics and (round_index + 1) % self._buffers_every == 0:
+            buffers = DensePayload(self._model.statistics())
             report = Message({**report.payloads, "buffers": buffers}, report.scalars)
         return report, sum(oracle.losses) / max(1, len(oracle.losses))
 
@@ -107,6 +102,14 @@ class GradientWorker:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A minibatch, and the seed of what the model draws on it (dropout)."""
+
+    examples: Any
+    seed: int
+
+
 class _ShardOracle:
     """The method's view of a worker: minibatches of its shard, gradients of its model."""
 
@@ -116,27 +119,31 @@ class _ShardOracle:
         shard: Shard,
         model: FlatModel,
         batch_size: BatchSize,
-        generator: Generator,
+        names: tuple[int, ...],
     ) -> None:
         self._problem = problem
         self._shard = shard
         self._model = model
         self._batch_size: BatchSize = batch_size
-        self._generator = generator
+        self._names = names
+        self._generator = generator_for(*names, "data")
+        self._num_batches = 0
         self.losses: list[float] = []
 
-    def sample(self) -> Any:
+    def sample(self) -> _Batch:
+        seed = seed_for(*self._names, "model", self._num_batches)
+        self._num_batches += 1
         with explaining("drawing a batch"):
             if self._batch_size == "full":
-                return self._shard.full()
-            return self._shard.sample(self._batch_size, self._generator)
+                return _Batch(self._shard.full(), seed)
+            return _Batch(self._shard.sample(self._batch_size, self._generator), seed)
 
-    def gradient(self, at: Tensor, batch: Any) -> Tensor:
+    def gradient(self, at: Tensor, batch: _Batch) -> Tensor:
         self._model.parameters.copy_(at)
         self._model.gradients.zero_()
         self._model.module.train()
-        with explaining("computing the loss"):
-            loss = self._problem.loss(self._model.module, batch)
+        with explaining("computing the loss"), drawing(batch.seed):
+            loss = self._problem.loss(self._model.module, batch.examples)
             loss.backward()  # type: ignore[no-untyped-call]
         self.losses.append(loss.item())
         return self._model.collect_gradients()

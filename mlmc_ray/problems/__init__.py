@@ -1,8 +1,18 @@
 """What is trained: a model, a loss, data in shards, a way to evaluate."""
 
-from mlmc_ray.problems.base import Problem, Shard, TensorShard
+from mlmc_ray.problems.base import Problem, Shard, TensorShard, split_evenly
 from mlmc_ray.problems.digits import Digits
 from mlmc_ray.problems.quadratic import Quadratic
-from mlmc_ray.problems.source import ProblemSource, explaining
+from mlmc_ray.problems.source import ProblemSource, explaining, initial_model
 
-__all__ = ["Digits", "Problem", "ProblemSource", "Quadratic", "Shard", "TensorShard", "explaining"]
+__all__ = [
+    "Digits",
+    "Problem",
+    "ProblemSource",
+    "Quadratic",
+    "Shard",
+    "TensorShard",
+    "explaining",
+    "initial_model",
+    "split_evenly",
+]

@@ -25,7 +25,9 @@ class Problem(Protocol):
     def model(self) -> nn.Module:
         """Make a model; torch's global generator is seeded alike in every process.
 
-        Parameters must be float32. Those that do not require a gradient are not trained.
+        Parameters must be float32. Those that do not require a gradient are not trained. What a
+        worker's model remembers from round to round belongs into buffers, of which every worker
+        has its own; plain attributes are shared by the workers of a process.
         """
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
@@ -41,14 +43,28 @@ class Problem(Protocol):
         """
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """Return named measures of a model, such as ``accuracy`` and ``loss`` on test data."""
+        """Return named measures of a model, such as ``accuracy`` and ``loss`` on test data.
+
+        The names are the same every time. torch's global generator is seeded by the round.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class TensorShard:
-    """Examples held as tensors with the same first dimension; a batch is their tuple."""
+    """Examples held as tensors with the same first dimension; a batch is their tuple.
+
+    Raises:
+        ValueError: there is no example, or the tensors have different numbers of them.
+    """
 
     tensors: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        lengths = [len(tensor) for tensor in self.tensors]
+        if not lengths or min(lengths) < 1 or min(lengths) < max(lengths):
+            raise ValueError(
+                f"a shard's tensors have {lengths} examples: give each the same number, at least 1"
+            )
 
     def sample(self, size: int, generator: Generator) -> tuple[Tensor, ...]:
         """Draw ``size`` examples, uniformly and with replacement."""

@@ -11,7 +11,9 @@ from os.path import samefile
 from typing import Any
 
 from mlmc_ray.errors import MlmcRayError, ProblemError
+from mlmc_ray.flat import FlatModel
 from mlmc_ray.problems.base import Problem
+from mlmc_ray.seeding import drawing, seed_for
 
 _METHODS = ("model", "loss", "shard", "evaluate")
 
@@ -42,7 +44,7 @@ class ProblemSource:
         sys.path.extend(path for path in self.search_paths if path not in sys.path)
         try:
             module = importlib.import_module(module_name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             places = ", ".join(self.search_paths) or "Python's own path"
             raise ProblemError(
                 f"problem: cannot import {module_name!r}: {type(error).__name__}: {error} "
@@ -81,6 +83,20 @@ class ProblemSource:
         return loaded
 
 
+def initial_model(problem: Problem, seed: int) -> FlatModel:
+    """Make a problem's model, with the same parameters in every process of a run.
+
+    Args:
+        problem: what is trained.
+        seed: the run's seed.
+
+    Raises:
+        ProblemError: the problem's own code failed, or the model cannot be trained.
+    """
+    with explaining("making the model"), drawing(seed_for(seed, "parameters")):
+        return FlatModel(problem.model())
+
+
 @contextmanager
 def explaining(doing: str) -> Iterator[None]:
     """Turn any exception of a problem's own code into a ``ProblemError`` that says where it was.
@@ -92,7 +108,7 @@ def explaining(doing: str) -> Iterator[None]:
         yield
     except MlmcRayError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)[1:]
         own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
         place = f" ({own[-1].filename}, line {own[-1].lineno}, in {own[-1].name})" if own else ""

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,32 +59,28 @@ def test_the_model_computes_with_what_is_in_the_vector() -> None:
     assert loss(flat.module).item() == pytest.approx(torch.tensor(2.0).log().item())
 
 
-def test_running_statistics_land_in_the_vectors() -> None:
+def test_running_statistics_are_one_vector() -> None:
     flat = FlatModel(network())
-    assert flat.buffers.tolist() == [0] * 4 + [1] * 4
-    assert flat.counters.tolist() == [0]
+    assert flat.statistics().tolist() == [0] * 4 + [1] * 4
     loss(flat.module)
     norm = flat.module[1]  # type: ignore[index]
-    assert torch.equal(flat.buffers, torch.cat([norm.running_mean, norm.running_var]))
-    assert bool((flat.buffers[:4] != 0).all())
-    assert flat.counters.tolist() == [1]
+    assert torch.equal(flat.statistics(), torch.cat([norm.running_mean, norm.running_var]))
+    assert bool((flat.statistics()[:4] != 0).all())
 
 
 def test_running_statistics_can_be_put_in() -> None:
     flat = FlatModel(network())
-    flat.buffers.fill_(3)
-    flat.counters.fill_(7)
+    flat.set_statistics(torch.arange(8.0))
     state = flat.module.state_dict()
-    assert state["1.running_mean"].tolist() == state["1.running_var"].tolist() == [3] * 4
-    assert state["1.num_batches_tracked"].item() == 7
-    loss(flat.module)
-    assert flat.counters.tolist() == [8]
+    assert state["1.running_mean"].tolist() == [0, 1, 2, 3]
+    assert state["1.running_var"].tolist() == [4, 5, 6, 7]
+    assert state["1.num_batches_tracked"].item() == 0
 
 
 def test_a_model_without_buffers() -> None:
     flat = FlatModel(nn.Linear(2, 1))
-    assert (flat.buffers.shape, flat.buffers.dtype) == ((0,), torch.float32)
-    assert (flat.counters.shape, flat.counters.dtype) == ((0,), torch.int64)
+    assert (flat.statistics().shape, flat.statistics().dtype) == ((0,), torch.float32)
+    assert (flat.num_statistics, flat.buffers()) == (0, {})
 
 
 def test_layer_at() -> None:
@@ -118,30 +116,55 @@ def test_shared_buffers_are_one() -> None:
     first, second = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     second.running_mean = first.running_mean
     flat = FlatModel(nn.Sequential(first, second))
-    assert len(flat.buffers) == 6
-    flat.buffers.fill_(5)
-    assert first.running_mean is second.running_mean
+    assert flat.num_statistics == 6
+    flat.set_buffers(copy.deepcopy(flat.buffers()))
+    flat.set_statistics(torch.full((6,), 5.0))
+    assert first.running_mean is not None
     assert second.running_mean is not None
+    assert first.running_mean.data_ptr() == second.running_mean.data_ptr()
     assert second.running_mean.tolist() == [5, 5]
 
 
 class OddBuffers(nn.Module):
+    mask: Tensor
+    cache: Tensor
+    later: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(2, 2).t())
         self.register_buffer("mask", torch.ones(2, dtype=torch.bool))
         self.register_buffer("cache", torch.ones(2), persistent=False)
-        self.register_buffer("mean", torch.ones(2, dtype=torch.float32))
+        self.register_buffer("mean", torch.ones(2, dtype=torch.float64))
+        self.register_buffer("later", None)
 
 
-def test_only_persistent_buffers_of_two_dtypes_are_bound() -> None:
+def test_only_persistent_floating_point_buffers_are_statistics() -> None:
     flat = FlatModel(OddBuffers())
-    flat.buffers.fill_(9)
-    assert (len(flat.buffers), len(flat.counters)) == (2, 0)
+    flat.set_statistics(torch.tensor([9.0, 8.0]))
     tensors = dict(flat.module.named_buffers())
-    assert tensors["mean"].tolist() == [9, 9]
+    assert tensors["mean"].tolist() == flat.statistics().tolist() == [9, 8]
+    assert (tensors["mean"].dtype, flat.statistics().dtype) == (torch.float64, torch.float32)
     assert tensors["cache"].tolist() == [1, 1]
     assert tensors["mask"].tolist() == [True, True]
+
+
+def test_buffers_can_be_exchanged() -> None:
+    module = OddBuffers()
+    flat = FlatModel(module)
+    before = copy.deepcopy(flat.buffers())
+    assert set(before) == {"mask", "cache", "mean"}
+    module.cache = torch.tensor([1.0, 2.0, 3.0])  # another shape
+    module.later = torch.tensor(4)
+    module.mask[0] = False
+    after = flat.buffers()
+    flat.set_buffers(before)
+    assert set(flat.buffers()) == {"mask", "cache", "mean"}
+    assert module.cache.tolist() == [1, 1]
+    assert module.mask.tolist() == [True, True]
+    flat.set_buffers(after)
+    assert (module.cache.tolist(), module.later.item()) == ([1, 2, 3], 4)
+    assert module.mask.tolist() == [False, True]
 
 
 def test_other_dtypes_are_refused() -> None:

@@ -145,6 +145,22 @@ def test_reports_do_not_depend_on_hosting(name: str, hosting: list[list[int]]) -
     assert rounds_of(plan, hosting) == rounds_of(plan, [range(4)])
 
 
+def test_every_worker_has_buffers_of_its_own() -> None:
+    plan = plan_of("tests.tasks.Remembering", batch_size=5)
+
+    def reports(hosting: Sequence[Sequence[int]]) -> list[bytes]:
+        hosts = [WorkerHost(plan, worker_ids) for worker_ids in hosting]
+        frames = []
+        for round_index in range(4):
+            news = news_of(torch.full((4,), 0.1 * round_index))
+            answers = [host.step(round_index, news)[0] for host in hosts]
+            together = {i: frame for answer in answers for i, frame in answer.items()}
+            frames += [together[i] for i in range(4)]
+        return frames
+
+    assert reports([[0], [1], [2], [3]]) == reports([[2, 0, 1, 3]]) == reports([[0, 3], [1, 2]])
+
+
 def test_workers_draw_for_themselves() -> None:
     frames = rounds_of(regression(batch_size=5, batch_norm=True), [range(4)])
     assert len(set(frames)) == len(frames)
