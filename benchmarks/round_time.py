@@ -82,7 +82,7 @@ def main(
     """
     console = Console()
     sizes = []
-    with ray_cluster(None, num_cpus=5 * (WORKERS + 1)):
+    with ray_cluster(None):
         for width in widths or [190, 857, 2512]:
             sizes.append(_measure(width, blocks, rounds, console))
             console.print(_table(sizes[-1]))

@@ -106,7 +106,9 @@ def _arguments(
 
 def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
     if hint is ProblemSource:
-        return _problem(value, place, paths)
+        return value if isinstance(value, ProblemSource) else _problem(value, place, paths)
+    if hint in KINDS and isinstance(value, hint):
+        return value
     if hint in KINDS:
         kind, fields = _kind(value, place, KINDS[hint])
         if kind not in KINDS[hint]:
@@ -121,7 +123,8 @@ def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
 def _leaf(hint: Any, value: Any, place: str) -> Any:
     try:
         result = TypeAdapter(hint).validate_python(value)
-        if isinstance(value, bool) and not isinstance(result, bool):  # true is not 1 here
+        number = isinstance(result, int | float) and not isinstance(result, bool)
+        if number and isinstance(value, bool | str):  # true is not 1 here, and "3" is not 3
             raise ConfigError(f"{place}: got {value!r}: a number is expected")
         return result
     except PydanticUserError:  # a type that pydantic does not know: the problem's own to check

@@ -68,12 +68,12 @@ def train(
     with _plain_errors(console, traceback):
         from launch.compare import run_one
         from launch.config import load_config
-        from launch.run_directory import new_directory
+        from launch.run_directory import results_directory
         from launch.terminal import RunProgress, summary_table
 
         run = load_config(config, _overrides(settings, engine, workers))
-        directory = out or new_directory(run.name)
         with (
+            results_directory(out, run.name) as directory,
             _telling_where(console, directory),
             RunProgress(console, run.name, run.rounds) as progress,
         ):
@@ -107,13 +107,15 @@ def compare(
     with _plain_errors(console, traceback):
         from launch.compare import compare as compare_runs
         from launch.config import load_variants
-        from launch.run_directory import new_directory
+        from launch.run_directory import results_directory
         from launch.terminal import summary_table
 
         overrides = _overrides(settings, engine, workers)
         runs = [run for path in configs for run in load_variants(path, overrides)]
-        directory = out or new_directory(configs[0].stem)
-        with _telling_where(console, directory):
+        with (
+            results_directory(out, configs[0].stem) as directory,
+            _telling_where(console, directory),
+        ):
             summaries = compare_runs(runs, directory, console)
         console.print(summary_table(summaries))
 
@@ -140,13 +142,21 @@ def _overrides(settings: list[str] | None, engine: str | None, workers: int | No
 @contextmanager
 def _telling_where(console: Console, directory: Path) -> Iterator[None]:
     """Say where the results are, however the run ends; a wrong configuration leaves none."""
-    told = directory.exists()
+    before = _contents(directory)
     try:
         yield
-        told = False
     finally:
-        if directory.exists() and not told:
-            console.print(f"results: {directory}", soft_wrap=True, highlight=False)
+        if _contents(directory) != before:
+            place = f"results: {directory}"
+            console.print(place, soft_wrap=True, highlight=False, markup=False)
+
+
+def _contents(directory: Path) -> list[Path]:
+    """Return what lies in a directory; nothing if there is none, or it cannot be read."""
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
 
 
 @contextmanager

@@ -7,39 +7,75 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from mlmc_ray.errors import ClusterError
 
 _CONNECT_TIMEOUT_S = 5.0
+_TOKEN = secrets.token_hex(32)  # one a process: Ray reads it once
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A connection that ``ray_cluster`` made, and how many use it: the last one ends it."""
+
+    gcs_address: str
+    local: bool
+    users: int = 0
+
+
+_connection: _Connection | None = None
 
 
 @contextmanager
-def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
+def ray_cluster(address: str | None) -> Iterator[bool]:
     """Belong to a Ray cluster for a while.
 
     A process that already belongs to one keeps it. Otherwise the cluster at ``address``, or at
     the environment's RAY_ADDRESS (which Ray's job submission sets), is joined. Otherwise a local
-    one is started, on this machine only, and ended at the end.
+    one is started, on this machine only, and ended when nobody uses it any more.
 
     Args:
         address: of a running cluster, or None.
-        num_cpus: processors that a local cluster offers; actors are placed by them.
+
+    Yields:
+        Whether the cluster is a local one that was started here, so that nobody else uses it.
 
     Raises:
-        ClusterError: the cluster cannot be joined or started.
+        ClusterError: the cluster cannot be joined or started, or the process belongs to another.
     """
+    global _connection
     import ray
 
-    if ray.is_initialized():
-        yield
+    if not ray.is_initialized():
+        local = _connect(address)
+        _connection = _Connection(_gcs_address(), local)
+    elif address:
+        _check_same(address)
+    if _connection is None or _connection.gcs_address != _gcs_address():
+        yield False  # the process has called ray.init itself
         return
+    connection = _connection
+    connection.users += 1
+    try:
+        yield connection.local
+    finally:
+        connection.users -= 1
+        if not connection.users:
+            _disconnect()
+
+
+def _connect(address: str | None) -> bool:
+    """Join or start a cluster, and return whether it was started."""
+    import ray
+
     address = address or os.environ.get("RAY_ADDRESS")
     address = None if address == "local" else address
     if not address:
         # Ray authenticates local clusters. With the token in the environment it writes none into
         # the home directory, where it would make a later `ray start` demand it.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
     try:
         if address:
             _check_reachable(address)
@@ -47,14 +83,9 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
             if address:
                 ray.init(address=address, logging_level=logging.ERROR)
             else:
-                ray.init(
-                    address="local",
-                    num_cpus=num_cpus,
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                )
+                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
     except (KeyboardInterrupt, SystemExit):  # SystemExit: Ray's own answer to SIGTERM
-        ray.shutdown()
+        _disconnect()
         raise KeyboardInterrupt from None
     except Exception as error:
         place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
@@ -65,21 +96,57 @@ def ray_cluster(address: str | None, num_cpus: int) -> Iterator[None]:
             else "see /tmp/ray/session_latest/logs, or use --engine inline, which needs no Ray"
         )
         reason = " ".join(str(error).split())[:300]
-        ray.shutdown()
+        _disconnect()
         raise ClusterError(f"could not {doing} {place}: {reason}; {remedy}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    return not address
+
+
+def _disconnect() -> None:
+    """Leave the cluster, and end it if it is local."""
+    global _connection
+    import ray
+
+    _connection = None
+    ray.shutdown()
+    if os.environ.get("RAY_AUTH_TOKEN") == _TOKEN:
+        del os.environ["RAY_AUTH_TOKEN"]
+
+
+def _gcs_address() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _check_same(address: str) -> None:
+    """Refuse an address that is not that of the cluster which the process belongs to.
+
+    Raises:
+        ClusterError: names both.
+    """
+    ours = _gcs_address()
+    host, _, port = address.rpartition(":")
+    with suppress(OSError):
+        host = socket.gethostbyname(host)
+    if address not in ("auto", "local") and f"{host}:{port}" != ours:
+        raise ClusterError(
+            f"address is {address!r}, and this process already belongs to the Ray cluster at "
+            f"{ours}: leave address out, or call ray.shutdown() first"
+        )
 
 
 def _check_reachable(address: str) -> None:
     """Refuse an address at which nothing listens; Ray itself would try for many minutes.
 
     Raises:
+        ValueError: it is one of Ray Client, which has no driver on the cluster.
         OSError: nothing answers there.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise ValueError(
+            "Ray Client is not supported: give HOST:PORT of the head node, from a node"
+        )
+    host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
 

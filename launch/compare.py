@@ -1,20 +1,21 @@
 """Running several configurations one after the other, and setting them side by side."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
 
 from launch.config import RunConfig
-from launch.figures import draw, save, title_of
-from launch.metrics import Metrics
-from launch.run_directory import check_unused, make_directory, slug
+from launch.figures import draw, title_of
+from launch.metrics import Metrics, main_measure, measure_names
+from launch.run_directory import check_unused, slug, writing
 from launch.session import Session
 from launch.summary import Summary, summarise
-from launch.terminal import RunProgress
+from launch.terminal import WIDEST_NAME, RunProgress
 from mlmc_ray.errors import ConfigError
 
 
@@ -41,30 +42,48 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
         raise ConfigError(f"compare: {repeated} name more than one run: give each its own name")
     for directory in directories:
         check_unused(out / directory)
-    make_directory(out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     runs: dict[str, list[Metrics]] = {}
     summaries: list[Summary] = []
-    width = max(len(config.name) for config in configs)
+    width = min(WIDEST_NAME, max(len(config.name) for config in configs))
     with ExitStack() as stack:
         _share_cluster(configs, stack, console)
         for config, directory in zip(configs, directories, strict=True):
-            first = not summaries
-            with RunProgress(console, config.name, config.rounds, width, first) as progress:
-                summary, runs[config.name] = run_one(config, out / directory, progress)
+            with RunProgress(console, config.name, config.rounds, width) as progress:
+                summary, runs[config.name] = run_one(config, out / directory, progress, runs)
             summaries.append(summary)
-            write_results(out, "compare.png", runs, summaries, title_of(config))
+            done = configs[: len(summaries)]
+            write_results(out, "compare.png", runs, summaries, title_of(done))
     return summaries
 
 
-def run_one(config: RunConfig, out: Path, progress: RunProgress) -> tuple[Summary, list[Metrics]]:
-    """Run a configuration into a directory, and save the model."""
+def run_one(
+    config: RunConfig,
+    out: Path,
+    progress: RunProgress,
+    others: Mapping[str, Sequence[Metrics]] = MappingProxyType({}),
+) -> tuple[Summary, list[Metrics]]:
+    """Run a configuration into a directory, and save the model.
+
+    Args:
+        config: the run.
+        out: its directory.
+        progress: is told of every round.
+        others: metrics of the runs that it will be compared with, by name.
+
+    Raises:
+        ConfigError: it has no measure in common with the others.
+    """
     with Session(config, out=out) as session:
-        progress.begin(session.metrics[0])
+        runs = {**others, config.name: session.metrics}
+        measure = main_measure({name: measure_names(rounds[0]) for name, rounds in runs.items()})
+        progress.begin(measure, headings=not others)
         session.run(on_round=progress.update)
         session.save()
         summary = summarise(session)
         write_results(
-            out, "figure.png", {config.name: session.metrics}, [summary], title_of(config)
+            out, "figure.png", {config.name: session.metrics}, [summary], title_of([config])
         )
         return summary, session.metrics
 
@@ -72,23 +91,29 @@ def run_one(config: RunConfig, out: Path, progress: RunProgress) -> tuple[Summar
 def write_results(
     out: Path,
     figure_name: str,
-    runs: dict[str, list[Metrics]],
+    runs: Mapping[str, Sequence[Metrics]],
     summaries: Sequence[Summary],
     title: str,
 ) -> None:
     """Write ``summary.json`` and the figure of some runs."""
     rows: list[dict[str, Any]] = [summary.to_mapping() for summary in summaries]
-    (out / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
-    save(draw(runs, title), out / figure_name)
+    figure = draw(runs, title)
+    with writing(out):
+        (out / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
+        figure.savefig(out / figure_name)
 
 
 def _share_cluster(configs: Sequence[RunConfig], stack: ExitStack, console: Console) -> None:
     """Let all Ray runs use one cluster, so that it starts once."""
     on_ray = [config for config in configs if config.engine == "ray"]
+    addresses = {config.address for config in on_ray}
+    if len(addresses) > 1:
+        raise ConfigError(
+            f"compare: address is one of {sorted(map(str, addresses))}: runs that are compared "
+            "share one cluster"
+        )
     if on_ray:
         from launch.cluster import ray_cluster  # imports Ray, which inline runs do not need
-        from launch.ray_engine import processors_wanted
 
         console.print("starting Ray", highlight=False)
-        wanted = max(processors_wanted(config) for config in on_ray)
-        stack.enter_context(ray_cluster(on_ray[0].address, wanted))
+        stack.enter_context(ray_cluster(on_ray[0].address))

@@ -1,5 +1,7 @@
 """The configuration of a run: YAML in, validated dataclasses out."""
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +59,7 @@ class RunConfig:
     engine: Literal["ray", "inline"] = "ray"
     actors: AtLeastOne | None = None
     address: str | None = None
-    threads: AtLeastOne = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     search_paths: tuple[str, ...] = ()
     round_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
 
@@ -72,7 +74,8 @@ def load_config(
     """Read the configuration of one run; a ``compare`` list in it is left aside.
 
     Args:
-        source: a YAML file, or a mapping.
+        source: a YAML file, a mapping, or a configuration to check again. In the last two, the
+            methods, compressors ... may be the objects themselves instead of their descriptions.
         overrides: ``a.b=c`` settings, the value in YAML; they win over the file.
 
     Raises:
@@ -80,7 +83,8 @@ def load_config(
         ProblemError: the problem cannot be imported.
     """
     if isinstance(source, RunConfig):
-        source = source.to_mapping()
+        fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
+        source = {**fields, "search_paths": list(source.problem.search_paths)}
     base, _, paths, label = _read(source)
     return _build(base, overrides, paths, label)
 
@@ -116,7 +120,7 @@ def _read(
         label = str(path)
         paths.insert(0, str(path.resolve().parent))
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+            loaded = _load_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -129,6 +133,32 @@ def _read(
     if not isinstance(variants, list) or not all(isinstance(item, dict) for item in variants):
         raise ConfigError(f"{label}: compare: expected a list of mappings")
     return loaded, variants, tuple(dict.fromkeys(paths)), label
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error, and 1e-3 is a number, as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
 
 
 def _build(
@@ -152,7 +182,7 @@ def _parse(override: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override}: expected key=value, such as optimizer.step_size=0.1")
     try:
-        value = yaml.safe_load(text)
+        value = _load_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     for name in reversed(key.split(".")):
@@ -165,8 +195,9 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, change in changes.items():
         old = merged.get(name)
-        if isinstance(old, str) and isinstance(change, dict):
-            old = {"kind": old}  # the short form of a mapping
+        if isinstance(change, dict):
+            old = describe(old)  # an object, or the short form of a mapping:
+            old = {"kind": old} if isinstance(old, str) else old
         merged[name] = change
         if isinstance(old, dict) and isinstance(change, dict):
             kind = old.get("kind")

@@ -1,7 +1,8 @@
 """Figures: a measure against uplink bytes, and against rounds."""
 
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,50 +32,51 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
         name: [metrics for metrics in rounds if measure_names(metrics)]
         for name, rounds in runs.items()
     }
-    measure = main_measure(measure_names(next(iter(tested.values()))[0]))
+    measure = main_measure({name: measure_names(rounds[0]) for name, rounds in tested.items()})
     figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
     by_bytes, by_rounds = figure.subplots(1, 2, sharey=True)
-    for index, (name, rounds) in enumerate(tested.items()):
-        style = {
-            "label": name,
+    lines, shown = [], []
+    for index, rounds in enumerate(tested.values()):
+        style: dict[str, Any] = {
             "color": _COLOURS[index % len(_COLOURS)],
             "linestyle": _STYLES[index // len(_COLOURS) % len(_STYLES)],
             "linewidth": 1.8,
         }
         values = [metrics[f"test_{measure}"] for metrics in rounds]
-        by_rounds.plot([metrics["round"] for metrics in rounds], values, **style)
+        shown += values
+        lines += by_rounds.plot([metrics["round"] for metrics in rounds], values, **style)
         # Nothing has been sent before round 1, and zero has no place on a logarithmic axis.
         by_bytes.plot([metrics["uplink_bytes"] for metrics in rounds[1:]], values[1:], **style)
-    _finish(by_bytes, measure, "bytes sent by all workers (frames)")
+    _finish(by_bytes, measure, shown, "bytes sent by all workers (frames)")
     by_bytes.set_xscale("log")
     by_bytes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_bytes(size)))
     by_bytes.xaxis.set_minor_formatter(FuncFormatter(_label_between_powers))
-    _finish(by_rounds, measure, "rounds")
-    by_bytes.set_ylabel(f"test {measure.replace('_', ' ')}")
-    figure.suptitle(title)
-    handles, labels = by_rounds.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    _finish(by_rounds, measure, shown, "rounds")
+    # A name is no formula, though it may hold a dollar sign.
+    by_bytes.set_ylabel(f"test {measure.replace('_', ' ')}", parse_math=False)
+    figure.suptitle(title, parse_math=False)
+    labels = [f" {name}" for name in tested]  # matplotlib hides what starts with an underscore
+    legend = figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 
-def title_of(config: RunConfig) -> str:
-    """Return a title that names the data, and how many workers share it."""
-    return f"{describe(config.problem)['kind']}, {config.workers} workers"
+def title_of(configs: Sequence[RunConfig]) -> str:
+    """Return a title that names the data of some runs, and how many workers share it."""
+    kinds = dict.fromkeys(str(describe(config.problem)["kind"]) for config in configs)
+    numbers = dict.fromkeys(str(config.workers) for config in configs)
+    return f"{' and '.join(kinds)}, {' and '.join(numbers)} workers"
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG."""
-    figure.savefig(path)
-
-
-def _finish(axes: Axes, measure: str, label: str) -> None:
+def _finish(axes: Axes, measure: str, values: Sequence[float], label: str) -> None:
     axes.set_xlabel(label)
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if measure == "accuracy":
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    else:
+    elif all(0 < value < math.inf for value in values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,7 +1,9 @@
 """The metrics of a round: a dict of plain numbers, one line of ``metrics.jsonl``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from mlmc_ray.errors import ConfigError
 
 Metrics = dict[str, Any]
 """round, seconds, train_loss, uplink_bytes, downlink_bytes, and test_* where evaluated."""
@@ -12,6 +14,23 @@ def measure_names(metrics: Metrics) -> list[str]:
     return [name.removeprefix("test_") for name in metrics if name.startswith("test_")]
 
 
-def main_measure(names: Sequence[str]) -> str:
-    """Return the measure that tables and figures show first: accuracy, else the first."""
-    return "accuracy" if "accuracy" in names else names[0]
+def main_measure(names: Mapping[str, Sequence[str]]) -> str:
+    """Return the measure that tables and figures show: accuracy, else the first that all have.
+
+    Args:
+        names: of the measures, by run; at least one run.
+
+    Raises:
+        ConfigError: the runs have none in common.
+    """
+    first, *others = names.values()
+    common = [name for name in first if all(name in other for other in others)]
+    if not common:
+        measured = "; ".join(f"{run!r} measures {list(own)}" for run, own in names.items())
+        raise ConfigError(f"compare: no measure is common to the runs: {measured}")
+    return "accuracy" if "accuracy" in common else common[0]
+
+
+def format_measure(name: str, value: float) -> str:
+    """Return a measure in few characters: an accuracy, which is a fraction, in per cent."""
+    return f"{value:.1%}" if name == "accuracy" else f"{value:.4g}"

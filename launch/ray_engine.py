@@ -4,7 +4,6 @@ In a round the driver calls the server, which puts its broadcast into the object
 every host with the reference; the hosts answer to the server. No frame passes the driver.
 """
 
-import os
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,6 +20,7 @@ from mlmc_ray.errors import ClusterError, RoundError
 from server.actor import RemoteParameterServer, fetch
 from workers.actor import RemoteWorkerHost
 
+_LOCAL_SHARE = 0.001  # of a processor: on one's own machine any number of actors may run
 _PLACEMENT_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 600.0
 _ANSWER_TIMEOUT_S = 5.0  # for the server to say, once the round's time is up, who is late
@@ -40,23 +40,30 @@ class RayEngine:
         self._round_index = 0
         self._stack = ExitStack()
         try:
-            self._stack.enter_context(ray_cluster(config.address, processors_wanted(config)))
-            most = config.actors or max(1, _cluster_cpus() - 1)
-            self._place(config, min(config.workers, most))
+            local = self._stack.enter_context(ray_cluster(config.address))
+            spare = _cluster_cpus() if local else max(1, _cluster_cpus() - 1)
+            num_hosts = min(config.workers, config.actors or spare)
+            self._place(config, num_hosts, _LOCAL_SHARE if local else 1.0)
             self._set_up(config)
         except BaseException:
             self.close()
             raise
 
-    def _place(self, config: RunConfig, num_hosts: int) -> None:
-        if _cluster_cpus() < num_hosts + 1:
+    def _place(self, config: RunConfig, num_hosts: int, share: float) -> None:
+        """Start the actors, ``share`` of a processor reserved for each."""
+        if _cluster_cpus() < (num_hosts + 1) * share:
+            remedy = (
+                "lower actors"
+                if num_hosts > 1
+                else "give it 2 (ray start --num-cpus 2), or use --engine inline"
+            )
             raise ClusterError(
                 f"actors is {num_hosts}: with the server that takes {num_hosts + 1} processors, "
-                f"and the Ray cluster has {_cluster_cpus()}: lower actors"
+                f"and the Ray cluster has {_cluster_cpus()}: {remedy}"
             )
         # All processors are reserved at once, or none: two runs that wait for each other's would
         # wait for ever. Starting a process afterwards takes as long as the machine is busy.
-        processors = placement_group([{"CPU": 1}] * (num_hosts + 1))
+        processors = placement_group([{"CPU": share}] * (num_hosts + 1))
         self._stack.callback(remove_placement_group, processors)
         if not processors.wait(_PLACEMENT_TIMEOUT_S):
             raise ClusterError(
@@ -131,14 +138,6 @@ class RayEngine:
 
     def _get(self, reference: Any, timeout_s: float | None = None) -> Any:
         return fetch(reference, self._round_index, "the server", timeout_s)
-
-
-def processors_wanted(config: RunConfig) -> int:
-    """Return the processors that a local cluster must offer: one a host, one for the server.
-
-    On a local cluster they are slots, not real ones: a laptop with two may run five actors.
-    """
-    return min(config.workers, config.actors or os.cpu_count() or 1) + 1
 
 
 def _cluster_cpus() -> int:

@@ -11,9 +11,11 @@ Lines are written as rounds end, so an interrupted run can be read as far as it 
 """
 
 import csv
+import itertools
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +29,8 @@ from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import Entry, Ledger
 
 _PACKAGES = ("mlmc-ray", "ray", "torch", "numpy", "msgpack", "scikit-learn")
+
+_LONGEST_NAME = 60  # of 255 bytes that most file systems allow; a letter may take four
 
 
 class RunDirectory:
@@ -43,25 +47,29 @@ class RunDirectory:
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path = path
         check_unused(path)
-        make_directory(path)
-        write_config(path, config)
-        (path / "versions.json").write_text(json.dumps(_versions(), indent=2) + "\n")
-        self._metrics = (path / "metrics.jsonl").open("a")
-        self._ledger = (path / "ledger.csv").open("a", newline="")
-        csv.writer(self._ledger).writerow(Entry._fields)
-        self._ledger.flush()
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump(dict(config), sort_keys=False)
+            (path / "config.yaml").write_text(text, encoding="utf-8")
+            (path / "versions.json").write_text(json.dumps(_versions(), indent=2) + "\n")
+            self._metrics = (path / "metrics.jsonl").open("a")
+            self._ledger = (path / "ledger.csv").open("a", newline="")
+            csv.writer(self._ledger).writerow(Entry._fields)
+            self._ledger.flush()
 
     def write_round(self, metrics: Mapping[str, Any], ledger: Ledger) -> None:
         """Append a round; what was written survives the end of the process."""
-        csv.writer(self._ledger).writerows(ledger)
-        self._ledger.flush()
-        self._metrics.write(json.dumps(metrics) + "\n")
-        self._metrics.flush()
+        with writing(self.path):
+            csv.writer(self._ledger).writerows(ledger)
+            self._ledger.flush()
+            self._metrics.write(json.dumps(metrics) + "\n")
+            self._metrics.flush()
 
     def write_model(self, state: Mapping[str, Tensor]) -> Path:
         """Write the model's ``state_dict``; it loads with ``weights_only=True``."""
         path = self.path / "model.pt"
-        torch.save(dict(state), path)
+        with writing(path):
+            torch.save(dict(state), path)
         return path
 
     def close(self) -> None:
@@ -76,43 +84,63 @@ def check_unused(path: Path) -> None:
     Raises:
         ConfigError: names it.
     """
-    if (path / "config.yaml").exists():
+    with writing(path):
+        used = (path / "config.yaml").exists()
+    if used:
         raise ConfigError(f"{path} already holds a run: give another --out")
 
 
-def new_directory(name: str) -> Path:
-    """Return an unused path ``runs/<name>-<time>`` below the current directory."""
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say plainly that a path cannot be written: no permission, too long a name, a full disk.
+
+    Raises:
+        ConfigError: names the path and the reason.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{str(path)[:200]}: cannot be written: {reason}") from error
+
+
+@contextmanager
+def results_directory(out: Path | None, name: str) -> Iterator[Path]:
+    """Choose where results go, and leave no directory behind if there are none.
+
+    Args:
+        out: the user's choice, or None for ``runs/<name>-<time>`` below the current directory.
+        name: of the run or the comparison.
+
+    Yields:
+        ``out``, or a new, empty directory that no other process has.
+    """
+    if out is not None:
+        yield out
+        return
+    path = _new_directory(name)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):  # not empty
+            path.rmdir()
+            path.parent.rmdir()
+
+
+def _new_directory(name: str) -> Path:
     stem = f"{slug(name)}-{datetime.now():%Y%m%d-%H%M%S}"
-    path = Path("runs") / stem
-    number = 2
-    while path.exists():
-        path = Path("runs") / f"{stem}-{number}"
-        number += 1
+    for number in itertools.count(1):
+        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        with writing(path), suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
     return path
 
 
 def slug(name: str) -> str:
-    """Return a name as lower-case words joined by dashes, fit for a path."""
+    """Return a name as lower-case words joined by dashes, fit for a path and not too long."""
     words = "".join(char if char.isalnum() else " " for char in name.lower()).split()
-    return "-".join(words) or "run"
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory and its parents.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be made: {error.strerror}") from error
-
-
-def write_config(directory: Path, config: Mapping[str, Any]) -> None:
-    """Write ``config.yaml``, in the order of the mapping."""
-    text = yaml.safe_dump(dict(config), sort_keys=False)
-    (directory / "config.yaml").write_text(text, encoding="utf-8")
+    return "-".join(words)[:_LONGEST_NAME] or "run"
 
 
 def _versions() -> dict[str, str]:

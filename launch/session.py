@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-import torch
 from torch import Tensor
 
 from launch.config import RunConfig, load_config
@@ -15,7 +14,7 @@ from launch.metrics import Metrics
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
 from mlmc_ray.compressors import EntryCount
-from mlmc_ray.errors import ConfigError, RoundError
+from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import initial_model
 
@@ -39,7 +38,8 @@ class Session:
         config: the resolved configuration.
         dim: number of trained parameters.
         metrics: one dict a round, as in ``metrics.jsonl``: round, seconds, train_loss,
-            uplink_bytes, downlink_bytes (all since the start), and test_* where evaluated.
+            uplink_bytes, downlink_bytes (all since the start), and test_* where evaluated. The
+            first is from before the first round, and has no train_loss.
         ledger: every frame so far.
 
     Raises:
@@ -60,13 +60,16 @@ class Session:
         self.metrics: list[Metrics] = []
         self.ledger = Ledger()
         self._seconds = 0.0
-        self._broken = ""  # why no more rounds can be run
+        self._closed = False
+        self._failed_round: int | None = None  # after which no more can be run
         self._directory: RunDirectory | None = None
+        self._measures: list[str] = []
         self._engine = _start_engine(self.config)
         try:
+            tests = self._tests()
             if out is not None:
                 self._directory = RunDirectory(Path(out), self.config.to_mapping())
-            self._record({"round": 0, "seconds": 0.0, **self._tests()}, Ledger())
+            self._record({"round": 0, "seconds": 0.0, **tests}, Ledger())
         except BaseException:
             self.close()
             raise
@@ -111,22 +114,36 @@ class Session:
         return self.metrics[-1]
 
     def evaluate(self) -> dict[str, float]:
-        """Return the problem's own measures of the current parameters."""
-        return self._engine.evaluate()
+        """Return the problem's own measures of the current parameters.
+
+        Raises:
+            ProblemError: the problem's own code failed, or its measures have changed their names.
+        """
+        self._check_open()
+        measures = self._engine.evaluate()
+        self._measures = self._measures or list(measures)
+        if sorted(measures) != sorted(self._measures):
+            raise ProblemError(
+                f"problem: evaluate returned {list(measures)}, and at first {self._measures}: "
+                "return the same measures every time"
+            )
+        return measures
 
     def parameters(self) -> Tensor:
         """Return a copy of the flat parameter vector, shape (d,)."""
+        self._check_open()
         return self._engine.parameters()
 
     def model_state(self) -> dict[str, Tensor]:
         """Return the model's ``state_dict``, ready for ``problem.model().load_state_dict``."""
+        self._check_open()
         return self._engine.model_state()
 
     def figure(self) -> "Figure":
         """Draw the run so far: accuracy, or the first measure, against bytes and rounds."""
         from launch.figures import draw, title_of  # matplotlib takes a second to import
 
-        return draw({self.config.name: self.metrics}, title_of(self.config))
+        return draw({self.config.name: self.metrics}, title_of([self.config]))
 
     def save(self) -> Path:
         """Write the model into the run directory and return the file's path.
@@ -140,7 +157,7 @@ class Session:
 
     def close(self) -> None:
         """End the actors and close the files; may be called twice."""
-        self._broken = "is closed"
+        self._closed = True
         if self._directory is not None:
             self._directory.close()
         self._engine.close()
@@ -157,17 +174,24 @@ class Session:
         self.close()
 
     def _round(self) -> RoundResult:
-        if self._broken:
-            raise RoundError(f"the session {self._broken}: open a new one")
+        self._check_open()
+        if self._failed_round is not None:
+            raise RoundError(
+                f"the session failed or was interrupted in round {self._failed_round}, in which "
+                "some workers may have taken their step and some not: open a new one"
+            )
         started = time.perf_counter()
         try:
             result = self._engine.round()
         except BaseException:
-            # Some workers may have taken their step, and some not.
-            self._broken = f"failed or was interrupted in round {self.round_index}"
+            self._failed_round = self.round_index
             raise
         self._seconds += time.perf_counter() - started
         return result
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RoundError("the session is closed: open a new one")
 
     def _tests(self) -> dict[str, float]:
         return {f"test_{name}": value for name, value in self.evaluate().items()}

@@ -9,11 +9,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from launch.metrics import Metrics, main_measure, measure_names
+from launch.metrics import Metrics, format_measure, main_measure
 from launch.summary import Summary
 from launch.units import format_bytes
 
 _FORMAT = "{name}  {round:>9}  {loss:>6}  {measure:>8}  {up:>7}  {down:>7}  {speed:>8}"
+
+WIDEST_NAME = 28
+"""Columns for a name; of a longer one a line shows the beginning, and the table folds it."""
 
 
 class RunProgress:
@@ -23,30 +26,29 @@ class RunProgress:
         console: where to.
         name: the run's.
         rounds: how many there will be.
-        name_width: columns kept for the name, so that several runs stand in line.
-        header: print the headings first.
+        name_width: columns for the name, so that several runs stand in line; 0 for as many as it
+            has.
     """
 
-    def __init__(
-        self, console: Console, name: str, rounds: int, name_width: int = 0, header: bool = True
-    ) -> None:
+    def __init__(self, console: Console, name: str, rounds: int, name_width: int = 0) -> None:
         self._console = console
-        self._name = f"{name:<{name_width}}"
+        width = name_width or len(name)
+        self._name = f"{name[:width]:<{width}}"
         self._rounds = rounds
-        self._header = header
+        self._measure = ""
         self._tested = ""
         self._live = Live("", console=console, auto_refresh=False)
 
-    def begin(self, metrics: Metrics) -> None:
-        """Show the headings, given the metrics before the first round."""
-        if self._header:
-            self._print(_headings(len(self._name), main_measure(measure_names(metrics))))
+    def begin(self, measure: str, *, headings: bool = True) -> None:
+        """Say which of the problem's measures to show, and show the headings."""
+        self._measure = measure
+        if headings:
+            self._print(_headings(len(self._name), measure))
 
     def update(self, metrics: Metrics) -> None:
         """Show the metrics of a round."""
-        names = measure_names(metrics)
-        if names:
-            self._tested = f"{metrics[f'test_{main_measure(names)}']:.3g}"
+        if f"test_{self._measure}" in metrics:
+            self._tested = format_measure(self._measure, metrics[f"test_{self._measure}"])
         elif not self._console.is_terminal:
             return
         line = _FORMAT.format(
@@ -97,17 +99,16 @@ def _headings(name_width: int, measure: str) -> str:
 
 def summary_table(summaries: Sequence[Summary]) -> Table:
     """Return the final table: one row a run. It fits 80 columns."""
-    measure = main_measure(list(summaries[0].measures))
+    measure = main_measure({row.name: list(row.measures) for row in summaries})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("run", no_wrap=True)
+    table.add_column("run", overflow="fold", max_width=WIDEST_NAME)
     columns = (f"test\n{measure}", "bytes\nup", "bytes\ndown", "bits per\nvalue, up")
     for column in (*columns, "paper's\nformula", "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in summaries:
-        value = row.measures[measure]
         table.add_row(
             Text(row.name),
-            f"{value:.1%}" if measure == "accuracy" else f"{value:.4g}",
+            format_measure(measure, row.measures[measure]),
             format_bytes(row.uplink_bytes),
             format_bytes(row.downlink_bytes),
             f"{row.bits_per_value:.3g}",

@@ -82,7 +82,7 @@ class FlatModel:
         return next(layer for layer in self.layers if layer.start <= index < layer.stop)
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return every buffer by name: the module's own tensors, of any dtype, persistent or not."""
+        """Return every buffer by name, persistent or not: the module's own tensors."""
         named = self.module.named_buffers(remove_duplicate=False)
         return {name: buffer.detach() for name, buffer in named}
 
@@ -122,4 +122,3 @@ def _layers(tensors: Mapping[str, Tensor]) -> tuple[Layer, ...]:
         layers.append(Layer(name, tuple(tensor.shape), start, start + tensor.numel()))
         start += tensor.numel()
     return tuple(layers)
-

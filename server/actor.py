@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import ray
 import torch
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -98,19 +98,20 @@ class ParameterServerActor:
         return self._server.parameters.numpy().copy()
 
 
-_Actor: Any = ray.remote(num_cpus=1)(ParameterServerActor)
+_Actor: Any = ray.remote(ParameterServerActor)
 
 
 class RemoteParameterServer:
     """Facade of the server actor; every call returns an object reference at once.
 
     Args:
-        processors: reserved ones, of which it takes one.
+        processors: a reservation with a bundle for every actor, of which it takes one.
     """
 
     def __init__(self, processors: PlacementGroup) -> None:
         self._actor = _Actor.options(
-            scheduling_strategy=PlacementGroupSchedulingStrategy(processors)
+            num_cpus=processors.bundle_specs[0]["CPU"],
+            scheduling_strategy=PlacementGroupSchedulingStrategy(processors),
         ).remote()
 
     def ready(self) -> Any:
@@ -153,15 +154,17 @@ def fetch(reference: Any, round_index: int, actor: str, timeout_s: float | None 
 
     Raises:
         MlmcRayError: as the actor raised it.
-        RoundError: the actor died.
+        RoundError: the actor died, or its answer is lost.
         GetTimeoutError: there is no answer yet.
     """
     try:
         return ray.get(reference, timeout=timeout_s)
-    except RayTaskError as error:
-        if isinstance(error.cause, MlmcRayError):
-            raise error.cause from None
-        raise
-    except RayActorError as error:
-        reason = " ".join(str(error).split())
-        raise RoundError(f"round {round_index}: {actor} is gone: {reason[:400]}") from error
+    except RayError as error:
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(cause, MlmcRayError):
+            raise cause from None
+        if isinstance(cause, GetTimeoutError) or not isinstance(cause, RayError):
+            raise
+        what = "is gone" if isinstance(cause, RayActorError) else "failed"
+        reason = " ".join(str(cause).split())
+        raise RoundError(f"round {round_index}: {actor} {what}: {reason[:400]}") from error

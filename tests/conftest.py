@@ -1,12 +1,13 @@
 """Shared by all tests: hypothesis settings, and one Ray cluster for the whole run."""
 
+import logging
+import secrets
 from collections.abc import Iterator
 
 import pytest
+import ray
 import torch
 from hypothesis import settings
-
-from launch.cluster import ray_cluster
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")
@@ -23,6 +24,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """One local Ray cluster, shared by every test that asks for it."""
-    with ray_cluster(None, _SLOTS):
-        yield
+    """One local Ray cluster, shared by every test that asks for it; sessions find it running."""
+    token = pytest.MonkeyPatch()
+    token.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # none is left in the home directory
+    ray.init(address="local", num_cpus=_SLOTS, include_dashboard=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+    token.undo()

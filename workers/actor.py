@@ -32,7 +32,7 @@ class WorkerHostActor:
         return {i: np.frombuffer(frame, np.uint8) for i, frame in frames.items()}, dict(losses)
 
 
-_Actor: Any = ray.remote(num_cpus=1)(WorkerHostActor)
+_Actor: Any = ray.remote(WorkerHostActor)
 
 
 class RemoteWorkerHost:
@@ -40,13 +40,14 @@ class RemoteWorkerHost:
 
     Args:
         worker_ids: which workers it hosts.
-        processors: reserved ones, of which it takes one.
+        processors: a reservation with a bundle for every actor, of which it takes one.
     """
 
     def __init__(self, worker_ids: Sequence[int], processors: PlacementGroup) -> None:
         self.worker_ids = tuple(worker_ids)
         self._actor = _Actor.options(
-            scheduling_strategy=PlacementGroupSchedulingStrategy(processors)
+            num_cpus=processors.bundle_specs[0]["CPU"],
+            scheduling_strategy=PlacementGroupSchedulingStrategy(processors),
         ).remote()
 
     def ready(self) -> Any:

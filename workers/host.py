@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from mlmc_ray.errors import RoundError, WireError
 from mlmc_ray.methods import Method
 from mlmc_ray.payloads import Message

@@ -172,7 +172,7 @@ def test_every_problem_of_the_catalogue_can_be_described() -> None:
 
 
 def test_options_of_a_problem_are_checked_and_given_back() -> None:
-    source = built(ProblemSource, {"kind": "quadratic", "dim": 8, "noise": "1e-1"})
+    source = built(ProblemSource, {"kind": "quadratic", "dim": 8, "noise": 0.1})
     assert source.load() == Quadratic(dim=8, noise=0.1)
     assert describe(source) == {"kind": "quadratic", "dim": 8, "noise": 0.1}
     dotted = built(ProblemSource, {"kind": "mlmc_ray.problems.Digits", "batch_norm": True})

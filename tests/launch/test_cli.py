@@ -255,7 +255,7 @@ def test_a_used_directory_is_one_line(config: Path, tmp_path: Path) -> None:
     result = run("train", config, "--out", tmp_path / "out")
     assert_one_error_line(result, "already holds a run: give another --out")
     (tmp_path / "file").write_text("")
-    assert_one_error_line(run("train", config, "--out", tmp_path / "file"), "cannot be made")
+    assert_one_error_line(run("train", config, "--out", tmp_path / "file"), "cannot be written")
 
 
 def test_a_used_directory_of_a_comparison_is_one_line(config: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,14 +22,19 @@ class FakeRay:
         self.initialized = False
         self.error: BaseException | None = None
 
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(gcs_address="127.0.0.1:6379")
+
     def init(self, **arguments: Any) -> None:
         self.started.append(arguments)
         signal.signal(signal.SIGTERM, lambda *_: None)  # as Ray does
         if self.error is not None:
             raise self.error
+        self.initialized = True
 
     def shutdown(self) -> None:
         self.shutdowns += 1
+        self.initialized = False
 
     def is_initialized(self) -> bool:
         return self.initialized
@@ -37,7 +43,7 @@ class FakeRay:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
     fake = FakeRay()
-    for name in ("init", "shutdown", "is_initialized"):
+    for name in ("init", "shutdown", "is_initialized", "get_runtime_context"):
         monkeypatch.setattr(ray, name, getattr(fake, name))
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")  # so that it is put back at the end
@@ -48,32 +54,67 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
 
 
 def test_a_local_cluster_is_started_and_ended(fake: FakeRay) -> None:
-    with ray_cluster(None, 3):
+    with ray_cluster(None) as local:
+        assert local
         assert fake.shutdowns == 0
         assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     assert fake.shutdowns == 1
+    assert "RAY_AUTH_TOKEN" not in os.environ
     (arguments,) = fake.started
-    assert (arguments["address"], arguments["num_cpus"]) == ("local", 3)
+    assert arguments["address"] == "local"
     assert arguments["include_dashboard"] is False
 
 
 def test_a_cluster_is_ended_when_the_run_fails(fake: FakeRay) -> None:
-    with pytest.raises(ZeroDivisionError), ray_cluster(None, 3):
+    with pytest.raises(ZeroDivisionError), ray_cluster(None):
         raise ZeroDivisionError
     assert fake.shutdowns == 1
 
 
-def test_a_cluster_of_ones_own_is_kept(fake: FakeRay) -> None:
-    fake.initialized = True
-    with ray_cluster("10.0.0.1:6379", 3):
+def test_the_last_one_ends_a_cluster(fake: FakeRay) -> None:
+    first = ray_cluster(None)
+    assert first.__enter__()
+    with ray_cluster("127.0.0.1:6379") as local:
+        assert local
+        first.__exit__(None, None, None)
+        assert fake.shutdowns == 0
+    assert (len(fake.started), fake.shutdowns) == (1, 1)
+    with ray_cluster(None):  # and then there is another
         pass
+    assert (len(fake.started), fake.shutdowns) == (2, 2)
+
+
+@pytest.mark.parametrize("address", [None, "auto", "127.0.0.1:6379", "localhost:6379"])
+def test_a_cluster_of_ones_own_is_kept(fake: FakeRay, address: str | None) -> None:
+    fake.initialized = True
+    with ray_cluster(address) as local:
+        assert not local
     assert fake.started == []
     assert fake.shutdowns == 0
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "127.0.0.1:6380", "ray://127.0.0.1:10001"])
+def test_another_cluster_than_ones_own_is_refused(fake: FakeRay, address: str) -> None:
+    fake.initialized = True
+    with pytest.raises(ClusterError) as caught, ray_cluster(address):
+        pytest.fail("it has been accepted")
+    assert str(caught.value) == (
+        f"address is {address!r}, and this process already belongs to the Ray cluster at "
+        "127.0.0.1:6379: leave address out, or call ray.shutdown() first"
+    )
+
+
+def test_ray_client_is_refused(fake: FakeRay) -> None:
+    with (
+        pytest.raises(ClusterError, match="Ray Client is not supported"),
+        ray_cluster("ray://10.0.0.1:10001"),
+    ):
+        pytest.fail("it has been accepted")
+
+
 def test_the_environment_names_a_cluster(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    with ray_cluster(None, 3):
+    with ray_cluster(None):
         pass
     assert fake.started[0]["address"] == "auto"
     assert "num_cpus" not in fake.started[0]
@@ -82,7 +123,7 @@ def test_the_environment_names_a_cluster(fake: FakeRay, monkeypatch: pytest.Monk
 
 def test_a_cluster_that_cannot_be_started_is_an_error(fake: FakeRay) -> None:
     fake.error = RuntimeError("no space\n left on\n device")
-    with pytest.raises(ClusterError) as caught, ray_cluster(None, 3):
+    with pytest.raises(ClusterError) as caught, ray_cluster(None):
         pytest.fail("it has not been started")
     assert str(caught.value).startswith(
         "could not start a local Ray cluster: no space left on device; see "
@@ -91,9 +132,9 @@ def test_a_cluster_that_cannot_be_started_is_an_error(fake: FakeRay) -> None:
     assert fake.shutdowns == 1
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
-def test_an_address_where_nothing_listens_is_an_error(fake: FakeRay, address: str) -> None:
-    with pytest.raises(ClusterError) as caught, ray_cluster(address, 3):
+def test_an_address_where_nothing_listens_is_an_error(fake: FakeRay) -> None:
+    address = "127.0.0.1:1"
+    with pytest.raises(ClusterError) as caught, ray_cluster(address):
         pytest.fail("it has not been joined")
     assert str(caught.value).startswith(f"could not join the Ray cluster at {address}: ")
     assert "check the address, and that it runs: ray status" in str(caught.value)
@@ -105,11 +146,11 @@ def test_sigterm_is_answered_as_before(fake: FakeRay) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, ours)
-    with ray_cluster(None, 3):
+    with ray_cluster(None):
         assert signal.getsignal(signal.SIGTERM) is ours
 
 
 def test_sigterm_while_ray_starts_is_an_interrupt(fake: FakeRay) -> None:
     fake.error = SystemExit(15)
-    with pytest.raises(KeyboardInterrupt), ray_cluster(None, 3):
+    with pytest.raises(KeyboardInterrupt), ray_cluster(None):
         pytest.fail("it has not been started")

@@ -137,6 +137,10 @@ class Task:
         batch, faulty = batch
         if faulty and self.fault == "exit":
             os._exit(1)
+        if faulty and self.fault == "leave":
+            raise SystemExit(1)
+        if faulty and self.fault == "interrupt":
+            raise KeyboardInterrupt
         if faulty and self.fault == "sleep":
             time.sleep(60)
         if faulty and self.fault == "raise":
@@ -248,6 +252,16 @@ def test_more_actors_than_processors_are_refused_at_once() -> None:
         "lower actors"
     )
     assert time.monotonic() - started < 10
+
+
+def test_a_task_that_leaves_the_process_by_an_exception_is_an_error(faulty: Any) -> None:
+    with Session(faulty("leave")) as session, pytest.raises(ProblemError, match="SystemExit"):
+        session.run()
+    with (
+        Session(faulty("interrupt")) as session,
+        pytest.raises(RoundError, match=r"^round 2: the host of workers \[0, 1, 2, 3\] failed: "),
+    ):
+        session.run()
 
 
 def test_the_command_line_trains_a_task_of_ones_own_on_ray(faulty: Any, tmp_path: Path) -> None:

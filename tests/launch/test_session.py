@@ -178,23 +178,21 @@ def assert_same_run(first: Session, second: Session) -> None:
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_run_repeats_from_the_configuration_in_its_directory(name: str, tmp_path: Path) -> None:
     config = config_of(REPORTS[name][0], seed=5, name="Again?")
-    with Session(config, out=tmp_path / "run") as first:
+    again = tmp_path / "run" / "config.yaml"
+    with Session(config, out=tmp_path / "run") as first, Session(again) as second:
         first.run()
-    with Session(tmp_path / "run" / "config.yaml") as second:
         second.run()
-    assert first.config == second.config
-    assert_same_run(first, second)
+        assert first.config == second.config
+        assert_same_run(first, second)
 
 
 def test_a_run_with_dropout_and_normalisation_repeats(tmp_path: Path) -> None:
     config = regression(options={"batch_norm": True, "dropout": 0.5}, batch_size=4)
-    sessions = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)  # which no run may look at
-        with Session(config) as session:
+    with Session(config) as first, Session(config) as second:
+        for seed, session in enumerate((first, second)):
+            torch.manual_seed(seed)  # which no run may look at
             session.run()
-            sessions.append(session)
-    assert_same_run(*sessions)
+        assert_same_run(first, second)
 
 
 def test_another_seed_is_another_run() -> None:
@@ -207,17 +205,17 @@ def test_another_seed_is_another_run() -> None:
 
 
 def test_rounds_may_be_run_in_parts(tmp_path: Path) -> None:
-    with Session(config_of(compressed(MLMC_S_TOP_K), evaluate_every=1)) as whole:
-        whole.run()
+    config = config_of(compressed(MLMC_S_TOP_K), evaluate_every=1)
     seen: list[int] = []
-    with Session(config_of(compressed(MLMC_S_TOP_K), evaluate_every=1)) as parts:
+    with Session(config) as whole, Session(config) as parts:
+        whole.run()
         parts.run(1, on_round=lambda metrics: seen.append(metrics["round"]))
         parts.run(0)
         assert parts.round_index == 1
         parts.run(on_round=lambda metrics: seen.append(metrics["round"]))
         assert parts.run()["round"] == 4
-    assert seen == [1, 2, 3, 4]
-    assert_same_run(whole, parts)
+        assert seen == [1, 2, 3, 4]
+        assert_same_run(whole, parts)
 
 
 def test_a_session_leaves_torch_as_it_was() -> None:
@@ -263,11 +261,11 @@ def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
 def test_evaluations_come_as_configured_and_at_the_ends() -> None:
     with Session(config_of(rounds=5)) as session:
         session.run()
-    tested = [m["round"] for m in session.metrics if "test_gap" in m]
-    assert tested == [0, 2, 4, 5]
-    assert session.evaluate() == {
-        name: session.metrics[-1][f"test_{name}"] for name in ("gap", "squared_distance")
-    }
+        tested = [m["round"] for m in session.metrics if "test_gap" in m]
+        assert tested == [0, 2, 4, 5]
+        assert session.evaluate() == {
+            name: session.metrics[-1][f"test_{name}"] for name in ("gap", "squared_distance")
+        }
 
 
 def test_saving_needs_a_directory() -> None:
@@ -286,8 +284,8 @@ def test_a_used_directory_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(ConfigError, match="cannot be made: "):
+    for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("long" * 100)):
+        with pytest.raises(ConfigError, match="cannot be written: "):
             Session(config_of(), out=path)
 
 
