@@ -181,7 +181,3 @@ def _plain_errors(console: Console, traceback: bool) -> Iterator[None]:
 
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,8 @@ from launch.engines import Engine, InlineEngine, RoundResult
 from launch.metrics import Metrics
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
-from mlmc_ray.compressors import EntryCount
+from mlmc_ray.compressors import EntryCount, SegmentCount
+from mlmc_ray.compressors.base import count_of
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import initial_model
@@ -238,5 +239,12 @@ def _check_counts(value: Any, dim: int, place: str) -> None:
                 f"{place}.{name} is {field}, and the model has {dim} parameters: give at most "
                 "that many, or a fraction such as 0.01"
             )
+        if hint == SegmentCount:
+            segments = -(-dim // count_of(value.segment_size, dim))
+            if field > segments:
+                raise ConfigError(
+                    f"{place}.{name} is {field}, and {dim} parameters are {segments} segments of "
+                    f"segment_size {value.segment_size}: give at most that many"
+                )
         if hasattr(field, "__dataclass_fields__"):
             _check_counts(field, dim, f"{place}.{name}")

@@ -86,5 +86,3 @@ class Ledger:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ledger) and self._entries == other._entries
-
-    __hash__ = None  # type: ignore[assignment]

@@ -112,6 +112,7 @@ class SeededSparsePayload(Payload):
 
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Draw the indices, then add in O(number of entries)."""
+        _check_shape(self, accumulator)
         indices = self.indices().to(self.values.device)
         SparsePayload(self.dim, indices, self.values).add_to(accumulator, weight)
 
@@ -141,6 +142,7 @@ class SegmentsPayload(Payload):
 
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Add in O(number of entries)."""
+        _check_shape(self, accumulator)
         SparsePayload(self.dim, self.indices(), self.values).add_to(accumulator, weight)
 
     def scaled(self, factor: float) -> "SegmentsPayload":

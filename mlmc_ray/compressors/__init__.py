@@ -1,6 +1,6 @@
 """Compressors: a vector in, a payload out."""
 
-from mlmc_ray.compressors.base import Compressor, EntryCount, PaperCost
+from mlmc_ray.compressors.base import Compressor, EntryCount, PaperCost, SegmentCount
 from mlmc_ray.compressors.fixed_point import FixedPoint
 from mlmc_ray.compressors.identity import Identity
 from mlmc_ray.compressors.randk import RandK
@@ -13,6 +13,7 @@ __all__ = [
     "Identity",
     "PaperCost",
     "RandK",
+    "SegmentCount",
     "SegmentedTopK",
     "TopK",
 ]

@@ -7,10 +7,14 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.payloads import Payload
 
 EntryCount = Annotated[int | float, "a number of entries, or the fraction of them"]
 """How many entries: an ``int`` of at least 1, or a ``float`` in (0, 1), a fraction of all."""
+
+SegmentCount = Annotated[int, "a number of segments"]
+"""How many segments of ``segment_size`` entries, at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,8 @@ def check_finite(vector: Tensor) -> None:
     Raises:
         NonFiniteError: says how many entries, and where the first of them is.
     """
-    finite = torch.isfinite(vector)
-    if not finite.all():
-        bad = torch.nonzero(~finite).flatten()
+    if not all_finite(vector):
+        bad = torch.nonzero(~torch.isfinite(vector)).flatten()
         first = int(bad[0])
         raise NonFiniteError(
             f"{len(bad)} of {vector.numel()} entries are NaN or infinite, the first is entry "

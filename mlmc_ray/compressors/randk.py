@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, check_finite, count_of
+from mlmc_ray.kernels.subset import random_subset
 from mlmc_ray.payloads import Payload, SeededSparsePayload, ZeroPayload
 
 
@@ -43,9 +44,9 @@ class RandK:
         """Return the payload that a given seed makes, without drawing."""
         dim = vector.numel()
         k = count_of(self.k, dim)
-        empty = SeededSparsePayload(dim, seed, vector[:k])
-        values = vector[empty.indices().to(vector.device)]
-        return SeededSparsePayload(dim, seed, values * (dim / k) if self.scaled else values)
+        indices = torch.from_numpy(random_subset(seed, dim, k)).to(vector.device)
+        payload = SeededSparsePayload(dim, seed, vector[indices])
+        return payload.scaled(dim / k) if self.scaled else payload
 
     def omega(self, dim: int) -> float | None:
         """d/k - 1 when scaled."""

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, check_finite, count_of
+from mlmc_ray.compressors.base import (
+    EntryCount,
+    PaperCost,
+    SegmentCount,
+    check_count,
+    check_finite,
+    count_of,
+)
 from mlmc_ray.kernels.select import largest
 from mlmc_ray.payloads import Payload, SegmentsPayload, SparsePayload, ZeroPayload
 
@@ -64,7 +71,7 @@ class SegmentedTopK:
         Zukerman et al., 2025, arXiv:2507.05508, section 2.2 and appendix D.
     """
 
-    k: int
+    k: SegmentCount
     segment_size: EntryCount
     contiguous: bool = False
 

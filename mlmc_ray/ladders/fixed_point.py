@@ -72,8 +72,10 @@ class _FixedPointLevels:
     def norms(self) -> Tensor:
         levels = range(1, len(self) + 1)
         counts = torch.tensor([int(self._digits(level).sum()) for level in levels])
-        sizes = torch.tensor([2.0 ** (self._exponent - level) for level in levels])
-        return sizes.to(torch.float64) * counts.to(torch.float64).sqrt()
+        sizes = torch.tensor(
+            [2.0 ** (self._exponent - level) for level in levels], dtype=torch.float64
+        )
+        return sizes * counts.to(torch.float64).sqrt()
 
     def increment(self, level: int) -> Payload:
         check_level(level, len(self))

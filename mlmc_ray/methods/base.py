@@ -38,7 +38,7 @@ class WorkerHalf(Protocol):
         """Answer the server's news of a round with a report."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the memory of this half; empty where there is none."""
+        """Return a copy of the memory of this half; empty where there is none."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state_dict`` returned."""
@@ -58,7 +58,7 @@ class ServerHalf(Protocol):
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the memory of this half; empty where there is none."""
+        """Return a copy of the memory of this half; empty where there is none."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state_dict`` returned."""

@@ -80,7 +80,7 @@ class _Worker:
         return Message({"change": change})
 
     def state_dict(self) -> dict[str, Tensor]:
-        return dict(self._state)
+        return {name: tensor.clone() for name, tensor in self._state.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._state = {name: tensor.clone() for name, tensor in state.items()}
@@ -99,7 +99,7 @@ class _Server:
         return self._known
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"known": self._known}
+        return {"known": self._known.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._known.copy_(state["known"])

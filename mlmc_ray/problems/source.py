@@ -52,7 +52,12 @@ class ProblemSource:
             ) from error
         self._check_place(module_name)
         if not hasattr(module, name):
-            raise ProblemError(f"problem: module {module_name!r} has no {name!r}")
+            advice = (
+                "; worker processes do not see what a script or notebook defines: put it in a file"
+                if module_name == "__main__"
+                else ""
+            )
+            raise ProblemError(f"problem: module {module_name!r} has no {name!r}{advice}")
         return getattr(module, name)
 
     def _check_place(self, module_name: str) -> None:

@@ -28,7 +28,7 @@ def encode(message: Message) -> bytes:
         fields = [codec.kind, *codec.pack(payload)]
         parts += [packer.pack(name), packer.pack_array_header(len(fields))]
         for field in fields:
-            parts += _binary(field) if isinstance(field, memoryview) else [packer.pack(field)]
+            parts += _binary_parts(field) if isinstance(field, memoryview) else [packer.pack(field)]
     parts.append(packer.pack({name: float(value) for name, value in message.scalars.items()}))
     return b"".join(parts)
 
@@ -64,7 +64,7 @@ def decode(frame: bytes | memoryview) -> Message:
     )
 
 
-def _binary(field: memoryview) -> list[bytes | memoryview]:
+def _binary_parts(field: memoryview) -> list[bytes | memoryview]:
     """Return a field as msgpack's binary data; what is large is left to be joined, uncopied."""
     if len(field) <= 0xFFFF:
         return [msgpack.packb(field)]

@@ -44,6 +44,7 @@ from mlmc_ray.payloads import (
 
 _MAX_DIM = (1 << 40) - 1
 _MAX_BOUND = (1 << 31) - 1
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,11 @@ def _unpack_codes(
         raise WireError(f"{name}.codes: {error}") from error
     if shifted.max() > 2 * limit:
         raise WireError(f"{name}.codes: a code is above the bound {limit}")
+    shifted -= limit
+    if not np.abs(shifted).max() * abs(unit.item()) <= _LARGEST:
+        raise WireError(f"{name}.scale: {unit.item():g} times a code is not a finite float32")
     dtype = np.int8 if limit <= 127 else np.int32
-    return CodesPayload(limit, unit.item(), torch.from_numpy((shifted - limit).astype(dtype)))
+    return CodesPayload(limit, unit.item(), torch.from_numpy(shifted.astype(dtype)))
 
 
 _CODECS = (

@@ -1,5 +1,6 @@
 """Reading configurations: files, overrides, variants, and what can be wrong with them."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,15 @@ WRONG: list[tuple[str, Any]] = [
     *[("actors", value) for value in (0, "all")],
     *[("round_timeout_s", value) for value in (0, -1, "soon")],
     *[("name", value) for value in (None, 3, ["x"])],
-    *[("threads", 0), ("evaluate_every", 0), ("buffers_every", 0), ("address", 3)],
+    *[
+        ("threads", 0),
+        ("threads", 10**12),
+        ("rounds", "3"),
+        ("seed", True),
+        ("evaluate_every", 0),
+        ("buffers_every", 0),
+        ("address", 3),
+    ],
     *[("search_paths", value) for value in ("here", [3], None)],
 ]
 
@@ -259,6 +268,52 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(ConfigError, match=r"binary\.yaml: is not YAML"):
         load_config(tmp_path / "binary.yaml")
+
+
+TWICE = {
+    "rounds": "rounds: 3\nname: x\nrounds: 4",
+    "step_size": "optimizer: {step_size: 1, kind: sgd, step_size: 2}",
+}
+
+
+@pytest.mark.parametrize("key", TWICE)
+def test_a_key_given_twice_is_refused(tmp_path: Path, key: str) -> None:
+    path = written(tmp_path / "x.yaml", TWICE[key])
+    with pytest.raises(ConfigError, match=rf"is not YAML: key '{key}' is given twice .* line "):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"--set x=.*: the value is not YAML"):
+        load_config(BASE, ["x={a: 1, a: 2}"])
+
+
+def test_yaml_aliases_and_merges_are_no_repetitions(tmp_path: Path) -> None:
+    text = """
+        problem: quadratic
+        method: sgd
+        optimizer: &optimizer {kind: sgd, step_size: 0.1}
+        compare:
+          - {name: a, optimizer: *optimizer}
+          - {name: b, optimizer: {<<: *optimizer, step_size: 0.2}}
+    """
+    first, second = load_variants(written(tmp_path / "x.yaml", text))
+    assert (first.optimizer, second.optimizer) == (SGD(step_size=0.1), SGD(step_size=0.2))
+
+
+def test_objects_may_stand_for_their_descriptions() -> None:
+    method = CompressedSGD(compressor=TopK(k=3))
+    config = load_config({**BASE, "method": method, "optimizer": SGD(step_size=0.5)})
+    assert config.method is method
+    assert config.optimizer == SGD(step_size=0.5)
+    assert load_config(config) == config
+    changed = load_config(config, ["method.compressor.k=5", "optimizer.momentum=0.9"])
+    assert changed.method == CompressedSGD(compressor=TopK(k=5))
+    assert changed.optimizer == SGD(step_size=0.5, momentum=0.9)
+
+
+def test_a_configuration_is_checked_again_and_keeps_its_objects() -> None:
+    config = load_config(BASE)
+    assert load_config(config).problem is config.problem
+    with pytest.raises(ConfigError, match="rounds: got 0"):
+        load_config(dataclasses.replace(config, rounds=0))
 
 
 # A task of one's own.

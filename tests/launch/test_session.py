@@ -316,6 +316,18 @@ def test_more_entries_than_the_model_has_are_refused(method: Any, place: str) ->
         Session(config_of(method))
 
 
+def test_more_segments_than_the_model_has_are_refused() -> None:
+    method = compressed({"kind": "s-top-k", "k": 4, "segment_size": 3})
+    with pytest.raises(ConfigError) as caught:
+        Session(config_of(method))
+    assert str(caught.value) == (
+        "method.compressor.k is 4, and 8 parameters are 3 segments of segment_size 3: give at most "
+        "that many"
+    )
+    with Session(config_of(method), overrides=["method.compressor.k=3"]) as session:
+        session.run(1)
+
+
 def test_as_many_entries_as_the_model_has_are_allowed() -> None:
     with Session(config_of(compressed({"kind": "top-k", "k": 8}))) as session:
         session.run(1)

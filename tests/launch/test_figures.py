@@ -1,0 +1,90 @@
+"""Figures and tables of runs with odd names and values."""
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from launch.config import load_config
+from launch.figures import draw, title_of
+from launch.metrics import Metrics, main_measure
+from launch.summary import Summary
+from launch.terminal import summary_table
+from mlmc_ray.errors import ConfigError
+
+NAMES = ["costs $5", "$x^$_{", "_hidden", "[bold]x[/bold]", "a name that is much too long " * 3]
+
+
+def rounds_of(measure: str, *values: float) -> list[Metrics]:
+    return [
+        {"round": i, "uplink_bytes": 1000 * i, f"test_{measure}": value}
+        for i, value in enumerate(values)
+    ]
+
+
+def summary_of(name: str, **measures: float) -> Summary:
+    return Summary(name, 10, measures, 184_000_000, 184_000_000, 0.485, "2 d + 70", 2.0, 12.3)
+
+
+def saved(tmp_path: Path, runs: dict[str, list[Metrics]], title: str = "a $ b_{") -> Any:
+    figure = draw(runs, title)
+    figure.savefig(tmp_path / "figure.png")
+    return figure
+
+
+def test_every_name_can_be_drawn(tmp_path: Path) -> None:
+    figure = saved(tmp_path, {name: rounds_of("accu$racy_{", 1, 2) for name in NAMES})
+    (legend,) = figure.legends
+    assert [text.get_text().strip() for text in legend.get_texts()] == [n.strip() for n in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((1.0, 0.5, 0.1), "log"),
+        ((1.0, math.nan, 0.1), "linear"),
+        ((1.0, math.inf), "linear"),
+        ((-1.0, -2.0), "linear"),
+        ((0.0, 1.0), "linear"),
+        ((math.nan, math.nan), "linear"),
+    ],
+)
+def test_every_value_can_be_drawn(tmp_path: Path, values: tuple[float, ...], scale: str) -> None:
+    figure = saved(tmp_path, {"run": rounds_of("loss", *values)})
+    assert [axes.get_yscale() for axes in figure.axes] == [scale, scale]
+
+
+def test_runs_show_what_all_of_them_measure(tmp_path: Path) -> None:
+    both = [{**m, "test_accuracy": 0.5} for m in rounds_of("loss", 1, 2)]
+    figure = saved(tmp_path, {"a": both, "b": rounds_of("loss", 3, 4)})
+    assert figure.axes[0].get_ylabel() == "test loss"
+    assert main_measure({"a": ["loss", "accuracy"], "b": ["loss", "accuracy"]}) == "accuracy"
+    with pytest.raises(ConfigError) as caught:
+        main_measure({"a": ["loss"], "b": ["gap", "accuracy"]})
+    assert str(caught.value) == (
+        "compare: no measure is common to the runs: 'a' measures ['loss']; "
+        "'b' measures ['gap', 'accuracy']"
+    )
+
+
+def test_the_title_names_all_data_and_numbers_of_workers() -> None:
+    config = {"method": "sgd", "optimizer": {"kind": "sgd", "step_size": 0.1}}
+    digits = load_config({**config, "problem": "digits"})
+    quadratic = load_config({**config, "problem": "quadratic", "workers": 8})
+    assert title_of([digits, digits]) == "digits, 4 workers"
+    assert title_of([digits, quadratic]) == "digits and quadratic, 4 and 8 workers"
+
+
+def test_the_table_fits_80_columns_whatever_the_names() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=80)
+    console.print(summary_table([summary_of(name, accuracy=0.944) for name in NAMES]))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in NAMES:
+        assert any(name[:20] in line and "94.4%" in line and "12.3" in line for line in lines)
+    shown = "".join(line[:22].strip() for line in lines).replace(" ", "")
+    assert all(name.replace(" ", "") in shown for name in NAMES)
