@@ -343,7 +343,7 @@ MALFORMED: dict[str, list[tuple[Any, ...]]] = {
     "x.codes: a byte is above 242": [(5, 5, 1, f4(1), b"\xf3"), (5, 5, 1, f4(1), b"\xff")],
     "x.codes: the unused digits": [(5, 4, 1, f4(1), b"\x51")],
     "x.codes: a code is above the bound 2": [(5, 1, 2, f4(1), b"\x05"), (5, 1, 2, f4(1), b"\x07")],
-    "x.scale: 3e+38 times a code is not": [
+    "x.scale: 3e.38 times a code is not": [
         (5, 1, 2, f4(3e38), b"\x04"),
         (5, 1, 2, f4(3e38), b"\x00"),
     ],
