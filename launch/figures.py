@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from launch.build import describe
 from launch.config import RunConfig
@@ -15,6 +15,7 @@ from launch.units import format_bytes
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the cue.
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999")
+_FEW_DECADES = 50  # with less than this between its ends, an axis may show no power of ten
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -50,7 +51,11 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
     _finish(by_bytes, measure, shown, "bytes sent by all workers (frames)")
     by_bytes.set_xscale("log")
     by_bytes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_bytes(size)))
-    by_bytes.xaxis.set_minor_formatter(FuncFormatter(_label_between_powers))
+    least, most = by_bytes.get_xlim()
+    if most < _FEW_DECADES * least:
+        by_bytes.xaxis.set_minor_formatter(FuncFormatter(_label_between_powers))
+    else:
+        by_bytes.xaxis.set_minor_formatter(NullFormatter())
     _finish(by_rounds, measure, shown, "rounds")
     # A name is no formula, though it may hold a dollar sign.
     by_bytes.set_ylabel(f"test {measure.replace('_', ' ')}", parse_math=False)
