@@ -107,7 +107,7 @@ def _arguments(
 def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
     if hint is ProblemSource:
         return value if isinstance(value, ProblemSource) else _problem(value, place, paths)
-    if hint in KINDS and isinstance(value, hint):
+    if hint in KINDS and type(value) in KINDS[hint].values():
         return value
     if hint in KINDS:
         kind, fields = _kind(value, place, KINDS[hint])
@@ -125,13 +125,13 @@ def _leaf(hint: Any, value: Any, place: str) -> Any:
         result = TypeAdapter(hint).validate_python(value)
         number = isinstance(result, int | float) and not isinstance(result, bool)
         if number and isinstance(value, bool | str):  # true is not 1 here, and "3" is not 3
-            raise ConfigError(f"{place}: got {value!r}: a number is expected")
+            raise ConfigError(f"{place}: got {value!r:.200}: a number is expected")
         return result
     except PydanticUserError:  # a type that pydantic does not know: the problem's own to check
         return value
     except ValidationError as error:
         reasons = sorted({details["msg"] for details in error.errors()})
-        raise ConfigError(f"{place}: got {value!r}: {'; or '.join(reasons)}") from error
+        raise ConfigError(f"{place}: got {value!r:.200}: {'; or '.join(reasons)}") from error
 
 
 def _kind(value: object, place: str, known: Iterable[str]) -> tuple[str, dict[str, Any]]:

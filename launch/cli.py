@@ -1,5 +1,6 @@
 """The command line: ``mlmc-ray``, the same as ``python -m launch``."""
 
+import io
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 
 from launch.shadowing import shadowing_file
-from mlmc_ray.errors import ConfigError, MlmcRayError, ProblemError
+from mlmc_ray.errors import ConfigError, MlmcRayError, ProblemError, one_line
 
 app = typer.Typer(
     add_completion=False,
@@ -28,7 +29,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a key, such as rounds=50 or method.compressor.k=0.01; may be repeated.",
+        help="Override a key, such as rounds=50 or method.compressor.k=0.01; may be repeated. It "
+        "wins over the file, the entries of `compare` included.",
     ),
 ]
 EngineName = Annotated[
@@ -127,6 +129,9 @@ def _root() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of ``mlmc-ray``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may have any letters
     app()
 
 
@@ -171,11 +176,11 @@ def _plain_errors(console: Console, traceback: bool) -> Iterator[None]:
         if traceback:
             console.print_exception()
         sys.stdout.flush()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # one line
+        print(f"error: {one_line(error, 2000)}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigError | ProblemError) else 1) from None
     except KeyboardInterrupt:
         sys.stdout.flush()
-        print("interrupted: what was done until then can be read", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
 
 

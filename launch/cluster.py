@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from mlmc_ray.errors import ClusterError
+from mlmc_ray.errors import ClusterError, one_line
 
 _CONNECT_TIMEOUT_S = 5.0
 _TOKEN = secrets.token_hex(32)  # one a process: Ray reads it once
@@ -50,10 +50,10 @@ def ray_cluster(address: str | None) -> Iterator[bool]:
 
     if not ray.is_initialized():
         local = _connect(address)
-        _connection = _Connection(_gcs_address(), local)
+        _connection = _Connection(str(current_cluster()), local)
     elif address:
         _check_same(address)
-    if _connection is None or _connection.gcs_address != _gcs_address():
+    if _connection is None or _connection.gcs_address != current_cluster():
         yield False  # the process has called ray.init itself
         return
     connection = _connection
@@ -62,8 +62,15 @@ def ray_cluster(address: str | None) -> Iterator[bool]:
         yield connection.local
     finally:
         connection.users -= 1
-        if not connection.users:
+        if not connection.users and connection is _connection:
             _disconnect()
+
+
+def current_cluster() -> str | None:
+    """Return the address of the Ray cluster that this process belongs to, or None."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address) if ray.is_initialized() else None
 
 
 def _connect(address: str | None) -> bool:
@@ -95,9 +102,8 @@ def _connect(address: str | None) -> bool:
             if address
             else "see /tmp/ray/session_latest/logs, or use --engine inline, which needs no Ray"
         )
-        reason = " ".join(str(error).split())[:300]
         _disconnect()
-        raise ClusterError(f"could not {doing} {place}: {reason}; {remedy}") from error
+        raise ClusterError(f"could not {doing} {place}: {one_line(error)}; {remedy}") from error
     return not address
 
 
@@ -112,19 +118,13 @@ def _disconnect() -> None:
         del os.environ["RAY_AUTH_TOKEN"]
 
 
-def _gcs_address() -> str:
-    import ray
-
-    return str(ray.get_runtime_context().gcs_address)
-
-
 def _check_same(address: str) -> None:
     """Refuse an address that is not that of the cluster which the process belongs to.
 
     Raises:
         ClusterError: names both.
     """
-    ours = _gcs_address()
+    ours = current_cluster()
     host, _, port = address.rpartition(":")
     with suppress(OSError):
         host = socket.gethostbyname(host)

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field
 
 from launch.build import build, describe
-from mlmc_ray.errors import ConfigError
+from mlmc_ray.errors import ConfigError, one_line
 from mlmc_ray.methods import Method
 from mlmc_ray.problems import ProblemSource
 from server.optimizers import Optimizer
@@ -61,7 +61,7 @@ class RunConfig:
     address: str | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     search_paths: tuple[str, ...] = ()
-    round_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    round_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 600.0
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain mapping that describes this configuration, defaults included."""
@@ -86,7 +86,7 @@ def load_config(
         fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
         source = {**fields, "search_paths": list(source.problem.search_paths)}
     base, _, paths, label = _read(source)
-    return _build(base, overrides, paths, label)
+    return _build(base, overrides, paths, label, rename=True)
 
 
 def load_variants(
@@ -102,7 +102,7 @@ def load_variants(
     """
     base, variants, paths, label = _read(source)
     if not variants:
-        return [_build(base, overrides, paths, label)]
+        return [_build(base, overrides, paths, label, rename=True)]
     return [
         _build(_merged(base, variant), overrides, paths, f"{label}: compare[{index}]")
         for index, variant in enumerate(variants)
@@ -124,9 +124,11 @@ def _read(
         except OSError as error:
             raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{label}: is not YAML: {' '.join(str(error).split())}") from error
-    else:
+            raise ConfigError(f"{label}: is not YAML: {one_line(error)}") from error
+    elif isinstance(source, Mapping):
         loaded = dict(source)
+    else:
+        loaded = source
     if not isinstance(loaded, dict):
         raise ConfigError(f"{label}: expected a mapping of keys to values, got {loaded!r:.40}")
     variants = loaded.pop("compare", None) or []
@@ -136,9 +138,10 @@ def _read(
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, and 1e-3 is a number, as in YAML 1.2."""
+    """YAML in which a key given twice is an error, 1e-3 is a number and a date is text."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
@@ -146,8 +149,7 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"key {key.value!r} is given twice", key.start_mark
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -157,23 +159,53 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _as_text(loader: _Loader, node: yaml.Node) -> Any:
+    return node.value
+
+
+def _refuse_tag(loader: _Loader, node: yaml.Node) -> Any:
+    raise yaml.constructor.ConstructorError(
+        None, None, f"{node.tag.rpartition(':')[2]} is no type of a configuration", node.start_mark
+    )
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
+for _tag in ("binary", "set", "omap", "pairs"):  # would not come back from a file as they are
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refuse_tag)
+
+
 def _load_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
 def _build(
-    values: dict[str, Any], overrides: Sequence[str], paths: tuple[str, ...], label: str
+    values: dict[str, Any],
+    overrides: Sequence[str],
+    paths: tuple[str, ...],
+    label: str,
+    rename: bool = False,
 ) -> RunConfig:
-    for override in overrides:
-        values = _merged(values, _parse(override))
+    changes = [_parse(override) for override in overrides]
+    for change in changes:
+        values = _merged(values, change)
+    name = values.get("name")
+    if rename and isinstance(name, str) and not any("name" in change for change in changes):
+        # The name in the file may say what has just been changed.
+        told = [o for o in overrides if o.startswith(("problem", "method", "optimizer"))]
+        values = {**values, "name": ", ".join([name, *told])}
     more = values.get("search_paths")
     if isinstance(more, list):
-        given = [str((Path(paths[0]) / str(path)).resolve()) for path in more]
+        try:
+            given = [str((Path(paths[0]) / str(path)).resolve()) for path in more]
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{label}: search_paths: got {more!r:.200}: {error}") from error
         paths = tuple(dict.fromkeys([*given, *paths]))
     try:
         return build(RunConfig, values, "", paths)
     except ConfigError as error:
         raise ConfigError(f"{label}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{label}: is nested too deeply") from error
 
 
 def _parse(override: str) -> dict[str, Any]:

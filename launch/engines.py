@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Engine(Protocol):
     def parameters(self) -> Tensor:
         """Return a copy of the parameters, shape (d,)."""
 
-    def model_state(self) -> dict[str, Tensor]:
+    def model_state(self) -> dict[str, Any]:
         """Return the ``state_dict`` of the model."""
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class InlineEngine:
         """Return a copy of the parameters."""
         return self._server.parameters.clone()
 
-    def model_state(self) -> dict[str, Tensor]:
+    def model_state(self) -> dict[str, Any]:
         """Return the ``state_dict`` of the model."""
         return self._server.model_state()
 

@@ -16,6 +16,7 @@ from launch.units import format_bytes
 # Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the cue.
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999")
 _FEW_DECADES = 50  # with less than this between its ends, an axis may show no power of ten
+_TOO_LARGE = 1e300
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -36,20 +37,23 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
     measure = main_measure({name: measure_names(rounds[0]) for name, rounds in tested.items()})
     figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
     by_bytes, by_rounds = figure.subplots(1, 2, sharey=True)
-    lines, shown = [], []
+    lines, shown, sent = [], [], []
     for index, rounds in enumerate(tested.values()):
         style: dict[str, Any] = {
             "color": _COLOURS[index % len(_COLOURS)],
             "linestyle": _STYLES[index // len(_COLOURS) % len(_STYLES)],
             "linewidth": 1.8,
         }
-        values = [metrics[f"test_{measure}"] for metrics in rounds]
+        values = [_drawable(metrics[f"test_{measure}"]) for metrics in rounds]
         shown += values
         lines += by_rounds.plot([metrics["round"] for metrics in rounds], values, **style)
         # Nothing has been sent before round 1, and zero has no place on a logarithmic axis.
-        by_bytes.plot([metrics["uplink_bytes"] for metrics in rounds[1:]], values[1:], **style)
+        sizes = [metrics["uplink_bytes"] for metrics in rounds[1:]]
+        by_bytes.plot(sizes, values[1:], **style)
+        sent += [size for size, value in zip(sizes, values[1:], strict=True) if value == value]
     _finish(by_bytes, measure, shown, "bytes sent by all workers (frames)")
-    by_bytes.set_xscale("log")
+    if sent:
+        by_bytes.set_xscale("log")
     by_bytes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_bytes(size)))
     least, most = by_bytes.get_xlim()
     if most < _FEW_DECADES * least:
@@ -81,10 +85,15 @@ def _finish(axes: Axes, measure: str, values: Sequence[float], label: str) -> No
     if measure == "accuracy":
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    elif all(0 < value < math.inf for value in values):
+    elif all(value > 0 for value in values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _drawable(value: float) -> float:
+    """Return a value, or NaN in place of one that no axis could show."""
+    return value if abs(value) < _TOO_LARGE else math.nan
 
 
 def _label_between_powers(size: float, _: int) -> str:

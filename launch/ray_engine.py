@@ -4,6 +4,7 @@ In a round the driver calls the server, which puts its broadcast into the object
 every host with the reference; the hosts answer to the server. No frame passes the driver.
 """
 
+import io
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,7 +14,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import placement_group, remove_placement_group
 from torch import Tensor
 
-from launch.cluster import ray_cluster
+from launch.cluster import current_cluster, ray_cluster
 from launch.config import RunConfig
 from launch.engines import RoundResult, server_plan, worker_plan
 from mlmc_ray.errors import ClusterError, RoundError
@@ -39,8 +40,10 @@ class RayEngine:
         self._timeout_s = config.round_timeout_s
         self._round_index = 0
         self._stack = ExitStack()
+        self._cluster: str | None = None
         try:
             local = self._stack.enter_context(ray_cluster(config.address))
+            self._cluster = current_cluster()
             spare = _cluster_cpus() if local else max(1, _cluster_cpus() - 1)
             num_hosts = min(config.workers, config.actors or spare)
             self._place(config, num_hosts, _LOCAL_SHARE if local else 1.0)
@@ -124,16 +127,17 @@ class RayEngine:
         """Fetch a copy of the parameters."""
         return torch.tensor(self._get(self._server.parameters()))
 
-    def model_state(self) -> dict[str, Tensor]:
+    def model_state(self) -> dict[str, Any]:
         """Fetch the ``state_dict`` of the model."""
-        state = self._get(self._server.model_state())
-        return {name: torch.tensor(array) for name, array in state.items()}
+        saved = self._get(self._server.model_state())
+        state: dict[str, Any] = torch.load(io.BytesIO(saved), weights_only=True)
+        return state
 
     def close(self) -> None:
         """End the actors, and the cluster if this engine started it."""
-        if ray.is_initialized():
+        if current_cluster() == self._cluster:
             self._stack.close()
-        else:  # somebody has ended Ray, and the actors with it
+        else:  # somebody has ended that cluster, and the actors with it
             self._stack.pop_all()
 
     def _get(self, reference: Any, timeout_s: float | None = None) -> Any:

@@ -2,10 +2,13 @@
 
     config.yaml    the resolved configuration, defaults included
     versions.json  of Python and the packages, and the machine
-    metrics.jsonl  one line a round
+    metrics.jsonl  one line a round; null where a number is not finite
     ledger.csv     one line a frame
     model.pt       the model's state_dict at the end
     figure.png     accuracy against bytes and against rounds
+
+``round`` in metrics.jsonl counts the rounds done, so 0 is before the first; ``round_index`` in
+ledger.csv and in errors counts from 0, so the frames of index r lead to the metrics of round r + 1.
 
 Lines are written as rounds end, so an interrupted run can be read as far as it came.
 """
@@ -13,6 +16,7 @@ Lines are written as rounds end, so an interrupted run can be read as far as it 
 import csv
 import itertools
 import json
+import math
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,12 +29,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from mlmc_ray.errors import ConfigError
+from mlmc_ray.errors import ConfigError, one_line
 from mlmc_ray.ledger import Entry, Ledger
 
 _PACKAGES = ("mlmc-ray", "ray", "torch", "numpy", "msgpack", "scikit-learn")
 
-_LONGEST_NAME = 60  # of 255 bytes that most file systems allow; a letter may take four
+_LONGEST_NAME = 120  # bytes, of 255 that most file systems allow
 
 
 class RunDirectory:
@@ -62,14 +66,18 @@ class RunDirectory:
         with writing(self.path):
             csv.writer(self._ledger).writerows(ledger)
             self._ledger.flush()
-            self._metrics.write(json.dumps(metrics) + "\n")
+            finite = {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in metrics.items()
+            }
+            self._metrics.write(json.dumps(finite, allow_nan=False) + "\n")
             self._metrics.flush()
 
     def write_model(self, state: Mapping[str, Tensor]) -> Path:
         """Write the model's ``state_dict``; it loads with ``weights_only=True``."""
         path = self.path / "model.pt"
-        with writing(path):
-            torch.save(dict(state), path)
+        with writing(path), path.open("wb") as file:
+            torch.save(dict(state), file)
         return path
 
     def close(self) -> None:
@@ -99,8 +107,8 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError
-        reason = getattr(error, "strerror", None) or str(error)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise ConfigError(f"{str(path)[:200]}: cannot be written: {reason}") from error
 
 
@@ -129,10 +137,12 @@ def results_directory(out: Path | None, name: str) -> Iterator[Path]:
 
 def _new_directory(name: str) -> Path:
     stem = f"{slug(name)}-{datetime.now():%Y%m%d-%H%M%S}"
+    with writing(Path("runs")):
+        Path("runs").mkdir(exist_ok=True)
     for number in itertools.count(1):
         path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
         with writing(path), suppress(FileExistsError):
-            path.mkdir(parents=True)
+            path.mkdir()
             break
     return path
 
@@ -140,7 +150,7 @@ def _new_directory(name: str) -> Path:
 def slug(name: str) -> str:
     """Return a name as lower-case words joined by dashes, fit for a path and not too long."""
     words = "".join(char if char.isalnum() else " " for char in name.lower()).split()
-    return "-".join(words)[:_LONGEST_NAME] or "run"
+    return "-".join(words).encode()[:_LONGEST_NAME].decode(errors="ignore") or "run"
 
 
 def _versions() -> dict[str, str]:

@@ -44,7 +44,8 @@ class Session:
         ledger: every frame so far.
 
     Raises:
-        ConfigError, ProblemError, ClusterError: before anything has been started or written.
+        ConfigError, ProblemError, ClusterError: the session is not opened; nothing of it is left
+            running.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class Session:
         self._check_open()
         return self._engine.parameters()
 
-    def model_state(self) -> dict[str, Tensor]:
+    def model_state(self) -> dict[str, Any]:
         """Return the model's ``state_dict``, ready for ``problem.model().load_state_dict``."""
         self._check_open()
         return self._engine.model_state()

@@ -1,5 +1,6 @@
 """What a run came to, in one row."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,8 +35,9 @@ class Summary:
     seconds: float
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as a plain mapping, for JSON."""
-        return asdict(self)
+        """Return it as a plain mapping, for JSON: None for a measure that is not finite."""
+        finite = {n: v if math.isfinite(v) else None for n, v in self.measures.items()}
+        return {**asdict(self), "measures": finite}
 
 
 def summarise(session: Session) -> Summary:

@@ -102,7 +102,7 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
     measure = main_measure({row.name: list(row.measures) for row in summaries})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("run", overflow="fold", max_width=WIDEST_NAME)
-    columns = (f"test\n{measure}", "bytes\nup", "bytes\ndown", "bits per\nvalue, up")
+    columns = (Text(f"test\n{measure}"), "bytes\nup", "bytes\ndown", "bits per\nvalue, up")
     for column in (*columns, "paper's\nformula", "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in summaries:

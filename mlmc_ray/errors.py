@@ -40,3 +40,13 @@ class RoundError(MlmcRayError):
 
 class ClusterError(MlmcRayError):
     """Ray could not be started or joined, or it cannot place the actors asked for."""
+
+
+def one_line(error: BaseException, longest: int = 400) -> str:
+    """Return what an exception says, on one line and not too long."""
+    try:
+        text = str(error)
+    except Exception:  # somebody else's __str__
+        text = type(error).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[:longest]} ..."

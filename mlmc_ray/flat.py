@@ -7,9 +7,12 @@ exchanged, since every worker has its own.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from mlmc_ray.kernels.finite import all_finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +52,31 @@ class FlatModel:
         self.layers = _layers(trainable)
         self.parameters = torch.cat([p.detach().reshape(-1) for p in trainable.values()])
         self.gradients = torch.zeros_like(self.parameters)
-        self._grads: list[tuple[nn.Parameter, Tensor]] = []
+        self._views: list[tuple[str, nn.Parameter, Tensor, Tensor]] = []
         for layer, parameter in zip(self.layers, trainable.values(), strict=True):
             span = slice(layer.start, layer.stop)
             parameter.data = self.parameters[span].view(layer.shape)
             parameter.grad = self.gradients[span].view(layer.shape)
-            self._grads.append((parameter, parameter.grad))
+            self._views.append((layer.name, parameter, parameter.data, parameter.grad))
         persistent = module.state_dict(keep_vars=True)
         self._statistics = [
             name
             for name, buffer in module.named_buffers()
-            if name in persistent and buffer.is_floating_point()
+            if name in persistent and _is_statistic(buffer)
         ]
-        self.num_statistics = sum(module.get_buffer(name).numel() for name in self._statistics)
+        self._shapes = [module.get_buffer(name).shape for name in self._statistics]
+        self.num_statistics = sum(shape.numel() for shape in self._shapes)
 
     def collect_gradients(self) -> Tensor:
         """Return ``gradients``, having fetched what a loss put elsewhere.
 
         ``module.zero_grad()`` in a loss, for one, makes the next ``.grad`` a tensor of its own.
+
+        Raises:
+            ValueError: see ``check_parameters``.
         """
-        for parameter, view in self._grads:
+        self.check_parameters()
+        for _, parameter, _, view in self._views:
             if parameter.grad is not view:
                 if parameter.grad is None:
                     view.zero_()
@@ -76,6 +84,19 @@ class FlatModel:
                     view.copy_(parameter.grad)
                 parameter.grad = view
         return self.gradients
+
+    def check_parameters(self) -> None:
+        """Refuse a module whose parameters are no longer views of the vector.
+
+        Raises:
+            ValueError: names the first parameter that was replaced.
+        """
+        for name, parameter, view, _ in self._views:
+            if parameter.data_ptr() != view.data_ptr() or parameter.dtype != view.dtype:
+                raise ValueError(
+                    f"the memory of parameter {name} has been replaced, as module.to() and "
+                    "parameter.data = ... do: change parameters in place, or a copy of the model"
+                )
 
     def layer_at(self, index: int) -> Layer:
         """Return the layer that entry ``index`` of the vector belongs to."""
@@ -97,23 +118,58 @@ class FlatModel:
     def statistics(self) -> Tensor:
         """Return a copy of the running statistics, float32, shape (num_statistics,).
 
-        They are the persistent floating-point buffers, in the order of ``named_buffers``.
+        They are the persistent floating-point buffers, in the order of ``named_buffers``, without
+        those that no message could hold at the start: infinite, sparse, or expanded from fewer
+        entries.
+
+        Raises:
+            ValueError: one of them has got another shape or is not finite.
         """
-        values = [self.module.get_buffer(name).detach().reshape(-1) for name in self._statistics]
-        return torch.cat([v.to(torch.float32) for v in values]) if values else torch.empty(0)
+        values = []
+        for name, shape in zip(self._statistics, self._shapes, strict=True):
+            buffer = self._buffer(name, shape).detach().reshape(-1).to(torch.float32)
+            if not all_finite(buffer):
+                raise ValueError(
+                    f"buffer {name} is no longer finite; if it holds no running statistics, "
+                    "register it with persistent=False"
+                )
+            values.append(buffer)
+        return torch.cat(values) if values else torch.empty(0)
 
     def set_statistics(self, vector: Tensor) -> None:
-        """Copy a vector as ``statistics`` returns it into the buffers."""
+        """Copy a vector as ``statistics`` returns it into the buffers.
+
+        Raises:
+            ValueError: one of them has got another shape.
+        """
         start = 0
         with torch.no_grad():
-            for name in self._statistics:
-                buffer = self.module.get_buffer(name)
-                buffer.copy_(vector[start : start + buffer.numel()].view(buffer.shape))
-                start += buffer.numel()
+            for name, shape in zip(self._statistics, self._shapes, strict=True):
+                part = vector[start : start + shape.numel()]
+                self._buffer(name, shape).copy_(part.view(shape))
+                start += shape.numel()
+
+    def _buffer(self, name: str, shape: torch.Size) -> Tensor:
+        owner, _, leaf = name.rpartition(".")
+        buffer = getattr(self.module.get_submodule(owner), leaf)
+        if buffer is None or buffer.shape != shape:
+            found = "None" if buffer is None else f"of shape {tuple(buffer.shape)}"
+            raise ValueError(
+                f"buffer {name} of shape {tuple(shape)} has become {found}; if it holds no running "
+                "statistics, register it with persistent=False"
+            )
+        return cast("Tensor", buffer)
 
     def _set_buffer(self, name: str, buffer: Tensor | None) -> None:
         owner, _, leaf = name.rpartition(".")
         setattr(self.module.get_submodule(owner), leaf, buffer)
+
+
+def _is_statistic(buffer: Tensor) -> bool:
+    if not buffer.is_floating_point() or buffer.layout != torch.strided:
+        return False
+    expanded = any(s == 0 and n > 1 for s, n in zip(buffer.stride(), buffer.shape, strict=True))
+    return not expanded and all_finite(buffer.reshape(-1).to(torch.float32))
 
 
 def _layers(tensors: Mapping[str, Tensor]) -> tuple[Layer, ...]:

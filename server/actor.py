@@ -1,5 +1,6 @@
 """The Ray actor of the parameter server, and the facade through which others call it."""
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -11,7 +12,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from mlmc_ray.errors import MlmcRayError, RoundError
+from mlmc_ray.errors import MlmcRayError, RoundError, one_line
 from mlmc_ray.kernels.memory import keep_freed_memory
 from mlmc_ray.ledger import Ledger
 from server.server import ParameterServer, ServerPlan
@@ -89,9 +90,11 @@ class ParameterServerActor:
         """See ``ParameterServer.evaluate``."""
         return self._server.evaluate()
 
-    def model_state(self) -> dict[str, npt.NDArray[Any]]:
-        """The model's ``state_dict`` as arrays."""
-        return {name: tensor.numpy() for name, tensor in self._server.model_state().items()}
+    def model_state(self) -> npt.NDArray[np.uint8]:
+        """The model's ``state_dict``, as ``torch.save`` writes it."""
+        file = io.BytesIO()
+        torch.save(self._server.model_state(), file)
+        return np.frombuffer(file.getvalue(), np.uint8)
 
     def parameters(self) -> npt.NDArray[np.float32]:
         """The parameters, shape (d,)."""
@@ -166,5 +169,4 @@ def fetch(reference: Any, round_index: int, actor: str, timeout_s: float | None 
         if isinstance(cause, GetTimeoutError) or not isinstance(cause, RayError):
             raise
         what = "is gone" if isinstance(cause, RayActorError) else "failed"
-        reason = " ".join(str(cause).split())
-        raise RoundError(f"round {round_index}: {actor} {what}: {reason[:400]}") from error
+        raise RoundError(f"round {round_index}: {actor} {what}: {one_line(cause)}") from error

@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
+_LIMITS = torch.finfo(torch.float32)
+
 
 @runtime_checkable
 class Optimizer(Protocol):
@@ -95,14 +97,14 @@ class AdamW:
 
 
 def _check(step_size: float, weight_decay: float) -> None:
-    if not 0 < step_size < float("inf"):
-        raise ValueError(f"step_size is {step_size!r}: give a positive number")
-    if not 0 <= weight_decay < float("inf"):
-        raise ValueError(f"weight_decay is {weight_decay!r}: give 0 or more")
+    if not 0 < step_size <= _LIMITS.max:
+        raise ValueError(f"step_size is {step_size!r}: give a positive float32")
+    if not 0 <= weight_decay <= _LIMITS.max:
+        raise ValueError(f"weight_decay is {weight_decay!r}: give 0 or a positive float32")
 
 
 def _check_moments(betas: tuple[float, float], eps: float) -> None:
     if not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas are {betas!r}: give two numbers of at least 0 and below 1")
-    if not 0 < eps < float("inf"):
-        raise ValueError(f"eps is {eps!r}: give a positive number")
+    if not _LIMITS.tiny <= eps <= _LIMITS.max:
+        raise ValueError(f"eps is {eps!r}: give a positive float32")

@@ -1,7 +1,9 @@
 """The parameter server, as a plain object."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,13 +123,20 @@ class ParameterServer:
         seed = seed_for(self._seed, "evaluate", self.round_index)
         with explaining("evaluating"), drawing(seed):
             measures = self._problem.evaluate(self._model.module)
-            if not measures:
-                raise ValueError("expected named measures, such as accuracy and loss, got none")
-            return {str(name): float(value) for name, value in measures.items()}
+            if not isinstance(measures, Mapping) or not measures:
+                raise ValueError(
+                    "evaluate returns named measures, such as {'accuracy': 0.9}, and this one "
+                    f"returned {measures!r:.100}"
+                )
+            for name in measures:
+                if not isinstance(name, str) or not 0 < len(name) <= 80 or not name.isprintable():
+                    raise ValueError(f"{name!r:.100} is no name of a measure: give a short word")
+            self._model.check_parameters()
+            return {name: float(value) for name, value in measures.items()}
 
-    def model_state(self) -> dict[str, Tensor]:
-        """Return the model's ``state_dict``, for saving."""
-        return {name: tensor.clone() for name, tensor in self._model.module.state_dict().items()}
+    def model_state(self) -> dict[str, Any]:
+        """Return a copy of the model's ``state_dict``, for saving."""
+        return copy.deepcopy(self._model.module.state_dict())
 
     def _decode(self, worker_id: int, frame: bytes | memoryview) -> Message:
         place = f"round {self.round_index}: report of worker {worker_id}"

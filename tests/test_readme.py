@@ -1,11 +1,13 @@
 """The README is true: its Python blocks run, its links lead somewhere, its names exist."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from launch.catalogue import KINDS, PROBLEMS
+from launch.config import RunConfig
 
 _ROOT = Path(__file__).parents[1]
 _TEXT = (_ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,3 +29,14 @@ def test_links_lead_to_files() -> None:
 def test_every_kind_is_named() -> None:
     names = {name for kinds in KINDS.values() for name in kinds} | set(PROBLEMS)
     assert {name for name in names if f"`{name}`" not in _TEXT} == set()
+
+
+def test_the_list_of_keys_is_complete() -> None:
+    text = (_ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for field in dataclasses.fields(RunConfig):
+        assert f"| `{field.name}` |" in text
+    for cls in {cls for kinds in KINDS.values() for cls in kinds.values()}:
+        for field in dataclasses.fields(cls):
+            assert re.search(rf"`{field.name}\b", text), (cls, field.name)
+    for kinds in KINDS.values():
+        assert all(f"`{kind}`" in text for kind in kinds)

@@ -70,7 +70,8 @@ class GradientWorker:
         """
         self._model.set_buffers(self._buffers)
         if "buffers" in news.payloads:
-            self._model.set_statistics(news.payloads["buffers"].to_dense())
+            with explaining("taking over running statistics"):
+                self._model.set_statistics(news.payloads["buffers"].to_dense())
         place = f"round {round_index}: worker {self.worker_id}"
         names = (self._seed, self.worker_id, round_index)
         oracle = _ShardOracle(self._problem, self._shard, self._model, self._batch_size, names)
@@ -89,7 +90,8 @@ class GradientWorker:
             )
         self._buffers = self._model.buffers()
         if self._model.num_statistics and (round_index + 1) % self._buffers_every == 0:
-            buffers = DensePayload(self._model.statistics())
+            with explaining("reporting running statistics"):
+                buffers = DensePayload(self._model.statistics())
             report = Message({**report.payloads, "buffers": buffers}, report.scalars)
         return report, sum(oracle.losses) / max(1, len(oracle.losses))
 
@@ -144,6 +146,9 @@ class _ShardOracle:
         self._model.module.train()
         with explaining("computing the loss"), drawing(batch.seed):
             loss = self._problem.loss(self._model.module, batch.examples)
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+                raise ValueError(f"loss returns the mean over the batch, a scalar; got {shape}")
             loss.backward()  # type: ignore[no-untyped-call]
-        self.losses.append(loss.item())
-        return self._model.collect_gradients()
+            self.losses.append(loss.item())
+            return self._model.collect_gradients()

@@ -1,20 +1,33 @@
 """Where a problem comes from: a dotted path and arguments, which every process loads for itself."""
 
 import importlib
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from os.path import samefile
+from pathlib import Path
 from typing import Any
 
-from mlmc_ray.errors import MlmcRayError, ProblemError
+from mlmc_ray.errors import MlmcRayError, ProblemError, one_line
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.problems.base import Problem
 from mlmc_ray.seeding import drawing, seed_for
 
+_ROOT = Path(__file__).parents[2]
+_NOT_OWN = tuple(
+    f"{directory}{os.sep}"
+    for directory in (
+        *(_ROOT / room for room in ("workers", "server", "launch")),
+        _ROOT / "mlmc_ray",
+        *(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")),
+    )
+)
+"""Where the lines of a traceback are not the task's own."""
 _METHODS = ("model", "loss", "shard", "evaluate")
 
 
@@ -115,10 +128,10 @@ def explaining(doing: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)[1:]
-        own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        own = [frame for frame in frames if not frame.filename.startswith(_NOT_OWN)]
         place = f" ({own[-1].filename}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
         raise ProblemError(
-            f"problem: {type(error).__name__} while {doing}: {error}{place}"
+            f"problem: {type(error).__name__} while {doing}: {one_line(error)}{place}"
         ) from error
 
 

@@ -16,6 +16,9 @@ from mlmc_ray.payloads import Message, Payload
 from mlmc_ray.wire.payload_codecs import CODECS_BY_CLASS, CODECS_BY_KIND, quote
 
 WIRE_VERSION = 1
+_MAX_FIELDS = 16  # of an array; no payload has more
+_MAX_NAMES = 64  # of payloads or scalars in a message
+_MAX_NAME = 64  # letters
 
 
 def encode(message: Message) -> bytes:
@@ -41,7 +44,12 @@ def decode(frame: bytes | memoryview) -> Message:
     """
     try:
         fields = msgpack.unpackb(
-            frame, strict_map_key=True, object_pairs_hook=_distinct, ext_hook=_refuse_extension
+            frame,
+            strict_map_key=True,
+            object_pairs_hook=_distinct,
+            ext_hook=_refuse_extension,
+            max_array_len=_MAX_FIELDS,
+            max_map_len=_MAX_NAMES,
         )
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
         reason = str(error) or type(error).__name__
@@ -87,7 +95,7 @@ def _named(field: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WireError(f"{field}: expected a map from names, got {quote(value)}")
     for name in value:
-        if not isinstance(name, str):
+        if not isinstance(name, str) or len(name) > _MAX_NAME or not name.isprintable():
             raise WireError(f"{field}: expected a name, got {quote(name)}")
     return value
 

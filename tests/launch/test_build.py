@@ -148,7 +148,7 @@ WRONG_VALUES: list[tuple[Any, Any, str]] = [
     (Method, {"kind": "ef21-sgdm", "compressor": "identity", "momentum": "a"}, r"x\.momentum: got"),
     (Method, {"kind": "ef21-sgdm", "compressor": {"kind": "rand-k", "k": 2}}, "x: compressor is"),
     (Method, {"kind": "compressed-sgd", "compressor": 3}, r"x\.compressor: expected a mapping"),
-    (Optimizer, {"kind": "sgd", "step_size": -1}, "x: step_size is -1.0: give a positive number"),
+    (Optimizer, {"kind": "sgd", "step_size": -1}, "x: step_size is -1.0: give a positive float32"),
     (Optimizer, {"kind": "sgd", "step_size": float("nan")}, "x: step_size is nan"),
     (Optimizer, {"kind": "adam", "betas": [0.5]}, r"x\.betas: got \[0\.5\]"),
 ]

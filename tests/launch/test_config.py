@@ -292,10 +292,33 @@ def test_yaml_aliases_and_merges_are_no_repetitions(tmp_path: Path) -> None:
         optimizer: &optimizer {kind: sgd, step_size: 0.1}
         compare:
           - {name: a, optimizer: *optimizer}
-          - {name: b, optimizer: {<<: *optimizer, step_size: 0.2}}
+          - {name: b, optimizer: &second {<<: *optimizer, step_size: 0.2}}
+          - {name: c, optimizer: {<<: *second, momentum: 0.5}}
     """
-    first, second = load_variants(written(tmp_path / "x.yaml", text))
+    first, second, third = load_variants(written(tmp_path / "x.yaml", text))
     assert (first.optimizer, second.optimizer) == (SGD(step_size=0.1), SGD(step_size=0.2))
+    assert third.optimizer == SGD(step_size=0.2, momentum=0.5)
+
+
+@pytest.mark.parametrize("value", ["!!binary AAAA", "!!set {a, b}", "!!python/name:os.x"])
+def test_values_that_are_not_plain_are_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"x\.yaml: is not YAML"):
+        load_config(written(tmp_path / "x.yaml", f"problem: {{kind: digits, x: {value}}}"))
+
+
+def test_a_date_is_text(tmp_path: Path) -> None:
+    config = load_config({**BASE, "name": "x"}, ["name=2026-01-02"])
+    assert config.name == "2026-01-02"
+
+
+def test_the_name_of_a_changed_run_says_so() -> None:
+    named = {**BASE, "name": "SGD"}
+    assert load_config(named, ["rounds=3"]).name == "SGD"
+    changed = load_config(named, ["rounds=3", "optimizer.step_size=0.2", "method=sgd"])
+    assert changed.name == "SGD, optimizer.step_size=0.2, method=sgd"
+    assert load_config(named, ["optimizer.step_size=0.2", "name=mine"]).name == "mine"
+    variants = load_variants({**named, "compare": [{}]}, ["optimizer.step_size=0.2"])
+    assert [run.name for run in variants] == ["SGD"]
 
 
 def test_objects_may_stand_for_their_descriptions() -> None:

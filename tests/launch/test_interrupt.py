@@ -112,7 +112,7 @@ def write(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-MESSAGE = "interrupted: what was done until then can be read\n"
+MESSAGE = "interrupted\n"
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 

@@ -64,7 +64,7 @@ def test_a_failed_first_evaluation_leaves_no_directory(
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with Session(CONFIG, out=tmp_path / "run") as session:

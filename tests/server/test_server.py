@@ -281,9 +281,9 @@ def server_answering(
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ("{}", "ValueError while evaluating: expected named measures"),
-        ("None", "ValueError while evaluating: expected named measures"),
-        ("0.5", "AttributeError while evaluating"),
+        ("{}", "ValueError while evaluating: evaluate returns named measures"),
+        ("None", "ValueError while evaluating: evaluate returns named measures"),
+        ("0.5", "ValueError while evaluating: evaluate returns named"),
         ("{'loss': 'low'}", "ValueError while evaluating: could not convert string to float"),
         ("1 / 0", "ZeroDivisionError while evaluating"),
     ],
