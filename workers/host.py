@@ -49,7 +49,8 @@ class WorkerHost:
             with explaining(f"making the shard of worker {worker_id}"):
                 draws = generator_for(plan.seed, "shards")
                 shard = problem.shard(worker_id, plan.num_workers, draws)
-                if not (callable(getattr(shard, "sample", None)) and hasattr(shard, "full")):
+                needed = "full" if plan.batch_size == "full" else "sample"
+                if not callable(getattr(shard, needed, None)):
                     raise ValueError(
                         "shard returns an object with sample(size, generator) and full(), such as "
                         f"a TensorShard; got {type(shard).__name__}"

@@ -59,7 +59,7 @@ class OddError(Exception):
 
 
 def _sparse() -> Tensor:
-    graph: Tensor = torch.eye(3).to_sparse()  # type: ignore[no-untyped-call]
+    graph: Tensor = torch.eye(3).to_sparse()
     return graph
 
 
