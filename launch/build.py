@@ -9,13 +9,14 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from launch.catalogue import KINDS, PROBLEMS
 from mlmc_ray.errors import ConfigError
+from mlmc_ray.importing import import_object
 from mlmc_ray.problems import ProblemSource
 
 T = TypeVar("T")
@@ -49,9 +50,11 @@ def describe(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
         classes = {cls: name for kinds in KINDS.values() for name, cls in kinds.items()}
-        kind = classes.get(type(value))
-        return {"kind": kind, **fields} if kind else fields
-    return list(value) if isinstance(value, tuple) else value
+        if value.__class__.__module__ == "launch.config":
+            return fields
+        own = f"{type(value).__module__}.{type(value).__qualname__}"
+        return {"kind": classes.get(type(value), own), **fields}
+    return [describe(item) for item in value] if isinstance(value, tuple) else value
 
 
 def check_keys(keys: Iterable[Any], known: Iterable[str], place: str) -> None:
@@ -105,19 +108,46 @@ def _arguments(
 
 
 def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
+    choices = get_args(hint)
+    if type(None) in choices and choices[0] in KINDS:  # such as Compressor | None
+        if value is None:
+            return None
+        hint = choices[0]
     if hint is ProblemSource:
-        return value if isinstance(value, ProblemSource) else _problem(value, place, paths)
-    if hint in KINDS and type(value) in KINDS[hint].values():
-        return value
+        return value if isinstance(value, ProblemSource) else build_problem(value, place, paths)
+    if hint in KINDS and dataclasses.is_dataclass(value):
+        return _checked(hint, value, place)
     if hint in KINDS:
         kind, fields = _kind(value, place, KINDS[hint])
-        if kind not in KINDS[hint]:
-            known = sorted(KINDS[hint])
-            raise ConfigError(
-                f"{place}.kind: unknown {kind!r}{nearest(kind, known)}; known are {known}"
-            )
-        return build(KINDS[hint][kind], fields, place, paths)
+        cls = KINDS[hint].get(kind) or _own_class(hint, kind, place, paths)
+        return _checked(hint, build(cls, fields, place, paths), place)
     return _leaf(hint, value, place)
+
+
+def _own_class(hint: Any, kind: str, place: str, paths: tuple[str, ...]) -> type[Any]:
+    """Import a user's own compressor, method ... by its dotted path."""
+    known = sorted(KINDS[hint])
+    if "." not in kind:
+        raise ConfigError(
+            f"{place}.kind: unknown {kind!r}{nearest(kind, known)}; known are {known}, or give the "
+            "dotted path of your own, such as my_module.MyClass"
+        )
+    found = import_object(kind, paths, f"{place}.kind")
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise ConfigError(f"{place}.kind: {kind} is not a dataclass")
+    return found
+
+
+def _checked(hint: Any, value: Any, place: str) -> Any:
+    """Refuse an object that lacks a method of its shape."""
+    needed = [name for name in vars(hint) if not name.startswith("_")]
+    lacking = [name for name in needed if not hasattr(value, name)]
+    if lacking:
+        raise ConfigError(
+            f"{place}: {type(value).__qualname__} lacks {lacking}: a {hint.__name__.lower()} has "
+            f"{needed}"
+        )
+    return value
 
 
 def _leaf(hint: Any, value: Any, place: str) -> Any:
@@ -144,7 +174,8 @@ def _kind(value: object, place: str, known: Iterable[str]) -> tuple[str, dict[st
     return fields["kind"], {name: given for name, given in fields.items() if name != "kind"}
 
 
-def _problem(value: object, place: str, paths: tuple[str, ...]) -> ProblemSource:
+def build_problem(value: object, place: str, paths: tuple[str, ...]) -> ProblemSource:
+    """Make a problem's source from a kind, or a mapping with one; see ``build`` for the rest."""
     kind, options = _kind(value, place, PROBLEMS)
     if kind not in PROBLEMS and "." not in kind:
         raise ConfigError(

@@ -1,7 +1,6 @@
 """The command line: ``mlmc-ray``, the same as ``python -m launch``."""
 
 import io
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from launch.shadowing import shadowing_file
-from mlmc_ray.errors import ConfigError, MlmcRayError, ProblemError, one_line
+from launch.library_commands import bench, compressors
+from launch.plain_errors import plain_errors
 
 app = typer.Typer(
     add_completion=False,
@@ -67,7 +66,7 @@ def train(
         mlmc-ray train configs/quickstart.yaml --engine inline --set optimizer.step_size=0.05
     """
     console = Console()
-    with _plain_errors(console, traceback):
+    with plain_errors(console, traceback):
         from launch.compare import run_one
         from launch.config import load_config
         from launch.run_directory import results_directory
@@ -106,7 +105,7 @@ def compare(
         mlmc-ray compare mine.yaml theirs.yaml --set rounds=200 --workers 8
     """
     console = Console()
-    with _plain_errors(console, traceback):
+    with plain_errors(console, traceback):
         from launch.compare import compare as compare_runs
         from launch.config import load_variants
         from launch.run_directory import results_directory
@@ -120,6 +119,10 @@ def compare(
         ):
             summaries = compare_runs(runs, directory, console)
         console.print(summary_table(summaries))
+
+
+app.add_typer(bench, name="bench")
+app.command()(compressors)
 
 
 @app.callback()
@@ -162,27 +165,3 @@ def _contents(directory: Path) -> list[Path]:
         return sorted(directory.iterdir())
     except OSError:
         return []
-
-
-@contextmanager
-def _plain_errors(console: Console, traceback: bool) -> Iterator[None]:
-    """Turn expected errors into one message and an exit code; end cleanly when interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        if message := shadowing_file():
-            raise ConfigError(message)
-        yield
-    except MlmcRayError as error:
-        if traceback:
-            console.print_exception()
-        sys.stdout.flush()
-        print(f"error: {one_line(error, 2000)}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, ConfigError | ProblemError) else 1) from None
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt

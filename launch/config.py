@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -201,11 +201,23 @@ def _build(
             raise ConfigError(f"{label}: search_paths: got {more!r:.200}: {error}") from error
         paths = tuple(dict.fromkeys([*given, *paths]))
     try:
-        return build(RunConfig, values, "", paths)
+        config = build(RunConfig, values, "", paths)
+        if any("." in kind for kind in _kinds(describe(config.method))):  # of one's own
+            problem = dataclasses.replace(config.problem, search_paths=paths)
+            config = dataclasses.replace(config, problem=problem)
+        return config
     except ConfigError as error:
         raise ConfigError(f"{label}: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{label}: is nested too deeply") from error
+
+
+def _kinds(described: Any) -> Iterator[str]:
+    """Yield every kind in a description."""
+    if isinstance(described, dict):
+        yield str(described.get("kind", ""))
+        for value in described.values():
+            yield from _kinds(value)
 
 
 def _parse(override: str) -> dict[str, Any]:

@@ -8,98 +8,35 @@ References:
     for Mitigating Compression Bias in Distributed Learning", ICML 2025, arXiv:2507.05508.
 """
 
-import math
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import PaperCost, check_finite
-from mlmc_ray.ladders.base import Ladder, Levels
+from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound, peak_of
+from mlmc_ray.ladders.base import Ladder, Levels, bound_ladder, fixed_generator
+from mlmc_ray.ladders.sums import difference, sum_of
+from mlmc_ray.laws import (
+    AdaptiveLaw,
+    CostAwareLaw,
+    GivenLaw,
+    LevelLaw,
+    OwnLaw,
+    draw_levels,
+    inclusion_chances,
+)
 from mlmc_ray.payloads import Payload, ZeroPayload
 
-
-@runtime_checkable
-class LevelLaw(Protocol):
-    """The probabilities of the levels."""
-
-    def probabilities(self, levels: Levels) -> Tensor:
-        """Return p_1, ..., p_L, float64, summing to 1; all zero where every increment is zero."""
-
-    def omega(self, ladder: Ladder, dim: int) -> float | None:
-        """Bound the relative variance of the estimator with this law; None where none holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnLaw:
-    """The fixed law that theory gives the ladder (lemma 3.3 for fixed point): paper algorithm 2."""
-
-    def probabilities(self, levels: Levels) -> Tensor:
-        """Return the ladder's law.
-
-        Raises:
-            ValueError: the ladder has none.
-        """
-        law = levels.own_law()
-        if law is None:
-            raise ValueError(
-                "law 'own': this ladder has no fixed law of its own; use 'adaptive' or 'given'"
-            )
-        return law
-
-    def omega(self, ladder: Ladder, dim: int) -> float:
-        """The ladder's bound."""
-        return ladder.omega(dim)
-
-
-@dataclass(frozen=True, slots=True)
-class AdaptiveLaw:
-    """p_l in proportion to the norm of increment l: the least variance (lemma 3.4), algorithm 3."""
-
-    def probabilities(self, levels: Levels) -> Tensor:
-        """Return the norms of the increments, normalised."""
-        norms = levels.norms()
-        total = norms.sum()
-        return norms / total if total > 0 else norms
-
-    def omega(self, ladder: Ladder, dim: int) -> float:
-        """The ladder's bound."""
-        return ladder.omega(dim)
-
-
-@dataclass(frozen=True, slots=True)
-class GivenLaw:
-    """Probabilities of one's own, one per level, each positive.
-
-    Fewer levels than probabilities are allowed, since the number of fixed-point levels varies
-    with the vector; the others then stand for increments of zero.
-    """
-
-    values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not self.values or min(self.values) <= 0 or not math.isclose(sum(self.values), 1):
-            raise ValueError(
-                f"values are {self.values!r}: give positive probabilities that sum to 1"
-            )
-
-    def probabilities(self, levels: Levels) -> Tensor:
-        """Return the given probabilities.
-
-        Raises:
-            ValueError: the vector has more levels than probabilities were given.
-        """
-        if len(levels) > len(self.values):
-            raise ValueError(
-                f"law 'given': {len(self.values)} probabilities were given, and this vector has "
-                f"{len(levels)} levels; give one per level"
-            )
-        return torch.tensor(self.values, dtype=torch.float64)
-
-    def omega(self, ladder: Ladder, dim: int) -> None:
-        """None: it depends on the vector."""
-        return None
+__all__ = [
+    "MLMC",
+    "AdaptiveLaw",
+    "CostAwareLaw",
+    "GivenLaw",
+    "LevelLaw",
+    "OwnLaw",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,14 +44,38 @@ class MLMC:
     """The MLMC estimator, an unbiased compressor.
 
     With ``AdaptiveLaw`` over ``SegmentedTopKLadder`` it is algorithm 3 of the paper, with
-    ``OwnLaw`` over ``FixedPointLadder`` algorithm 2. The payload carries the increment already
-    divided by p_l, so the receiver needs neither the level nor the law.
+    ``OwnLaw`` over ``FixedPointLadder`` algorithm 2. The payload carries the increments already
+    divided by their probabilities, so the receiver needs neither the levels nor the law.
+
+    Attributes:
+        ladder: multilevel compressor.
+        law: of the levels; it may look at the vector.
+        base: sent whatever the level; the ladder is applied to what it leaves of the vector.
+        draws: how many levels are drawn, independently and with replacement, and averaged.
+        inclusion: every level is sent or not, independently, with probability q_l = min(1, c p_l),
+            instead of being drawn. A payload may then hold no level at all.
+        expected_levels: sum of the q_l, which determines c.
     """
 
     ladder: Ladder
     law: LevelLaw = field(default_factory=AdaptiveLaw)
+    base: Compressor | None = None
+    draws: int = 1
+    inclusion: bool = False
+    expected_levels: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"draws is {self.draws!r}: draw at least 1 level")
+        if not self.expected_levels > 0:
+            raise ValueError(f"expected_levels is {self.expected_levels!r}: give a positive number")
+        if self.inclusion and self.draws != 1:
+            raise ValueError(f"draws is {self.draws!r}, but inclusion draws none; leave it out")
+        if not self.inclusion and self.expected_levels != 1:
+            raise ValueError(
+                f"expected_levels is {self.expected_levels!r}, but levels are drawn; set inclusion "
+                "to true, or set draws instead"
+            )
         if isinstance(self.law, OwnLaw):
             self.law.probabilities(self.ladder.levels(torch.ones(1)))  # refuse it at once
 
@@ -123,50 +84,123 @@ class MLMC:
         """True for every ladder and law (lemma 3.2)."""
         return True
 
-    def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
-        """Draw a level and return its increment divided by its probability."""
-        check_finite(vector)
-        levels = self.ladder.levels(vector)
-        probabilities = self.law.probabilities(levels)
-        cumulative = probabilities.cumsum(0)
-        if not vector.any() or not cumulative[-1] > 0:
-            return ZeroPayload(vector.numel())
-        draw = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1]
-        level = int(torch.searchsorted(cumulative, draw, right=True)) + 1
-        return _scaled_increment(levels, probabilities, level, vector.numel())
+    def bind(self, context: Context) -> "MLMC":
+        """Return the estimator whose base and ladder know where they are used."""
+        base = None if self.base is None else bound(self.base, context)
+        ladder = bound_ladder(self.ladder, context)
+        same = base is self.base and ladder is self.ladder
+        return self if same else replace(self, base=base, ladder=ladder)
 
-    def probabilities(self, vector: Tensor) -> Tensor:
-        """Return the probabilities of the levels of ``vector``, shape (L,), float64."""
-        return self.law.probabilities(self.ladder.levels(vector))
+    def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
+        """Draw levels and return their increments divided by their probabilities."""
+        if not peak_of(vector):
+            return ZeroPayload(vector.numel())
+        parts, levels = self._split(vector, generator)
+        chances = self._chances(levels)
+        return self._payload(parts, levels, chances, self._drawn(chances, generator), vector)
+
+    def probabilities(self, vector: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """Return p_l, the chance of a level in a draw, or q_l, that of its being sent.
+
+        Args:
+            vector: shape (d,).
+            generator: for a base or a ladder that draws; without one they draw from a fixed seed.
+
+        Returns:
+            shape (L,), float64.
+        """
+        return self._chances(self._split(vector, generator or fixed_generator())[1])
 
     def at_level(self, vector: Tensor, level: int) -> Payload:
-        """Return what would be sent if ``level`` (1 to L) were drawn, without drawing."""
-        levels = self.ladder.levels(vector)
-        return _scaled_increment(levels, self.law.probabilities(levels), level, vector.numel())
+        """Return what would be sent if every draw gave ``level`` (1 to L), without drawing."""
+        return self.at_levels(vector, [level] * self.draws)
 
-    def variance(self, vector: Tensor) -> float:
-        """Return E|C(v) - v|^2 = sum_l |increment_l|^2 / p_l - |v|^2, exactly (lemma 3.4)."""
-        levels = self.ladder.levels(vector)
+    def at_levels(
+        self, vector: Tensor, drawn: Sequence[int], *, generator: Generator | None = None
+    ) -> Payload:
+        """Return what would be sent if these levels were drawn (``draws`` of them) or included."""
+        parts, levels = self._split(vector, generator or fixed_generator())
+        return self._payload(parts, levels, self._chances(levels), drawn, vector)
+
+    def variance(self, vector: Tensor, *, generator: Generator | None = None) -> float:
+        """Return E|C(v) - v|^2 over the draws of levels, given those of base and ladder.
+
+        With increments D_l and base g: (sum_l |D_l|^2 / p_l - |v - g|^2) / draws (lemma 3.4), or
+        sum_l |D_l|^2 (1 - q_l) / q_l for inclusion.
+        """
+        parts, levels = self._split(vector, generator or fixed_generator())
         norms = levels.norms()
-        probabilities = self.law.probabilities(levels)[: len(norms)]
-        present = norms > 0
-        second_moment = (norms[present].square() / probabilities[present]).sum()
-        return float(second_moment - vector.to(torch.float64).square().sum())
+        chances = self._chances(levels)[: len(norms)]
+        energies, chances = norms[norms > 0].square(), chances[norms > 0]
+        if self.inclusion:
+            return float((energies * (1 - chances) / chances).sum())
+        rest = vector.to(torch.float64, copy=True)
+        for part in parts:
+            part.add_to(rest, weight=-1.0)
+        return float((energies / chances).sum() - rest.square().sum()) / self.draws
 
     def omega(self, dim: int) -> float | None:
-        """The bound that the law gives on this ladder."""
-        return self.law.omega(self.ladder, dim)
+        """(w / draws) b, or ((1 + w) / expected_levels) b for inclusion.
+
+        w is the bound that the law gives on this ladder, b what the base leaves: 1 - alpha of a
+        contractive base, omega of an unbiased one, 1 without. For inclusion q_l >= p_l times the
+        expected number wherever q_l < 1, so the second moment of a draw bounds the variance.
+        """
+        omega, left = self.law.omega(self.ladder, dim), _left_by(self.base, dim)
+        if omega is None or left is None:
+            return None
+        return left * ((1 + omega) / self.expected_levels if self.inclusion else omega / self.draws)
 
     def alpha(self, dim: int) -> None:
         """None: an unbiased compressor with omega >= 1 need not contract."""
         return None
 
-    def paper_cost(self, dim: int) -> PaperCost:
-        """The ladder's."""
-        return self.ladder.paper_cost(dim)
+    def paper_cost(self, dim: int) -> PaperCost | None:
+        """The ladder's; None with a base or several levels, which the paper does not have."""
+        plain = self.base is None and self.draws == 1 and not self.inclusion
+        return self.ladder.paper_cost(dim) if plain else None
+
+    def _split(self, vector: Tensor, generator: Generator) -> tuple[list[Payload], Levels]:
+        """Return what is sent in any case, and the levels of the rest."""
+        parts, rest = [], vector
+        if self.base is not None:
+            parts = [self.base.compress(vector, generator=generator)]
+            rest = difference(vector, parts[0])
+        levels = self.ladder.levels(rest, generator=generator)
+        lowest = levels.base()
+        return (parts if lowest is None else [*parts, lowest]), levels
+
+    def _chances(self, levels: Levels) -> Tensor:
+        probabilities = self.law.probabilities(levels)
+        if not self.inclusion:
+            return probabilities
+        return inclusion_chances(probabilities, self.expected_levels)
+
+    def _drawn(self, chances: Tensor, generator: Generator) -> list[int]:
+        if self.inclusion:
+            uniform = torch.rand(len(chances), dtype=torch.float64, generator=generator)
+            return [int(index) + 1 for index in (uniform < chances).nonzero()]
+        return draw_levels(chances, self.draws, generator)
+
+    def _payload(
+        self,
+        parts: Sequence[Payload],
+        levels: Levels,
+        chances: Tensor,
+        drawn: Sequence[int],
+        vector: Tensor,
+    ) -> Payload:
+        scaled = []
+        for level, count in sorted(Counter(drawn).items()):
+            if not len(levels) < level <= len(chances):  # else a given law with more levels
+                increment = levels.increment(level)
+                scaled.append(increment.scaled(count / (self.draws * float(chances[level - 1]))))
+        return sum_of([*parts, *scaled], vector.numel())
 
 
-def _scaled_increment(levels: Levels, probabilities: Tensor, level: int, dim: int) -> Payload:
-    if len(levels) < level <= len(probabilities):
-        return ZeroPayload(dim)
-    return levels.increment(level).scaled(1 / float(probabilities[level - 1]))
+def _left_by(base: Compressor | None, dim: int) -> float | None:
+    """Return b with E|v - base(v)|^2 <= b |v|^2; None where none is known."""
+    if base is None:
+        return 1.0
+    alpha = base.alpha(dim)
+    return base.omega(dim) if alpha is None else 1 - alpha

@@ -102,6 +102,11 @@ class FlatModel:
         """Return the layer that entry ``index`` of the vector belongs to."""
         return next(layer for layer in self.layers if layer.start <= index < layer.stop)
 
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Entries of every layer, in the order of the vector."""
+        return tuple(layer.stop - layer.start for layer in self.layers)
+
     def buffers(self) -> dict[str, Tensor]:
         """Return every buffer by name, persistent or not: the module's own tensors."""
         named = self.module.named_buffers(remove_duplicate=False)

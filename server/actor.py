@@ -13,6 +13,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mlmc_ray.errors import MlmcRayError, RoundError, one_line
+from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
 from mlmc_ray.ledger import Ledger
 from server.server import ParameterServer, ServerPlan
@@ -39,6 +40,10 @@ class ParameterServerActor:
     It calls the hosts itself, so frames go straight between it and them. A round costs one call
     from the driver and one to every host.
     """
+
+    def prepare(self, search_paths: Sequence[str]) -> None:
+        """Let the process find a user's own modules, before an object of theirs arrives."""
+        extend_path(search_paths)
 
     def set_up(self, plan: ServerPlan, hosts: Sequence[Host], threads: int) -> None:
         """Make the server; separate from the constructor so that errors arrive as they are."""
@@ -122,7 +127,8 @@ class RemoteParameterServer:
         return self._actor.__ray_ready__.remote()
 
     def set_up(self, plan: ServerPlan, hosts: Sequence[Host], threads: int) -> Any:
-        """See ``ParameterServerActor.set_up``."""
+        """See ``ParameterServerActor.prepare`` and ``set_up``."""
+        self._actor.prepare.remote(plan.problem.search_paths)
         return self._actor.set_up.remote(plan, hosts, threads)
 
     def round(self, timeout_s: float) -> Any:

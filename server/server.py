@@ -16,6 +16,7 @@ from mlmc_ray.methods.base import add_average
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.problems import ProblemSource, explaining, initial_model
 from mlmc_ray.seeding import drawing, seed_for
+from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import decode, encode
 from server.optimizers import Optimizer
 
@@ -55,6 +56,7 @@ class ParameterServer:
         self._parameter = nn.Parameter(self._model.parameters)
         self._optimizer = plan.optimizer.build(self._parameter)
         self._half = plan.method.server(self._model.parameters)
+        warm_up(plan.method, self._model.layer_sizes)
         self._num_workers = plan.num_workers
         self._seed = plan.seed
         self.round_index = 0
@@ -63,6 +65,7 @@ class ParameterServer:
         dim = self._model.parameters.numel()
         cost = plan.method.paper_cost(dim)
         self._paper_uplink = cost.bits if cost else None
+        self._max_dim = max(dim, self._model.num_statistics)
         self._paper_downlink = 64 * dim  # the paper counts 64 bits a number
 
     @property
@@ -141,7 +144,7 @@ class ParameterServer:
     def _decode(self, worker_id: int, frame: bytes | memoryview) -> Message:
         place = f"round {self.round_index}: report of worker {worker_id}"
         try:
-            report = decode(frame)
+            report = decode(frame, max_dim=self._max_dim)
         except WireError as error:
             raise RoundError(f"{place}: {error}") from error
         sizes = {"buffers": self._model.num_statistics}

@@ -10,6 +10,7 @@ import torch
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
 from workers.host import WorkerHost, WorkerPlan
 
@@ -19,6 +20,10 @@ Frame = npt.NDArray[np.uint8]
 
 class WorkerHostActor:
     """A ``WorkerHost`` in a process of its own."""
+
+    def prepare(self, search_paths: Sequence[str]) -> None:
+        """Let the process find a user's own modules, before an object of theirs arrives."""
+        extend_path(search_paths)
 
     def set_up(self, plan: WorkerPlan, worker_ids: Sequence[int], threads: int) -> None:
         """Make the workers; separate from the constructor so that errors arrive as they are."""
@@ -55,7 +60,8 @@ class RemoteWorkerHost:
         return self._actor.__ray_ready__.remote()
 
     def set_up(self, plan: WorkerPlan, threads: int) -> Any:
-        """See ``WorkerHostActor.set_up``."""
+        """See ``WorkerHostActor.prepare`` and ``set_up``."""
+        self._actor.prepare.remote(plan.problem.search_paths)
         return self._actor.set_up.remote(plan, self.worker_ids, threads)
 
     def step(self, round_index: int, news: Any) -> Any:

@@ -8,6 +8,7 @@ from mlmc_ray.methods import Method
 from mlmc_ray.payloads import Message
 from mlmc_ray.problems import ProblemSource, explaining, initial_model
 from mlmc_ray.seeding import generator_for
+from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import decode, encode
 from workers.worker import BatchSize, GradientWorker
 
@@ -44,6 +45,8 @@ class WorkerHost:
     def __init__(self, plan: WorkerPlan, worker_ids: Sequence[int]) -> None:
         problem = plan.problem.load()
         self._model = initial_model(problem, plan.seed)
+        self._max_dim = max(len(self._model.parameters), self._model.num_statistics)
+        warm_up(plan.method, self._model.layer_sizes)
         self._workers = []
         for worker_id in worker_ids:
             with explaining(f"making the shard of worker {worker_id}"):
@@ -64,6 +67,7 @@ class WorkerHost:
                 seed=plan.seed,
                 batch_size=plan.batch_size,
                 buffers_every=plan.buffers_every,
+                num_workers=plan.num_workers,
             )
             self._workers.append(worker)
 
@@ -84,7 +88,7 @@ class WorkerHost:
             NonFiniteError, ProblemError: see ``GradientWorker.step``.
         """
         try:
-            news = decode(frame)
+            news = decode(frame, max_dim=self._max_dim)
         except WireError as error:
             raise RoundError(f"round {round_index}: the server's news: {error}") from error
         self._check_sizes(round_index, news)

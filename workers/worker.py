@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mlmc_ray.compressors import Context
 from mlmc_ray.errors import NonFiniteError, RoundError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import WorkerHalf
@@ -33,6 +34,7 @@ class GradientWorker:
         seed: the run's seed.
         batch_size: examples a gradient, or "full" for the whole shard.
         buffers_every: report the running statistics in every n-th round.
+        num_workers: how many workers there are.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class GradientWorker:
         seed: int,
         batch_size: BatchSize,
         buffers_every: int,
+        num_workers: int,
     ) -> None:
         self.worker_id = worker_id
         self._problem = problem
@@ -55,6 +58,7 @@ class GradientWorker:
         self._seed = seed
         self._batch_size: BatchSize = batch_size
         self._buffers_every = buffers_every
+        self._num_workers = num_workers
         self._buffers = copy.deepcopy(model.buffers())
 
     def step(self, round_index: int, news: Message) -> tuple[Message, float]:
@@ -76,7 +80,7 @@ class GradientWorker:
         names = (self._seed, self.worker_id, round_index)
         oracle = _ShardOracle(self._problem, self._shard, self._model, self._batch_size, names)
         try:
-            report = self._half.step(news, oracle, generator=generator_for(*names, "compress"))
+            report = self._half.step(news, oracle, context=self._context(round_index))
         except NonFiniteError as error:
             raise NonFiniteError(self._explain(round_index, error)) from None
         except KeyError as error:
@@ -94,6 +98,16 @@ class GradientWorker:
                 buffers = DensePayload(self._model.statistics())
             report = Message({**report.payloads, "buffers": buffers}, report.scalars)
         return report, sum(oracle.losses) / max(1, len(oracle.losses))
+
+    def _context(self, round_index: int) -> Context:
+        return Context(
+            generator=generator_for(self._seed, self.worker_id, round_index, "compress"),
+            shared_seed=seed_for(self._seed, "shared", round_index),
+            worker_id=self.worker_id,
+            num_workers=self._num_workers,
+            layer_sizes=self._model.layer_sizes,
+            layer_shapes=tuple(layer.shape for layer in self._model.layers),
+        )
 
     def _explain(self, round_index: int, error: NonFiniteError) -> str:
         bad = torch.nonzero(~torch.isfinite(self._model.gradients)).flatten()

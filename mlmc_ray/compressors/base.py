@@ -1,13 +1,13 @@
 """The shape of a compressor, and what all of them share."""
 
 from dataclasses import dataclass
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, NoReturn, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.errors import NonFiniteError
-from mlmc_ray.kernels.finite import all_finite
+from mlmc_ray.kernels.finite import all_finite, scan
 from mlmc_ray.payloads import Payload
 
 EntryCount = Annotated[int | float, "a number of entries, or the fraction of them"]
@@ -62,6 +62,40 @@ class Compressor(Protocol):
         """Return what the paper's formula says a message costs; None where there is none."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """Where and when a compressor is used.
+
+    Attributes:
+        generator: private draws of this worker in this round.
+        shared_seed: 63 bits that all workers and the server have in this round.
+        worker_id: 0 to ``num_workers`` - 1.
+        num_workers: how many there are.
+        layer_sizes: entries of every layer, in the order of the vector; empty where unknown.
+        layer_shapes: shape of every layer, in the order of the vector; empty where unknown.
+    """
+
+    generator: Generator
+    shared_seed: int = 0
+    worker_id: int = 0
+    num_workers: int = 1
+    layer_sizes: tuple[int, ...] = ()
+    layer_shapes: tuple[tuple[int, ...], ...] = ()
+
+
+@runtime_checkable
+class Bindable(Protocol):
+    """A compressor that needs to know where it is used, or wraps one that does."""
+
+    def bind(self, context: Context) -> Compressor:
+        """Return the compressor for this worker and round."""
+
+
+def bound(compressor: Compressor, context: Context) -> Compressor:
+    """Return a compressor as it is to be used in a context; most are the same everywhere."""
+    return compressor.bind(context) if isinstance(compressor, Bindable) else compressor
+
+
 def count_of(count: EntryCount, dim: int) -> int:
     """Return how many of ``dim`` entries ``count`` means: at least 1, at most ``dim``."""
     return min(dim, count if isinstance(count, int) else max(1, round(count * dim)))
@@ -88,9 +122,25 @@ def check_finite(vector: Tensor) -> None:
         NonFiniteError: says how many entries, and where the first of them is.
     """
     if not all_finite(vector):
-        bad = torch.nonzero(~torch.isfinite(vector)).flatten()
-        first = int(bad[0])
-        raise NonFiniteError(
-            f"{len(bad)} of {vector.numel()} entries are NaN or infinite, the first is entry "
-            f"{first} ({vector[first].item()})"
-        )
+        _refuse(vector)
+
+
+def peak_of(vector: Tensor) -> float:
+    """Return the largest magnitude of a finite vector, in one pass; 0 for the zero vector.
+
+    Raises:
+        NonFiniteError: see ``check_finite``.
+    """
+    finite, largest = scan(vector)
+    if not finite:
+        _refuse(vector)
+    return largest
+
+
+def _refuse(vector: Tensor) -> NoReturn:
+    bad = torch.nonzero(~torch.isfinite(vector)).flatten()
+    first = int(bad[0])
+    raise NonFiniteError(
+        f"{len(bad)} of {vector.numel()} entries are NaN or infinite, the first is entry "
+        f"{first} ({vector[first].item()})"
+    )

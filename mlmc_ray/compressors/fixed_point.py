@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import PaperCost, check_finite
+from mlmc_ray.compressors.base import PaperCost, peak_of
 from mlmc_ray.payloads import CodesPayload, Payload, ZeroPayload
 
 _MAX_PLANES = 31  # codes are int32
@@ -38,13 +38,12 @@ class FixedPoint:
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return one code per entry; the generator is not used."""
-        check_finite(vector)
-        if not vector.any():
+        if not peak_of(vector):
             return ZeroPayload(vector.numel())
         step = 2.0 ** max(scale_exponent(vector) - self.planes, _SMALLEST_EXPONENT)
         codes = (vector.to(torch.float64) / step).trunc()
         dtype = torch.int8 if self.planes <= 7 else torch.int32
-        return CodesPayload((1 << self.planes) - 1, step, codes.to(dtype))
+        return CodesPayload.on_grid(codes.to(dtype), step)
 
     def omega(self, dim: int) -> None:
         """None: biased."""

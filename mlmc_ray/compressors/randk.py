@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, check_finite, count_of
+from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, count_of, peak_of
 from mlmc_ray.kernels.subset import random_subset
 from mlmc_ray.payloads import Payload, SeededSparsePayload, ZeroPayload
 
@@ -34,8 +34,7 @@ class RandK:
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the kept entries with the seed of their indices."""
-        check_finite(vector)
-        if not vector.any():
+        if not peak_of(vector):
             return ZeroPayload(vector.numel())
         seed = int(torch.randint(1 << 62, (), generator=generator))
         return self.with_seed(vector, seed)

@@ -10,10 +10,11 @@ from mlmc_ray.compressors.base import (
     PaperCost,
     SegmentCount,
     check_count,
-    check_finite,
     count_of,
+    peak_of,
 )
-from mlmc_ray.kernels.select import largest
+from mlmc_ray.kernels.energies import segment_sums
+from mlmc_ray.kernels.select import largest, largest_entries
 from mlmc_ray.payloads import Payload, SegmentsPayload, SparsePayload, ZeroPayload
 
 
@@ -39,10 +40,9 @@ class TopK:
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the kept entries; the generator is not used."""
-        check_finite(vector)
-        if not vector.any():
+        if not peak_of(vector):
             return ZeroPayload(vector.numel())
-        indices = largest(vector.abs(), count_of(self.k, vector.numel()))
+        indices = largest_entries(vector, count_of(self.k, vector.numel()))
         return SparsePayload(vector.numel(), indices, vector[indices])
 
     def omega(self, dim: int) -> None:
@@ -89,9 +89,8 @@ class SegmentedTopK:
         """Return the kept segments; the generator is not used."""
         if not self.contiguous:
             return TopK(k=self._kept(vector.numel())).compress(vector, generator=generator)
-        check_finite(vector)
         dim, size = vector.numel(), count_of(self.segment_size, vector.numel())
-        if not vector.any():
+        if not peak_of(vector):
             return ZeroPayload(dim)
         energies = segment_energies(vector, size)
         return segments_of(vector, size, largest(energies, min(self.k, len(energies))))
@@ -126,6 +125,8 @@ def segment_energies(vector: Tensor, segment_size: int) -> Tensor:
         shape (ceil(d / segment_size),), float64.
     """
     dim = vector.numel()
+    if vector.device.type == "cpu" and vector.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(segment_sums(vector.numpy(), segment_size))
     squares = torch.zeros(
         -(-dim // segment_size) * segment_size, dtype=torch.float64, device=vector.device
     )

@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from mlmc_ray.kernels.compiled import compiled
+
 _TRITS_PER_BYTE = 5  # 3**5 = 243 <= 256
 _POWERS_OF_THREE = 3 ** np.arange(_TRITS_PER_BYTE, dtype=np.uint8)
 _TRITS_OF_BYTE = (
@@ -16,9 +18,10 @@ def width_of(bound: int) -> int:
 
 
 def pack_bits(values: npt.NDArray[np.int64], width: int) -> bytes:
-    """Pack non-negative integers below ``2**width``, ``width`` bits each, low bit first."""
-    bits = (values[:, None] >> np.arange(width)) & 1
-    return np.packbits(bits.astype(np.uint8).ravel(), bitorder="little").tobytes()
+    """Pack non-negative integers below ``2**width``, at most 56 bits each, low bit first."""
+    packed = np.empty((len(values) * width + 7) // 8, dtype=np.uint8)
+    _pack(values, width, packed)
+    return packed.tobytes()
 
 
 def unpack_bits(data: bytes, count: int, width: int) -> npt.NDArray[np.int64]:
@@ -28,11 +31,41 @@ def unpack_bits(data: bytes, count: int, width: int) -> npt.NDArray[np.int64]:
         ValueError: ``data`` is not exactly what ``count`` values take, or its padding is not zero.
     """
     _check_length(data, (count * width + 7) // 8)
-    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little")
-    if bits[count * width :].any():
+    values = np.empty(count, dtype=np.int64)
+    if _unpack(np.frombuffer(data, dtype=np.uint8), width, values):
         raise ValueError("the unused bits of its last byte are not zero")
-    digits = bits[: count * width].reshape(count, width).astype(np.int64)
-    return digits @ (np.int64(1) << np.arange(width, dtype=np.int64))
+    return values
+
+
+@compiled
+def _pack(values: npt.NDArray[np.int64], width: int, packed: npt.NDArray[np.uint8]) -> None:
+    waiting, num_waiting, place = np.uint64(0), np.uint64(0), 0
+    for value in values:
+        waiting |= np.uint64(value) << num_waiting
+        num_waiting += np.uint64(width)
+        while num_waiting >= 8:
+            packed[place] = waiting & np.uint64(0xFF)
+            place += 1
+            waiting >>= np.uint64(8)
+            num_waiting -= np.uint64(8)
+    if num_waiting > 0:
+        packed[place] = waiting & np.uint64(0xFF)
+
+
+@compiled
+def _unpack(packed: npt.NDArray[np.uint8], width: int, values: npt.NDArray[np.int64]) -> int:
+    """Fill ``values``, and return the bits that are left over."""
+    waiting, num_waiting, place = np.uint64(0), np.uint64(0), 0
+    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+    for i in range(len(values)):
+        while num_waiting < np.uint64(width):
+            waiting |= np.uint64(packed[place]) << num_waiting
+            place += 1
+            num_waiting += np.uint64(8)
+        values[i] = np.int64(waiting & mask)
+        waiting >>= np.uint64(width)
+        num_waiting -= np.uint64(width)
+    return int(waiting)
 
 
 def pack_ternary(digits: npt.NDArray[np.uint8]) -> bytes:

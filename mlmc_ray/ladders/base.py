@@ -1,15 +1,17 @@
 """The shape of a ladder.
 
-A ladder is a family of compressors C^1, ..., C^L of growing quality with C^0 = 0 and C^L(v) = v.
-Applied to a vector it gives levels; level l carries the increment C^l(v) - C^(l-1)(v), and the
-increments of all levels sum to v (Zukerman et al., 2025, arXiv:2507.05508, definition 3.1).
+A ladder is a family of compressors C^0, C^1, ..., C^L of growing quality with C^L(v) = v. Applied
+to a vector it gives levels; level l carries the increment C^l(v) - C^(l-1)(v), and the base C^0(v),
+zero for most ladders, and the increments of all levels sum to v (Zukerman et al., 2025,
+arXiv:2507.05508, definition 3.1). Where the last step is random, its expectation is v, which does
+as well: the estimator is unbiased whenever the draw of the level is independent of it.
 """
 
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import PaperCost
+from mlmc_ray.compressors.base import Context, PaperCost
 from mlmc_ray.payloads import Payload
 
 
@@ -21,6 +23,12 @@ class Levels(Protocol):
 
     def norms(self) -> Tensor:
         """Return the norms of the increments, shape (L,), float64, on the CPU."""
+
+    def costs(self) -> Tensor:
+        """Return about how many bits each increment takes, shape (L,), float64, positive."""
+
+    def base(self) -> Payload | None:
+        """Return C^0(v), which is sent whatever the level; None where it is zero."""
 
     def increment(self, level: int) -> Payload:
         """Return C^level(v) - C^(level-1)(v).
@@ -37,14 +45,38 @@ class Levels(Protocol):
 class Ladder(Protocol):
     """A frozen value that turns a vector into levels."""
 
-    def levels(self, vector: Tensor) -> Levels:
-        """Return the levels of a finite vector of shape (d,), any device; not modified."""
+    def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
+        """Return the levels of a finite vector of shape (d,), any device; not modified.
 
-    def omega(self, dim: int) -> float:
-        """Bound the relative variance of the MLMC estimator with its best known law."""
+        Args:
+            vector: shape (d,).
+            generator: for ladders whose steps are random; without one they draw from a fixed seed,
+                so that repeated calls agree.
+        """
 
-    def paper_cost(self, dim: int) -> PaperCost:
-        """Return what the paper's formula says that one increment costs."""
+    def omega(self, dim: int) -> float | None:
+        """Bound the relative variance with the adaptive or the ladder's own law; None: no bound."""
+
+    def paper_cost(self, dim: int) -> PaperCost | None:
+        """Return what the paper's formula says that one increment costs; None where it has none."""
+
+
+@runtime_checkable
+class BindableLadder(Protocol):
+    """A ladder made of compressors that need to know where they are used."""
+
+    def bind(self, context: Context) -> Ladder:
+        """Return the ladder for this worker and round."""
+
+
+def bound_ladder(ladder: Ladder, context: Context) -> Ladder:
+    """Return a ladder as it is to be used in a context; most are the same everywhere."""
+    return ladder.bind(context) if isinstance(ladder, BindableLadder) else ladder
+
+
+def fixed_generator() -> Generator:
+    """Return the generator of fixed seed that stands in where none is given."""
+    return Generator().manual_seed(0)
 
 
 def check_level(level: int, num_levels: int) -> None:

@@ -1,18 +1,22 @@
 """The fixed-point ladder: level l adds the l-th binary digit of every entry."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost
 from mlmc_ray.compressors.fixed_point import scale_exponent
+from mlmc_ray.kernels.digits import digit_counts, digit_positions
 from mlmc_ray.ladders.base import Levels, check_level
-from mlmc_ray.payloads import CodesPayload, Payload
+from mlmc_ray.payloads import CodesPayload, Payload, ScatteredPayload
 
 _PAPER_LEVELS = 63
+_SPARSE = 16  # with fewer than one in so many digits, their places are sent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +35,10 @@ class FixedPointLadder:
         Zukerman et al., 2025, arXiv:2507.05508, section 3.1, lemma 3.3 and appendix C.
     """
 
-    def levels(self, vector: Tensor) -> Levels:
+    def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels; an entry's digits are read from its own binary representation."""
+        if vector.device.type == "cpu" and vector.dtype == torch.float32:
+            return _CompiledLevels(vector)
         return _FixedPointLevels(vector)
 
     def omega(self, dim: int) -> float:
@@ -44,44 +50,85 @@ class FixedPointLadder:
         return PaperCost("2 d + 70", 2 * dim + 64 + math.ceil(math.log2(_PAPER_LEVELS)))
 
 
-class _FixedPointLevels:
+class _Levels(ABC):
+    """What does not depend on how digits are found."""
+
+    def __init__(self, vector: Tensor) -> None:
+        self._vector = vector
+        self._exponent = scale_exponent(vector)
+
+    @abstractmethod
+    def _count(self) -> Tensor:
+        """Return how many entries have a 1 in every digit, shape (L,)."""
+
+    @abstractmethod
+    def increment(self, level: int) -> Payload:
+        """See ``Levels.increment``."""
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        return self._count()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def norms(self) -> Tensor:
+        sizes = [2.0 ** (self._exponent - level) for level in range(1, len(self) + 1)]
+        return torch.tensor(sizes, dtype=torch.float64) * self._counts.to(torch.float64).sqrt()
+
+    def costs(self) -> Tensor:
+        return torch.full((len(self),), 2.0 * self._vector.numel(), dtype=torch.float64)
+
+    def base(self) -> None:
+        return None
+
+    def own_law(self) -> Tensor:
+        weights = 2.0 ** -torch.arange(1, len(self) + 1, dtype=torch.float64)
+        return weights / weights.sum()
+
+
+class _CompiledLevels(_Levels):
+    """Of float32 vectors on the CPU."""
+
+    def _count(self) -> Tensor:
+        return torch.from_numpy(digit_counts(self._vector.numpy(), self._exponent))
+
+    def increment(self, level: int) -> Payload:
+        check_level(level, len(self))
+        step = 2.0 ** (self._exponent - level)
+        places, negative = digit_positions(self._vector.numpy(), self._exponent, level)
+        signs = torch.from_numpy(1 - 2 * negative.astype(np.int8))
+        indices, dim = torch.from_numpy(places), self._vector.numel()
+        if 0 < _SPARSE * len(signs) <= dim:
+            return ScatteredPayload(dim, indices, CodesPayload.on_grid(signs, step))
+        symbols = torch.zeros(dim, dtype=torch.int8)
+        symbols[indices] = signs
+        return CodesPayload.on_grid(symbols, step)
+
+
+class _FixedPointLevels(_Levels):
     """|v_j| = mantissa_j 2^-shift_j S with an integer mantissa: digit l is its bit shift_j - l."""
 
     def __init__(self, vector: Tensor) -> None:
+        super().__init__(vector)
         self._signs = vector.sign().to(torch.int8)
         digits = 24 if vector.dtype == torch.float32 else 53
         fractions, exponents = torch.frexp(vector.abs())
         self._mantissas = (fractions.to(torch.float64) * 2.0**digits).to(torch.int64)
-        self._exponent = scale_exponent(vector)
         self._shifts = self._exponent - exponents.to(torch.int64) + digits
 
-    @cached_property
-    def _num_levels(self) -> int:
+    def _count(self) -> Tensor:
         present = self._mantissas > 0
         lowest_bits = self._mantissas[present] & -self._mantissas[present]
         last_digits = self._shifts[present] - lowest_bits.to(torch.float64).log2().to(torch.int64)
-        return int(last_digits.max()) if len(last_digits) else 0
-
-    def __len__(self) -> int:
-        return self._num_levels
+        levels = range(1, int(last_digits.max()) + 1 if len(last_digits) else 1)
+        return torch.tensor([int(self._digits(level).sum()) for level in levels])
 
     def _digits(self, level: int) -> Tensor:
         places = self._shifts - level
         return (self._mantissas >> places.clamp(0, 62)) & (places >= 0)
 
-    def norms(self) -> Tensor:
-        levels = range(1, len(self) + 1)
-        counts = torch.tensor([int(self._digits(level).sum()) for level in levels])
-        sizes = torch.tensor(
-            [2.0 ** (self._exponent - level) for level in levels], dtype=torch.float64
-        )
-        return sizes * counts.to(torch.float64).sqrt()
-
     def increment(self, level: int) -> Payload:
         check_level(level, len(self))
         symbols = self._digits(level).to(torch.int8) * self._signs
-        return CodesPayload(1, 2.0 ** (self._exponent - level), symbols)
-
-    def own_law(self) -> Tensor:
-        weights = 2.0 ** -torch.arange(1, len(self) + 1, dtype=torch.float64)
-        return weights / weights.sum()
+        return CodesPayload.on_grid(symbols, 2.0 ** (self._exponent - level))

@@ -3,14 +3,20 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, count_of
 from mlmc_ray.compressors.topk import segment_energies, segments_of
-from mlmc_ray.kernels.select import rank
+from mlmc_ray.kernels.select import entries_between, magnitude_histogram, rank
 from mlmc_ray.ladders.base import Levels, check_level
+from mlmc_ray.ladders.sizes import VALUE_BITS, index_bits
 from mlmc_ray.payloads import Payload, SparsePayload
+
+_MANY = 1 << 16  # entries, from which a histogram is quicker than a sort
+_LONG = 16  # entries of a segment, below which a histogram says too little of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +26,12 @@ class SegmentedTopKLadder:
     Sorted (the paper's): the entries of magnitude rank (l-1)s+1 to ls, ties to the lower index.
     Contiguous: the segments of consecutive entries, in the order of the vector; their order does
     not matter to the estimator, and a message carries one index instead of s.
+
+    Sorting is slow for a long vector. From 65,536 float32 entries on, in segments of at least 16,
+    the segments are found by counting magnitudes, exactly, and their norms are read from a
+    histogram, each within 0.4% of the exact one (except of subnormal numbers). Any positive
+    probabilities make the estimator unbiased, so that changes its variance by far less than a per
+    cent, and nothing else.
 
     The increments are orthogonal, so with the adaptive law omega <= ceil(d/s) - 1.
 
@@ -33,10 +45,15 @@ class SegmentedTopKLadder:
     def __post_init__(self) -> None:
         check_count("segment_size", self.segment_size)
 
-    def levels(self, vector: Tensor) -> Levels:
+    def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels; the sort or the segment norms are computed when first needed."""
         size = count_of(self.segment_size, vector.numel())
-        return _ContiguousLevels(vector, size) if self.contiguous else _SortedLevels(vector, size)
+        if self.contiguous:
+            return _ContiguousLevels(vector, size)
+        on_cpu = vector.device.type == "cpu" and vector.dtype == torch.float32
+        if on_cpu and vector.numel() >= _MANY and size >= _LONG:
+            return _HistogramLevels(vector, size)
+        return _SortedLevels(vector, size)
 
     def omega(self, dim: int) -> float:
         """ceil(d/s) - 1, from Cauchy-Schwarz on orthogonal increments."""
@@ -58,7 +75,7 @@ class TopKLadder:
         Zukerman et al., 2025, arXiv:2507.05508, section 3.2.
     """
 
-    def levels(self, vector: Tensor) -> Levels:
+    def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels; the sort is done when first needed."""
         return _SortedLevels(vector, 1)
 
@@ -81,6 +98,13 @@ class _ContiguousLevels:
 
     def norms(self) -> Tensor:
         return segment_energies(self._vector, self._size).sqrt_().cpu()
+
+    def costs(self) -> Tensor:
+        sizes = equal_sizes(self._vector.numel(), self._size)
+        return VALUE_BITS * sizes + index_bits(len(self))
+
+    def base(self) -> None:
+        return None
 
     def increment(self, level: int) -> Payload:
         check_level(level, len(self))
@@ -106,6 +130,13 @@ class _SortedLevels:
     def norms(self) -> Tensor:
         return segment_energies(self._vector[self._order], self._size).sqrt_().cpu()
 
+    def costs(self) -> Tensor:
+        dim = self._vector.numel()
+        return (VALUE_BITS + index_bits(dim)) * equal_sizes(dim, self._size)
+
+    def base(self) -> None:
+        return None
+
     def increment(self, level: int) -> Payload:
         check_level(level, len(self))
         ranked = self._order[(level - 1) * self._size : level * self._size]
@@ -114,3 +145,57 @@ class _SortedLevels:
 
     def own_law(self) -> None:
         return None
+
+
+class _HistogramLevels:
+    """The sorted levels of a long vector, without a sort."""
+
+    def __init__(self, vector: Tensor, segment_size: int) -> None:
+        self._vector = vector
+        self._size = segment_size
+
+    @cached_property
+    def _histogram(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        return magnitude_histogram(self._vector)
+
+    def __len__(self) -> int:
+        return -(-self._vector.numel() // self._size)
+
+    def norms(self) -> Tensor:
+        """Share the energy of a bin that a boundary cuts by the numbers of entries.
+
+        Only positive terms are added: a difference of running sums would lose small levels, and a
+        level of no probability would be a bias.
+        """
+        counts, energies = (of_bins[::-1] for of_bins in self._histogram)
+        from_above = np.cumsum(counts)
+        cuts = np.union1d(from_above, np.arange(len(self)) * self._size)
+        starts, sizes = cuts[:-1], np.diff(cuts)  # pieces, each in one bin and one level
+        bins = np.searchsorted(from_above, starts, side="right")
+        pieces = sizes * (energies[bins] / counts[bins])
+        return torch.from_numpy(np.sqrt(np.bincount(starts // self._size, weights=pieces)))
+
+    def costs(self) -> Tensor:
+        dim = self._vector.numel()
+        return (VALUE_BITS + index_bits(dim)) * equal_sizes(dim, self._size)
+
+    def base(self) -> None:
+        return None
+
+    def increment(self, level: int) -> Payload:
+        check_level(level, len(self))
+        dim = self._vector.numel()
+        low, high = (level - 1) * self._size, min(dim, level * self._size)
+        indices = entries_between(self._vector, low, high, self._histogram[0])
+        return SparsePayload(dim, indices, self._vector[indices])
+
+    def own_law(self) -> None:
+        return None
+
+
+def equal_sizes(dim: int, size: int) -> Tensor:
+    """Return the sizes of segments of ``size`` entries, the last maybe shorter; float64."""
+    sizes = torch.full((-(-dim // size),), float(size), dtype=torch.float64)
+    if dim % size:
+        sizes[-1] = dim % size
+    return sizes

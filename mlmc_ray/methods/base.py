@@ -7,9 +7,9 @@ nothing of processes or bytes; they own all memory of the algorithm and can save
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Generator, Tensor
+from torch import Tensor
 
-from mlmc_ray.compressors.base import PaperCost
+from mlmc_ray.compressors.base import Context, PaperCost
 from mlmc_ray.payloads import Message
 
 
@@ -34,7 +34,7 @@ class Oracle(Protocol):
 class WorkerHalf(Protocol):
     """What a method does on one worker."""
 
-    def step(self, news: Message, oracle: Oracle, *, generator: Generator) -> Message:
+    def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Answer the server's news of a round with a report."""
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, PaperCost
+from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.compressors.identity import Identity
 from mlmc_ray.methods.base import Oracle, ServerHalf, WorkerHalf, add_average
 from mlmc_ray.payloads import DensePayload, Message
@@ -59,9 +59,10 @@ class _Worker:
     def __init__(self, compressor: Compressor) -> None:
         self._compressor = compressor
 
-    def step(self, news: Message, oracle: Oracle, *, generator: Generator) -> Message:
+    def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
-        return Message({"gradient": self._compressor.compress(gradient, generator=generator)})
+        compressor = bound(self._compressor, context)
+        return Message({"gradient": compressor.compress(gradient, generator=context.generator)})
 
     def state_dict(self) -> dict[str, Tensor]:
         return {}

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, PaperCost
+from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.methods.base import Oracle, ServerHalf, WorkerHalf, add_average
 from mlmc_ray.payloads import DensePayload, Message
 
@@ -67,7 +67,7 @@ class _Worker:
         self._momentum = momentum
         self._state: dict[str, Tensor] = {}  # "momentum" v_i, "known" g_i; from the first round on
 
-    def step(self, news: Message, oracle: Oracle, *, generator: Generator) -> Message:
+    def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
         if not self._state:
             self._state = {"momentum": gradient.clone(), "known": torch.zeros_like(gradient)}
@@ -75,7 +75,8 @@ class _Worker:
             average = self._state["momentum"]
             average.mul_(1 - self._momentum).add_(gradient, alpha=self._momentum)
         momentum, known = self._state["momentum"], self._state["known"]
-        change = self._compressor.compress(momentum - known, generator=generator)
+        compressor = bound(self._compressor, context)
+        change = compressor.compress(momentum - known, generator=context.generator)
         change.add_to(known)
         return Message({"change": change})
 

@@ -1,20 +1,17 @@
 """Where a problem comes from: a dotted path and arguments, which every process loads for itself."""
 
-import importlib
 import os
-import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.machinery import PathFinder
-from os.path import samefile
 from pathlib import Path
 from typing import Any
 
 from mlmc_ray.errors import MlmcRayError, ProblemError, one_line
 from mlmc_ray.flat import FlatModel
+from mlmc_ray.importing import import_object
 from mlmc_ray.problems.base import Problem
 from mlmc_ray.seeding import drawing, seed_for
 
@@ -51,37 +48,7 @@ class ProblemSource:
         Raises:
             ProblemError: it cannot be imported, or there is nothing of that name.
         """
-        module_name, _, name = self.path.rpartition(".")
-        if not module_name:
-            raise ProblemError(f"problem: {self.path!r} is not a dotted path: give module.Class")
-        sys.path.extend(path for path in self.search_paths if path not in sys.path)
-        try:
-            module = importlib.import_module(module_name)
-        except (Exception, SystemExit) as error:
-            places = ", ".join(self.search_paths) or "Python's own path"
-            raise ProblemError(
-                f"problem: cannot import {module_name!r}: {type(error).__name__}: {error} "
-                f"- looked in {places}"
-            ) from error
-        self._check_place(module_name)
-        if not hasattr(module, name):
-            advice = (
-                "; worker processes do not see what a script or notebook defines: put it in a file"
-                if module_name == "__main__"
-                else ""
-            )
-            raise ProblemError(f"problem: module {module_name!r} has no {name!r}{advice}")
-        return getattr(module, name)
-
-    def _check_place(self, module_name: str) -> None:
-        """Refuse a module that took the place of the one meant, found or imported before it."""
-        top = module_name.partition(".")[0]
-        spec = PathFinder.find_spec(top, list(self.search_paths))
-        found = getattr(sys.modules[top], "__file__", None)
-        if spec is not None and spec.origin and found and not samefile(found, spec.origin):
-            raise ProblemError(
-                f"problem: {top!r} is already {found}, which hides {spec.origin}: rename one"
-            )
+        return import_object(self.path, self.search_paths, "problem")
 
     def load(self) -> Problem:
         """Make the problem.

@@ -1,4 +1,4 @@
-"""A message as one frame of bytes: wire version 1.
+"""A message as one frame of bytes: wire version 2.
 
 A frame is a msgpack array ``[version, payloads, scalars]``: ``payloads`` maps a name to
 ``[kind, *fields]`` (see ``payload_codecs``), ``scalars`` maps a name to a float64. Changed bytes
@@ -12,11 +12,14 @@ from typing import Any
 import msgpack
 
 from mlmc_ray.errors import WireError
-from mlmc_ray.payloads import Message, Payload
-from mlmc_ray.wire.payload_codecs import CODECS_BY_CLASS, CODECS_BY_KIND, quote
+from mlmc_ray.payloads import Message
+from mlmc_ray.wire.fields import Limits, quote
+from mlmc_ray.wire.payload_codecs import pack, unpack
 
-WIRE_VERSION = 1
-_MAX_FIELDS = 16  # of an array; no payload has more
+WIRE_VERSION = 2
+_MAX_FIELDS = 4096  # of an array: no payload has more fields, and no model so many layers
+MAX_DIM = (1 << 31) - 1
+"""The largest dimension that ``decode`` accepts unless told otherwise."""
 _MAX_NAMES = 64  # of payloads or scalars in a message
 _MAX_NAME = 64  # letters
 
@@ -27,17 +30,17 @@ def encode(message: Message) -> bytes:
     parts = [packer.pack_array_header(3), packer.pack(WIRE_VERSION)]
     parts.append(packer.pack_map_header(len(message.payloads)))
     for name, payload in message.payloads.items():
-        codec = CODECS_BY_CLASS[type(payload)]
-        fields = [codec.kind, *codec.pack(payload)]
-        parts += [packer.pack(name), packer.pack_array_header(len(fields))]
-        for field in fields:
-            parts += _binary_parts(field) if isinstance(field, memoryview) else [packer.pack(field)]
+        parts += [packer.pack(name), *_parts(packer, pack(payload))]
     parts.append(packer.pack({name: float(value) for name, value in message.scalars.items()}))
     return b"".join(parts)
 
 
-def decode(frame: bytes | memoryview) -> Message:
+def decode(frame: bytes | memoryview, *, max_dim: int = MAX_DIM) -> Message:
     """Return the message of a frame.
+
+    Args:
+        frame: hostile bytes.
+        max_dim: refuse payloads of more entries; a few bytes may say a long vector.
 
     Raises:
         WireError: the frame is malformed or of another version; the text names the field.
@@ -67,28 +70,19 @@ def decode(frame: bytes | memoryview) -> Message:
     payloads = _named("payloads", fields[1])
     scalars = _named("scalars", fields[2])
     return Message(
-        {name: _unpack(name, value) for name, value in payloads.items()},
+        {name: unpack(name, value, Limits(max_dim)) for name, value in payloads.items()},
         {name: _scalar(name, value) for name, value in scalars.items()},
     )
 
 
-def _binary_parts(field: memoryview) -> list[bytes | memoryview]:
-    """Return a field as msgpack's binary data; what is large is left to be joined, uncopied."""
-    if len(field) <= 0xFFFF:
-        return [msgpack.packb(field)]
-    return [b"\xc6" + len(field).to_bytes(4, "big"), field]  # bin 32
-
-
-def _unpack(name: str, value: object) -> Payload:
-    if not isinstance(value, list) or not value:
-        raise WireError(f"{name}: expected an array that starts with a kind, got {quote(value)}")
-    kind, *fields = value
-    codec = CODECS_BY_KIND.get(kind) if type(kind) is int else None
-    if codec is None:
-        raise WireError(f"{name}.kind: got {quote(kind)}; known are {sorted(CODECS_BY_KIND)}")
-    if len(fields) != codec.num_fields:
-        raise WireError(f"{name}: kind {kind} has {codec.num_fields} fields, got {len(fields)}")
-    return codec.unpack(name, *fields)
+def _parts(packer: msgpack.Packer, value: Any) -> list[bytes | memoryview]:
+    """Return a field as msgpack; large binary data is left to be joined, uncopied."""
+    if isinstance(value, list):
+        inner = (part for item in value for part in _parts(packer, item))
+        return [packer.pack_array_header(len(value)), *inner]
+    if isinstance(value, memoryview) and len(value) > 0xFFFF:
+        return [b"\xc6" + len(value).to_bytes(4, "big"), value]  # bin 32
+    return [packer.pack(value)]
 
 
 def _named(field: str, value: object) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mlmc_ray.problems import Digits, ProblemSource, Quadratic
 from server.optimizers import Optimizer
 
 TOP_K = {"kind": "top-k", "k": 3}
+RAND_K = {"kind": "rand-k", "k": 3, "scaled": True}
 
 EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
     Method: {
@@ -30,17 +31,61 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
         "s-top-k": {"k": 2, "segment_size": 0.125, "contiguous": True},
         "rand-k": {"k": 7, "scaled": False},
         "fixed-point": {"planes": 4},
+        "half": {"format": "fp16"},
+        "bernoulli": {"p": 0.25},
+        "random-sparse": {"p": 0.25},
+        "adaptive-random": {},
+        "importance": {"draws": 5},
+        "optimal-sparse": {"k": 0.25, "systematic": True},
+        "perm-k": {"worker_id": 1, "num_workers": 4, "seed": 9},
+        "floating-point": {"mantissa_bits": 3},
+        "rtn": {"bits": 4, "nested": True},
+        "ecuq": {"bits": 2, "tolerance": 0.25},
+        "natural": {},
+        "unbiased-rounding": {"base": 3.0},
+        "biased-rounding": {"base": 3.0},
+        "exponential-dithering": {"levels": 4, "base": 3.0, "norm": 1.0},
+        "top-k-dithering": {"k": 0.25, "levels": 4, "base": 3.0, "norm": 1.0},
+        "standard-dithering": {"levels": 4, "norm": 1.0, "bucket_size": 64},
+        "qsgd": {"levels": 4, "bucket_size": 64, "norm": 2.0},
+        "terngrad": {"clip": 2.5},
+        "sparse-dithering": {"nu": 0.5, "unbiased": False},
+        "scaled-sign": {},
+        "one-bit": {},
+        "drive": {"unbiased": False},
+        "eden": {"bits": 1.5},
+        "power-sgd": {"rank": 2, "iterations": 2, "layer_shapes": [[2, 3], [4]], "seed": 3},
+        "induced": {"contractive": TOP_K, "correction": RAND_K},
+        "lazy": {"compressor": RAND_K, "p": 0.5},
+        "per-layer": {"compressor": TOP_K, "layer_sizes": [3, 4]},
+        "per-bucket": {"compressor": TOP_K, "bucket_size": 64},
         "mlmc": {
             "ladder": {"kind": "s-top-k", "segment_size": 5, "contiguous": False},
             "law": {"kind": "given", "values": [0.25, 0.75]},
+            "base": TOP_K,
+            "draws": 2,
+            "inclusion": False,
+            "expected_levels": 1.0,
         },
+        "random-truncation": {"ladder": {"kind": "top-k"}, "law": {"kind": "cost-aware"}},
     },
     Ladder: {
         "top-k": {},
         "s-top-k": {"segment_size": 4, "contiguous": True},
+        "geometric": {"first": 0.25, "tail_segment": 8},
         "fixed-point": {},
+        "floating-point": {},
+        "rtn": {"bits": 4, "construction": "nested"},
+        "ecuq": {"budgets": [1, 3]},
+        "rank": {"rows": 2},
+        "refinement": {"compressor": TOP_K, "steps": 3, "top": RAND_K},
     },
-    LevelLaw: {"own": {}, "adaptive": {}, "given": {"values": [0.5, 0.25, 0.25]}},
+    LevelLaw: {
+        "own": {},
+        "adaptive": {},
+        "cost-aware": {},
+        "given": {"values": [0.5, 0.25, 0.25]},
+    },
     Optimizer: {
         "sgd": {"step_size": 0.5, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
         "adam": {"step_size": 0.5, "betas": [0.5, 0.75], "eps": 1e-6, "weight_decay": 0.01},
@@ -92,7 +137,7 @@ def test_every_shape_names_its_unknown_kinds(shape: Any, kind: str) -> None:
         with pytest.raises(ConfigError) as caught:
             built(shape, value)
         assert str(caught.value).startswith(f"x.kind: unknown {kind!r}")
-        assert str(caught.value).endswith(f"known are {sorted(KINDS[shape])}")
+        assert f"known are {sorted(KINDS[shape])}, or give the dotted" in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", KINDS)

@@ -142,7 +142,7 @@ def test_compare_sets_runs_side_by_side(config: Path, tmp_path: Path) -> None:
     for name, folder in names.items():
         assert name in result.stdout
         assert load_config(out / folder / "config.yaml").name == name
-    assert rows[1]["uplink_bytes"] == 2 * 2 * (2 + 1 + 9 + (2 + 2 + 32) + 1)
+    assert rows[1]["uplink_bytes"] == 2 * 2 * (2 + 1 + 9 + (3 + 2 + 32) + 1)
 
 
 def test_a_task_of_ones_own_lies_beside_its_configuration(tmp_path: Path) -> None:

@@ -48,45 +48,49 @@ def regression(**changes: Any) -> dict[str, Any]:
 # Sizes by hand, for a vector of 8 entries. Every frame: array of 3, version (2 bytes), map of one
 # payload (1), its name (1 + length), the payload, map of no scalars (1).
 #
-#   news         "parameters" 11; array, kind 2; values 2 + 32                           -> 51
-#   dense        "gradient" 9; array, kind 2; values 2 + 32                              -> 49
-#   top-k, k=2   "gradient" 9; array, kind, dim 3; indices 2 + 1 (2 of 3 bits); values 2 + 8 -> 29
-#   ef21         the same with "change" 7                                                -> 27
-#   rand-k, k=2  "gradient" 9; array, kind, dim 3; seed 9; values 2 + 8                  -> 35
-#   s-top-k      "gradient" 9; array, kind, dim 3; indices 2 + 2 (3 of 3 bits); values 2 + 12 -> 34
-#                and for the two entries of the third level                             -> 29
-#   contiguous   "gradient" 9; array, kind, dim, size 4; segments 2 + 1; values 2 + 12   -> 34
-#                and for the two entries of the third level                             -> 30
-#   ternary      "gradient" 9; array, kind, dim, bound 4; scale 2 + 4; codes 2 + 2       -> 27
-#   planes=3     "gradient" 9; array, kind, dim, bound 4; scale 2 + 4; codes 2 + 4       -> 29
+#   news         "parameters" 11; array, kind, format 3; values 2 + 32                   -> 52
+#   dense        "gradient" 9; array, kind, format 3; values 2 + 32                      -> 50
+#   top-k, k=2   "gradient" 9; array, kind, dim 3; indices 2 + 2 (a mode and a bitmap of 8 bits);
+#                format 1; values 2 + 8                                                  -> 31
+#   ef21         the same with "change" 7                                                -> 29
+#   rand-k, k=2  "gradient" 9; array, kind, dim 3; seed 9; format 1; values 2 + 8        -> 36
+#   s-top-k      "gradient" 9; array, kind, dim 3; indices 2 + 2; format 1; values 2 + 12 -> 35
+#                and for the two entries of the third level                              -> 31
+#   contiguous   "gradient" 9; array, kind, dim, size 4; segments 2 + 2; format 1;
+#                values 2 + 12                                                           -> 36
+#                and for the two entries of the third level                              -> 32
+#   codes        "gradient" 9; array, kind, dim, bucket size 4; scale 2 + 4; codebook, low,
+#                alphabet 3; codes 2 +                                                   -> 28 +
+#     ternary    one symbol 0; of 2 symbols 2 (a mode and 8 bits); of 3 symbols 3
+#     planes=3   of 4 symbols 3, of 5 to 8 symbols 4, of 9 to 15 symbols 5
 
-NEWS = 2 + 1 + 11 + (2 + 2 + 32) + 1
+NEWS = 2 + 1 + 11 + (3 + 2 + 32) + 1
 REPORTS: dict[str, tuple[Any, set[int]]] = {
-    "sgd": ("sgd", {2 + 1 + 9 + (2 + 2 + 32) + 1}),
-    "top-k": (compressed({"kind": "top-k", "k": 2}), {2 + 1 + 9 + (3 + 3 + 10) + 1}),
+    "sgd": ("sgd", {2 + 1 + 9 + (3 + 2 + 32) + 1}),
+    "top-k": (compressed({"kind": "top-k", "k": 2}), {2 + 1 + 9 + (3 + 4 + 11) + 1}),
     "ef21": (
         {"kind": "ef21-sgdm", "compressor": {"kind": "top-k", "k": 0.25}},
-        {2 + 1 + 7 + (3 + 3 + 10) + 1},
+        {2 + 1 + 7 + (3 + 4 + 11) + 1},
     ),
-    "rand-k": (compressed({"kind": "rand-k", "k": 2}), {2 + 1 + 9 + (3 + 9 + 10) + 1}),
-    "mlmc s-top-k": (compressed(MLMC_S_TOP_K), {2 + 1 + 9 + (3 + 4 + 14) + 1, 29}),
+    "rand-k": (compressed({"kind": "rand-k", "k": 2}), {2 + 1 + 9 + (3 + 9 + 11) + 1}),
+    "mlmc s-top-k": (compressed(MLMC_S_TOP_K), {2 + 1 + 9 + (3 + 4 + 15) + 1, 31}),
     "mlmc contiguous": (
         compressed(
             {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 3, "contiguous": True}}
         ),
-        {2 + 1 + 9 + (4 + 3 + 14) + 1, 30},
+        {2 + 1 + 9 + (4 + 4 + 15) + 1, 32},
     ),
-    "mlmc fixed point": (compressed(MLMC_FIXED_POINT), {2 + 1 + 9 + (4 + 6 + 4) + 1}),
+    "mlmc fixed point": (compressed(MLMC_FIXED_POINT), {28 + more for more in (0, 2, 3)}),
     "fixed point": (
         compressed({"kind": "fixed-point", "planes": 3}),
-        {2 + 1 + 9 + (4 + 6 + 6) + 1},
+        {28 + more for more in (2, 3, 4, 5)},
     ),
 }
 
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_the_ledger_of_a_run_holds_the_sizes_reckoned_by_hand(name: str) -> None:
-    assert NEWS == 51
+    assert NEWS == 52
     method, sizes = REPORTS[name]
     with Session(config_of(method)) as session:
         session.run()
@@ -140,9 +144,9 @@ def test_metrics_count_bytes_since_the_start() -> None:
 
 
 def test_running_statistics_are_counted_when_they_are_sent() -> None:
-    # "buffers" 8; array, kind 2; 8 values 2 + 32: with the reports of rounds 1 and 3, and with the
-    # news of rounds 0, 2 and 4. The names of both payloads are in one map, of one byte.
-    statistics = 8 + 2 + 34
+    # "buffers" 8; array, kind, format 3; 8 values 2 + 32: with the reports of rounds 1 and 3, and
+    # with the news of rounds 0, 2 and 4. The names of both payloads are in one map, of one byte.
+    statistics = 8 + 3 + 34
     config = regression(options={"batch_norm": True}, buffers_every=2, rounds=5)
     with Session(config) as session:
         session.run()

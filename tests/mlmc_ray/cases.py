@@ -9,10 +9,58 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors import Compressor, FixedPoint, Identity, RandK, SegmentedTopK, TopK
-from mlmc_ray.estimator import MLMC, AdaptiveLaw, GivenLaw, LevelLaw, OwnLaw
-from mlmc_ray.ladders import FixedPointLadder, Ladder, SegmentedTopKLadder, TopKLadder
+from mlmc_ray.compressors import (
+    DRIVE,
+    ECUQ,
+    EDEN,
+    QSGD,
+    RTN,
+    AdaptiveRandom,
+    Bernoulli,
+    BiasedRounding,
+    Compressor,
+    ExponentialDithering,
+    FixedPoint,
+    FloatingPoint,
+    HalfPrecision,
+    Identity,
+    ImportanceSampled,
+    Induced,
+    Lazy,
+    Natural,
+    OneBit,
+    OptimalSparse,
+    PerBucket,
+    PerLayer,
+    PermK,
+    PowerSGD,
+    RandK,
+    RandomSparse,
+    ScaledSign,
+    SegmentedTopK,
+    SparseDithering,
+    StandardDithering,
+    TernGrad,
+    TopK,
+    TopKDithering,
+    UnbiasedRounding,
+)
+from mlmc_ray.estimator import MLMC
+from mlmc_ray.ladders import (
+    ECUQLadder,
+    FixedPointLadder,
+    FloatingPointLadder,
+    GeometricLadder,
+    Ladder,
+    RankLadder,
+    RefinementLadder,
+    RTNLadder,
+    SegmentedTopKLadder,
+    TopKLadder,
+)
+from mlmc_ray.laws import AdaptiveLaw, CostAwareLaw, GivenLaw, LevelLaw, OwnLaw
 from mlmc_ray.payloads import Message, Payload
+from mlmc_ray.truncation import RandomTruncation
 from mlmc_ray.wire import decode, encode
 
 GOLDEN = torch.tensor([3, -4, 0, 1, -2, 0.5, 0, -1])
@@ -41,17 +89,72 @@ ALL_COMPRESSORS: list[Compressor] = [
     MLMC(ladder=SegmentedTopKLadder(segment_size=3, contiguous=True)),
     MLMC(ladder=FixedPointLadder()),
     MLMC(ladder=FixedPointLadder(), law=OwnLaw()),
+    MLMC(ladder=FloatingPointLadder(), law=OwnLaw()),
+    MLMC(ladder=RTNLadder(bits=3, construction="unbiased")),
+    MLMC(ladder=SegmentedTopKLadder(segment_size=2), draws=2, base=TopK(k=1)),
+    MLMC(ladder=GeometricLadder(first=1), inclusion=True, expected_levels=1.5),
+    MLMC(ladder=RefinementLadder(compressor=ScaledSign(), steps=2)),
+    RandomTruncation(ladder=GeometricLadder(first=1)),
+    HalfPrecision(),
+    Bernoulli(p=0.3),
+    RandomSparse(p=0.3),
+    AdaptiveRandom(),
+    ImportanceSampled(draws=2),
+    OptimalSparse(k=2),
+    OptimalSparse(k=0.4, systematic=True),
+    PermK(),
+    PermK(worker_id=1, num_workers=3, seed=5),
+    FloatingPoint(mantissa_bits=3),
+    FloatingPoint(mantissa_bits=12),
+    RTN(bits=4),
+    RTN(bits=4, nested=True),
+    ECUQ(bits=2),
+    Natural(),
+    UnbiasedRounding(base=3.0),
+    BiasedRounding(base=2.0),
+    ExponentialDithering(levels=4),
+    TopKDithering(k=2, levels=3),
+    StandardDithering(levels=3, bucket_size=2),
+    QSGD(levels=3, bucket_size=4),
+    TernGrad(),
+    SparseDithering(nu=0.5),
+    SparseDithering(nu=0.5, unbiased=False),
+    ScaledSign(),
+    OneBit(),
+    DRIVE(),
+    DRIVE(unbiased=False),
+    EDEN(bits=2),
+    EDEN(bits=0.5),
+    PowerSGD(rank=1),
+    Induced(contractive=TopK(k=1), correction=RandK(k=1)),
+    Lazy(compressor=TernGrad(), p=0.5),
+    PerLayer(compressor=TopK(k=1)),
+    PerBucket(compressor=TopK(k=1), bucket_size=3),
 ]
 
-ALL_LADDERS: list[Ladder] = [
+EXACT_LADDERS: list[Ladder] = [
     TopKLadder(),
     SegmentedTopKLadder(segment_size=2),
     SegmentedTopKLadder(segment_size=100),
     SegmentedTopKLadder(segment_size=0.3),
     SegmentedTopKLadder(segment_size=3, contiguous=True),
     SegmentedTopKLadder(segment_size=0.3, contiguous=True),
+    GeometricLadder(first=1),
+    GeometricLadder(first=2, tail_segment=2),
     FixedPointLadder(),
 ]
+"""Without a base, and with increments that float32 holds exactly."""
+
+ROUNDED_LADDERS: list[Ladder] = [
+    FloatingPointLadder(),
+    RTNLadder(bits=3),
+    RankLadder(rows=1),
+    ECUQLadder(budgets=(1, 2)),
+    RefinementLadder(compressor=TopK(k=1), steps=2),
+]
+"""With a base, or with increments that are exact up to their float32 scales."""
+
+ALL_LADDERS = [*EXACT_LADDERS, *ROUNDED_LADDERS]
 
 
 def uneven_law(num_levels: int) -> GivenLaw:
@@ -63,13 +166,14 @@ def uneven_law(num_levels: int) -> GivenLaw:
 ALL_LAWS: dict[str, Callable[[int], LevelLaw]] = {
     "own": lambda num_levels: OwnLaw(),
     "adaptive": lambda num_levels: AdaptiveLaw(),
+    "cost-aware": lambda num_levels: CostAwareLaw(),
     "given": uneven_law,
 }
 """From the number of levels to a law, by the name of the law."""
 
 LADDERS_AND_LAWS: list[tuple[Ladder, str]] = [
     (ladder, law)
-    for ladder in ALL_LADDERS
+    for ladder in EXACT_LADDERS
     for law in ALL_LAWS
     if law != "own" or ladder.levels(torch.ones(2)).own_law() is not None
 ]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlmc_ray.compressors import Context
 from mlmc_ray.methods import Method
 from mlmc_ray.problems import Quadratic
 from mlmc_ray.seeding import generator_for
@@ -50,7 +51,7 @@ class Run:
         reports = {}
         for worker_id, (worker, oracle) in enumerate(zip(self.workers, self._oracles, strict=True)):
             generator = generator_for(self._seed, worker_id, self.round_index)
-            reports[worker_id] = worker.step(news, oracle, generator=generator)
+            reports[worker_id] = worker.step(news, oracle, context=Context(generator))
         estimate = self.server.step(reports)
         self.x.add_(estimate, alpha=-self._step_size)
         self.round_index += 1

@@ -15,14 +15,24 @@ import torch
 
 from mlmc_ray.payloads import (
     CodesPayload,
+    ConcatPayload,
     DensePayload,
+    LowRankPayload,
     Message,
+    PermutedBlockPayload,
+    Powers,
+    RotatedPayload,
+    ScatteredPayload,
+    SeededScatteredPayload,
     SeededSparsePayload,
     SegmentsPayload,
     SparsePayload,
+    SumPayload,
+    Table,
     ZeroPayload,
 )
 from mlmc_ray.wire import encode
+from mlmc_ray.wire.payload_codecs import CODECS_BY_CLASS
 
 _FOLDER = Path(__file__).parent / "golden"
 
@@ -43,10 +53,50 @@ MESSAGES = {
         }
     ),
     "codes_ternary": Message(
-        {"gradient": CodesPayload(1, 0.5, torch.tensor([1, 0, -1, 1, 1, 0], dtype=torch.int8))}
+        {"gradient": CodesPayload.on_grid(torch.tensor([1, 0, -1, 1, 1, 0], dtype=torch.int8), 0.5)}
     ),
     "codes_multibit": Message(
-        {"gradient": CodesPayload(7, 0.25, torch.tensor([-7, 0, 7, 3, -1], dtype=torch.int8))}
+        {"gradient": CodesPayload.on_grid(torch.tensor([-7, 0, 7, 3, -1], dtype=torch.int8), 0.25)}
+    ),
+    "half": Message({"gradient": DensePayload(torch.tensor([1.0, -2.5], dtype=torch.bfloat16))}),
+    "concat": Message({"gradient": ConcatPayload((ZeroPayload(2), DensePayload(torch.ones(1))))}),
+    "sum": Message(
+        {
+            "gradient": SumPayload(
+                (ZeroPayload(3), SparsePayload(3, torch.tensor([2]), torch.tensor([1.0])))
+            )
+        }
+    ),
+    "scattered": Message(
+        {
+            "gradient": ScatteredPayload(
+                9,
+                torch.tensor([0, 8]),
+                CodesPayload(
+                    torch.tensor([1, 0], dtype=torch.int8),
+                    torch.tensor([2.0]),
+                    codebook=Table((0.5, -1.0)),
+                ),
+            )
+        }
+    ),
+    "seeded_scattered": Message(
+        {
+            "gradient": SeededScatteredPayload(
+                9,
+                5,
+                CodesPayload(
+                    torch.tensor([3, -1], dtype=torch.int8), torch.ones(1), codebook=Powers(2.0)
+                ),
+            )
+        }
+    ),
+    "rotated": Message({"gradient": RotatedPayload(7, DensePayload(torch.tensor([1.0, 2.0])))}),
+    "low_rank": Message(
+        {"gradient": LowRankPayload(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0]]))}
+    ),
+    "permuted_block": Message(
+        {"gradient": PermutedBlockPayload(5, 11, 2, 1, torch.tensor([1.0, -2.0]))}
     ),
     "several": Message(
         {
@@ -57,14 +107,23 @@ MESSAGES = {
     ),
 }
 
+_VALUES = ["format", "values"]
 _FIELDS = {
     ZeroPayload: ["dim"],
-    DensePayload: ["values"],
-    SparsePayload: ["dim", "indices", "values"],
-    SeededSparsePayload: ["dim", "seed", "values"],
-    SegmentsPayload: ["dim", "segment_size", "segments", "values"],
-    CodesPayload: ["dim", "bound", "scale", "codes"],
+    DensePayload: _VALUES,
+    SparsePayload: ["dim", "indices", *_VALUES],
+    SeededSparsePayload: ["dim", "seed", *_VALUES],
+    SegmentsPayload: ["dim", "segment_size", "segments", *_VALUES],
+    CodesPayload: ["dim", "bucket_size", "scales", "codebook", "low", "alphabet", "codes"],
+    ConcatPayload: ["parts"],
+    SumPayload: ["parts"],
+    ScatteredPayload: ["dim", "indices", "inner"],
+    SeededScatteredPayload: ["dim", "seed", "inner"],
+    RotatedPayload: ["seed", "inner"],
+    LowRankPayload: ["rows", "columns", "left", "right"],
+    PermutedBlockPayload: ["dim", "seed", "num_blocks", "block", *_VALUES],
 }
+assert set(_FIELDS) == set(CODECS_BY_CLASS)
 
 
 def golden(name: str) -> bytes:
@@ -106,9 +165,11 @@ def _parts(frame: bytes, message: Message) -> Iterator[tuple[bytes, str]]:
         kind = unpacker.unpack()
         yield cut(), f"kind {kind}: {type(payload).__name__}"
         for field in _FIELDS[type(payload)]:
-            unpacker.unpack()
-            value = getattr(payload, field)
-            yield cut(), f"{field}: {value.tolist() if isinstance(value, torch.Tensor) else value}"
+            value = unpacker.unpack()
+            shown = f"{len(value)} bytes" if isinstance(value, bytes) else value
+            value = getattr(payload, field, None)
+            shown = value.tolist() if isinstance(value, torch.Tensor) else shown
+            yield cut(), f"{field}: {shown}"
     unpacker.read_map_header()
     yield cut(), f"scalars: map of {len(message.scalars)}"
     for name, scalar in message.scalars.items():

@@ -10,10 +10,29 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from launch.catalogue import KINDS
-from mlmc_ray.compressors import Compressor, FixedPoint, Identity, RandK, SegmentedTopK, TopK
+from mlmc_ray.compressors import (
+    DRIVE,
+    ECUQ,
+    EDEN,
+    AdaptiveRandom,
+    Compressor,
+    FixedPoint,
+    Identity,
+    Lazy,
+    PerBucket,
+    PermK,
+    PowerSGD,
+    RandK,
+    RandomSparse,
+    SegmentedTopK,
+    TopK,
+    TopKDithering,
+)
 from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.estimator import MLMC
 from mlmc_ray.payloads import SeededSparsePayload, ZeroPayload
 from mlmc_ray.seeding import generator_for
+from mlmc_ray.truncation import RandomTruncation
 from tests.mlmc_ray.cases import ALL_COMPRESSORS, GOLDEN, dense, received
 from tests.mlmc_ray.strategies import vectors
 
@@ -40,7 +59,8 @@ def test_it_is_a_value(compressor: Any) -> None:
     assert twin == compressor
     assert hash(twin) == hash(compressor)  # so it is frozen
     assert isinstance(compressor, Compressor)
-    assert compressor.paper_cost(1000) is not None
+    cost = compressor.paper_cost(1000)
+    assert cost is None or cost.bits > 0
 
 
 @EVERY_COMPRESSOR
@@ -49,7 +69,7 @@ def test_zero_is_compressed_to_zero(compressor: Compressor, dim: int) -> None:
     payload = compressor.compress(torch.zeros(dim), generator=generator_for(0))
     assert payload.dim == dim
     assert not payload.to_dense().any()
-    assert isinstance(payload, ZeroPayload) or isinstance(compressor, Identity)
+    assert isinstance(payload, ZeroPayload) or isinstance(compressor, Identity | PerBucket)
 
 
 @EVERY_COMPRESSOR
@@ -88,10 +108,11 @@ def test_the_same_entries_and_draws_give_the_same_payload(
     assert torch.equal(compressed(compressor, vector), compressed(compressor, vector.clone()))
 
 
+RANDOM = RandK | RandomSparse | AdaptiveRandom | TopKDithering | Lazy | PermK
 CONTRACTIVE = [
     compressor
     for compressor in ALL_COMPRESSORS
-    if compressor.alpha(10) is not None and not isinstance(compressor, RandK)
+    if compressor.alpha(10) is not None and not isinstance(compressor, RANDOM)
 ]
 
 
@@ -103,14 +124,19 @@ def test_contraction(compressor: Compressor, vector: Tensor) -> None:
     assert alpha is not None
     assert 0 < alpha <= 1
     error = squared(compressed(compressor, vector) - vector)
-    assert error <= (1 - alpha) * squared(vector) * (1 + 1e-12)
+    # Codes have float32 scales.
+    assert error <= ((1 - alpha) * (1 + 1e-12) + 1e-6) * squared(vector)
 
 
 def test_which_are_unbiased_and_which_contract() -> None:
     for compressor in ALL_COMPRESSORS:
-        assert compressor.unbiased == (compressor.omega(10) is not None)
-        if compressor != Identity():  # which is both
-            assert compressor.unbiased != (compressor.alpha(10) is not None)
+        if compressor.omega(10) is not None:
+            assert compressor.unbiased, compressor
+        if compressor.alpha(10) is not None:
+            assert not compressor.unbiased or compressor.omega(10) == 0, compressor
+        bounds = (compressor.omega(10), compressor.alpha(10))
+        without = ECUQ | MLMC | RandomTruncation | DRIVE | EDEN | PowerSGD  # no bound is known
+        assert bounds != (None, None) or isinstance(compressor, without), compressor
 
 
 @pytest.mark.parametrize("dim", [3, 10])

@@ -16,5 +16,5 @@ def test_a_frame_is_what_msgpack_would_write(size: int, step: int) -> None:
     values = torch.randn(size * step, generator=torch.Generator().manual_seed(size))[::step]
     frame = encode(Message({"gradient": DensePayload(values)}, {"weight": 0.5}))
     data = values.numpy().astype("<f4").tobytes()
-    assert frame == msgpack.packb([WIRE_VERSION, {"gradient": [1, data]}, {"weight": 0.5}])
+    assert frame == msgpack.packb([WIRE_VERSION, {"gradient": [1, 0, data]}, {"weight": 0.5}])
     assert torch.equal(decode(frame).payloads["gradient"].to_dense(), values)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from launch.catalogue import KINDS
-from mlmc_ray.compressors import Identity, RandK, TopK
+from mlmc_ray.compressors import Context, Identity, RandK, TopK
 from mlmc_ray.compressors.base import Compressor
 from mlmc_ray.estimator import MLMC, OwnLaw
 from mlmc_ray.flat import FlatModel
@@ -43,7 +43,7 @@ def test_the_server_keeps_the_parameters_and_not_a_copy(method: Method) -> None:
 def test_the_first_estimate_is_the_average_of_what_was_sent(method: Method) -> None:
     run = Run(method, oracles_of(PROBLEM), START, 0.01)
     reports = {
-        worker_id: worker.step(run.server.news(), oracle, generator=generator_for(0))
+        worker_id: worker.step(run.server.news(), oracle, context=Context(generator_for(0)))
         for worker_id, (worker, oracle) in enumerate(
             zip(run.workers, oracles_of(PROBLEM), strict=True)
         )

@@ -4,12 +4,22 @@ from torch import Tensor
 
 from mlmc_ray.payloads import (
     CodesPayload,
+    ConcatPayload,
     DensePayload,
+    Grid,
+    LowRankPayload,
     Message,
     Payload,
+    PermutedBlockPayload,
+    Powers,
+    RotatedPayload,
+    ScatteredPayload,
+    SeededScatteredPayload,
     SeededSparsePayload,
     SegmentsPayload,
     SparsePayload,
+    SumPayload,
+    Table,
     ZeroPayload,
 )
 
@@ -24,8 +34,31 @@ ALL_PAYLOADS: list[tuple[Payload, list[float]]] = [
     ),
     (SegmentsPayload(5, 2, torch.tensor([0, 2]), torch.tensor([1.0, 2.0, 3.0])), [1, 2, 0, 0, 3]),
     (SegmentsPayload(5, 2, torch.tensor([1]), torch.tensor([1.0, 2.0])), [0, 0, 1, 2, 0]),
-    (CodesPayload(1, 0.5, torch.tensor([1, 0, -1], dtype=torch.int8)), [0.5, 0, -0.5]),
-    (CodesPayload(300, 2.0, torch.tensor([300, -7], dtype=torch.int32)), [600, -14]),
+    (CodesPayload.on_grid(torch.tensor([1, 0, -1], dtype=torch.int8), 0.5), [0.5, 0, -0.5]),
+    (
+        CodesPayload(torch.tensor([1, 0, 2]), torch.tensor([2.0, 4.0]), 2, Table((0.5, -1.0, 3.0))),
+        [-2, 1, 12],
+    ),
+    (
+        CodesPayload(torch.tensor([0, 1, -3]), torch.tensor([2.0]), codebook=Powers(3.0)),
+        [0, 2, -18],
+    ),
+    (CodesPayload(torch.tensor([0, 1]), torch.tensor([2.0]), codebook=Grid(0.5)), [1, 3]),
+    (ConcatPayload((ZeroPayload(1), DensePayload(torch.tensor([1.0, -2.0])))), [0, 1, -2]),
+    (SumPayload((DensePayload(torch.ones(2)), DensePayload(torch.tensor([1.0, -2.0])))), [2, -1]),
+    (ScatteredPayload(3, torch.tensor([0, 2]), DensePayload(torch.tensor([1.0, 2.0]))), [1, 0, 2]),
+    (
+        SeededScatteredPayload(10, 0, DensePayload(torch.tensor([1.0, 2.0, 3.0]))),
+        [0, 0, 0, 0, 0, 0, 1, 0, 2, 3],
+    ),
+    # seed 11 puts 3 and 4 of five into block 1
+    (PermutedBlockPayload(5, 11, 2, 1, torch.tensor([1.0, 2.0])), [0, 0, 0, 1, 2]),
+    (RotatedPayload(3, ZeroPayload(2)), [0, 0]),
+    (
+        LowRankPayload(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0], [0.0]])),
+        [3, 4, 0, 6, 8, 0],
+    ),
+    (CodesPayload.on_grid(torch.tensor([300, -7], dtype=torch.int32), 2.0), [600, -14]),
 ]
 CASES = pytest.mark.parametrize(
     ("payload", "values"), ALL_PAYLOADS, ids=[type(payload).__name__ for payload, _ in ALL_PAYLOADS]
@@ -88,14 +121,14 @@ def test_values_keep_their_dtype() -> None:
 
 
 def test_a_scale_is_rounded_to_float32() -> None:
-    payload = CodesPayload(1, 0.1, torch.tensor([1], dtype=torch.int8))
-    assert payload.scale == torch.tensor(0.1, dtype=torch.float32).item()
+    payload = CodesPayload.on_grid(torch.tensor([1], dtype=torch.int8), 0.1)
+    assert payload.scales.tolist() == [torch.tensor(0.1, dtype=torch.float32).item()]
     tripled = payload.scaled(3.0)
-    assert tripled.scale == torch.tensor(payload.scale * 3, dtype=torch.float32).item()
+    assert torch.equal(tripled.scales, (payload.scales.double() * 3).float())
 
 
 def test_a_product_of_codes_is_rounded_once() -> None:
-    payload = CodesPayload((1 << 31) - 1, 1.0, torch.tensor([(1 << 24) + 1], dtype=torch.int32))
+    payload = CodesPayload.on_grid(torch.tensor([(1 << 24) + 1], dtype=torch.int32), 1.0)
     accumulator = torch.zeros(1)
     payload.add_to(accumulator, weight=2.0**-24)
     assert accumulator.item() == 1.0

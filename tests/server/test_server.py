@@ -57,7 +57,7 @@ def dense(*values: float) -> DensePayload:
 
 GRADIENTS = [
     dense(1e8, 1.0, -3.0, 0.1),  # whose sum depends on the order
-    CodesPayload(1, 0.7, torch.tensor([1, 0, -1, 1], dtype=torch.int8)),
+    CodesPayload.on_grid(torch.tensor([1, 0, -1, 1], dtype=torch.int8), 0.7),
     SparsePayload(4, torch.tensor([0, 3]), torch.tensor([-1e8, 0.3])),
 ]
 REPORTS = {worker_id: report(payload) for worker_id, payload in enumerate(GRADIENTS)}
@@ -143,10 +143,12 @@ NOT_A_NUMBER = report(dense(1.0, float("nan"), float("inf"), 1.0))
 BAD_REPORTS = {
     "frame: not one complete msgpack value: Unpack failed: incomplete input": REPORTS[0][:-1],
     "frame: not one complete msgpack value": b"",
-    "version: expected wire version 1, got 2": b"\x93\x02\x80\x80",
+    "version: expected wire version 2, got 3": b"\x93\x03\x80\x80",
     "gradient.values: 2 of 4 values are NaN or infinite": NOT_A_NUMBER,
     "gradient has 5 entries, the model here has 4": report(dense(1, 2, 3, 4, 5)),
-    "gradient has 1099511627775 entries": report(ZeroPayload((1 << 40) - 1)),
+    "gradient.dim: expected an integer from 1 to 4, got 1099511627775": report(
+        ZeroPayload((1 << 40) - 1)
+    ),
     "buffers has 2 entries, the model here has 0": report(GRADIENTS[1], buffers=dense(1, 2)),
 }
 
@@ -225,8 +227,8 @@ def test_running_statistics_are_averaged_and_sent_back_once() -> None:
     assert torch.equal(server.model_state()["1.running_mean"], state["1.running_mean"])
     shorter = server.broadcast()  # nothing new to say about them
     assert sent_buffers(shorter) is None
-    # "buffers": 1 + 7 bytes; array of 2 and its kind: 2; 8 values: 2 + 32
-    assert len(frame) - len(shorter) == 8 + 2 + 34
+    # "buffers": 1 + 7 bytes; array of 3, kind, format: 3; 8 values: 2 + 32
+    assert len(frame) - len(shorter) == 8 + 3 + 34
     assert server.ledger.frame_bytes("downlink") == 3 * len(shorter)
 
 

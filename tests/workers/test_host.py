@@ -253,9 +253,9 @@ def test_every_method_refuses_what_is_not_finite(name: str) -> None:
 
 BAD_NEWS = {
     "the server's news: frame: not one complete msgpack value": b"\x93\x01",
-    "the server's news: version: expected wire version 1, got 2": b"\x93\x02\x80\x80",
+    "the server's news: version: expected wire version 2, got 3": b"\x93\x03\x80\x80",
     "the server's news has 5 parameters, the model here has 29": news_of(torch.ones(5)),
-    "the server's news has 1099511627775 parameters": encode(
+    "the server's news: parameters.dim: expected an integer from 1 to 29": encode(
         Message({"parameters": ZeroPayload((1 << 40) - 1)})
     ),
     "the server's news has 2 buffers, the model here has 0": news_of(torch.ones(29), torch.ones(2)),

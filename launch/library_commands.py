@@ -1,0 +1,153 @@
+"""Commands about the library itself: what compressors there are, and how they compare."""
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from launch.plain_errors import plain_errors
+from mlmc_ray.errors import ConfigError
+
+bench = typer.Typer(no_args_is_help=True, help="Measure parts of mlmc_ray on this machine.")
+
+_CONSTANTS_AT = 1_000_000
+
+
+@bench.callback()
+def _group() -> None:
+    """Keeps ``codecs`` a command of its own while it is the only one."""
+
+
+@bench.command()
+def codecs(
+    dim: Annotated[int, typer.Option(min=1, help="Number of values.")] = 10_000_000,
+    kind: Annotated[
+        str, typer.Option(help="gaussian, laplace, log-normal, or gradient (of --problem).")
+    ] = "gaussian",
+    problem: Annotated[
+        str, typer.Option(help="digits, or the dotted path of your own; for --kind gradient.")
+    ] = "digits",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Compressors whose name has this in it; may be repeated."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Messages for sizes and errors.")] = 3,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write results here.")] = None,
+    plot_path: Annotated[
+        Path | None, typer.Option("--plot", help="Draw error against bits per value here (PNG).")
+    ] = None,
+) -> None:
+    """Compare size, error and speed of every compressor on one vector, with one thread.
+
+    Times are in copies of the vector, measured in the same process; sizes are of frames.
+
+    For example:
+
+        mlmc-ray bench codecs --dim 1000000 --only top-k --only mlmc
+
+        mlmc-ray bench codecs --kind gradient --plot rate.png --json rate.json
+    """
+    console = Console()
+    with plain_errors(console):
+        _codecs(dim, kind, problem, only or [], draws, json_path, plot_path, console)
+
+
+def _codecs(
+    dim: int,
+    kind: str,
+    problem: str,
+    only: list[str],
+    draws: int,
+    json_path: Path | None,
+    plot_path: Path | None,
+    console: Console,
+) -> None:
+    from launch.bench import bench_codecs, codec_table, name_of, plot, report, vector_of
+    from launch.benched import BENCHED
+    from launch.build import build_problem
+    from launch.run_directory import writing
+
+    kinds = ("gaussian", "laplace", "log-normal", "gradient")
+    if kind not in kinds:
+        raise ConfigError(f"--kind {kind}: known are {list(kinds)}")
+    chosen = [c for c in BENCHED if not only or any(word in name_of(c) for word in only)]
+    if not chosen:
+        raise ConfigError(f"--only {only}: no compressor's name has this in it")
+    source = None
+    if kind == "gradient":
+        source = build_problem(problem, "--problem", (str(Path.cwd()),)).load()
+    vector = vector_of(kind, dim, 0, source)  # type: ignore[arg-type]
+    named = f"gradient of {problem}" if kind == "gradient" else kind
+    results = bench_codecs(chosen, vector, draws, console)
+    console.print(codec_table(results, vector.numel(), named))
+    if json_path is not None:
+        with writing(json_path):
+            text = json.dumps(report(results, vector.numel(), named), indent=2)
+            json_path.write_text(text + "\n", encoding="utf-8")
+    if plot_path is not None:
+        with writing(plot_path):
+            plot(results, plot_path, named)
+
+
+def compressors() -> None:
+    """List every compressor, ladder and law: settings, class, constants, source.
+
+    omega bounds the relative variance of an unbiased compressor, alpha the part that a contractive
+    one keeps, both for a million parameters; "-" where theory gives none.
+    """
+    from launch.benched import BENCHED
+    from launch.catalogue import KINDS
+    from mlmc_ray.compressors import Compressor
+    from mlmc_ray.ladders import Ladder
+    from mlmc_ray.laws import LevelLaw
+
+    console = Console()
+    examples = {type(compressor): compressor for compressor in reversed(BENCHED)}
+    table = Table(title="compressors", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("kind", "settings", "class", "omega", "alpha", "source"):
+        table.add_column(column, overflow="fold")
+    for name, cls in KINDS[Compressor].items():
+        example = examples[cls]
+        table.add_row(
+            name,
+            Text(_settings(cls)),
+            "unbiased" if example.unbiased else "biased",
+            _number(example.omega(_CONSTANTS_AT)),
+            _number(example.alpha(_CONSTANTS_AT)),
+            Text(_source(cls)),
+        )
+    console.print(table)
+    for shape, title in ((Ladder, "ladders of mlmc"), (LevelLaw, "laws of mlmc")):
+        listed = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("kind", "settings", "source"):
+            listed.add_column(column, overflow="fold")
+        for name, cls in KINDS[shape].items():
+            listed.add_row(name, Text(_settings(cls)), Text(_source(cls)))
+        console.print(listed)
+
+
+def _settings(cls: type[Any]) -> str:
+    shown = []
+    for field in dataclasses.fields(cls):
+        if not field.init:
+            continue
+        has_default = field.default is not dataclasses.MISSING
+        shown.append(f"{field.name}={field.default}" if has_default else field.name)
+    return ", ".join(shown)
+
+
+def _source(cls: type[Any]) -> str:
+    """Return the references of a docstring, or nothing."""
+    _, _, references = (inspect.getdoc(cls) or "").partition("References:\n")
+    return " ".join(references.split())
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,140 @@
+"""Laws: with what probability each level of a ladder is drawn."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+from mlmc_ray.ladders.base import Ladder, Levels
+
+
+@runtime_checkable
+class LevelLaw(Protocol):
+    """The probabilities of the levels."""
+
+    def probabilities(self, levels: Levels) -> Tensor:
+        """Return p_1, ..., p_L, float64, summing to 1; all zero where every increment is zero."""
+
+    def omega(self, ladder: Ladder, dim: int) -> float | None:
+        """Bound the relative variance of the estimator with this law; None where none holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLaw:
+    """The fixed law that theory gives the ladder (lemma 3.3 for fixed point): paper algorithm 2."""
+
+    def probabilities(self, levels: Levels) -> Tensor:
+        """Return the ladder's law.
+
+        Raises:
+            ValueError: the ladder has none.
+        """
+        law = levels.own_law()
+        if law is None:
+            raise ValueError(
+                "law 'own': this ladder has no fixed law of its own; use 'adaptive' or 'given'"
+            )
+        return law
+
+    def omega(self, ladder: Ladder, dim: int) -> float | None:
+        """The ladder's bound."""
+        return ladder.omega(dim)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveLaw:
+    """p_l in proportion to the norm of increment l: the least variance (lemma 3.4), algorithm 3."""
+
+    def probabilities(self, levels: Levels) -> Tensor:
+        """Return the norms of the increments, normalised."""
+        return _normalised(levels.norms())
+
+    def omega(self, ladder: Ladder, dim: int) -> float | None:
+        """The ladder's bound."""
+        return ladder.omega(dim)
+
+
+@dataclass(frozen=True, slots=True)
+class CostAwareLaw:
+    """p_l in proportion to the norm of increment l over the root of its cost in bits.
+
+    It makes the product of second moment and expected cost the least, (sum_l norm_l cost_l^1/2)^2,
+    by Cauchy-Schwarz. Where all levels cost the same it is the adaptive law.
+    """
+
+    def probabilities(self, levels: Levels) -> Tensor:
+        """Return the norms over the roots of the costs, normalised."""
+        return _normalised(levels.norms() / levels.costs().sqrt())
+
+    def omega(self, ladder: Ladder, dim: int) -> None:
+        """None: it depends on how the costs differ."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenLaw:
+    """Probabilities of one's own, one per level, each positive.
+
+    Fewer levels than probabilities are allowed, since the number of fixed-point levels varies
+    with the vector; the others then stand for increments of zero.
+    """
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or min(self.values) <= 0 or not math.isclose(sum(self.values), 1):
+            raise ValueError(
+                f"values are {self.values!r}: give positive probabilities that sum to 1"
+            )
+
+    def probabilities(self, levels: Levels) -> Tensor:
+        """Return the given probabilities.
+
+        Raises:
+            ValueError: the vector has more levels than probabilities were given.
+        """
+        if len(levels) > len(self.values):
+            raise ValueError(
+                f"law 'given': {len(self.values)} probabilities were given, and this vector has "
+                f"{len(levels)} levels; give one per level"
+            )
+        return torch.tensor(self.values, dtype=torch.float64)
+
+    def omega(self, ladder: Ladder, dim: int) -> None:
+        """None: it depends on the vector."""
+        return None
+
+
+def inclusion_chances(probabilities: Tensor, expected: float) -> Tensor:
+    """Return q_l = min(1, c p_l) that sum to ``expected``; 1 for all p_l > 0 if these are fewer.
+
+    Args:
+        probabilities: shape (L,), float64, not negative.
+        expected: positive.
+    """
+    possible = probabilities > 0
+    if int(possible.sum()) <= expected:
+        return possible.to(torch.float64)
+    ranked = probabilities.sort(descending=True).values
+    rest = ranked.flip(0).cumsum(0).flip(0)  # of the r-th largest and all below it
+    factors = (expected - torch.arange(len(ranked), dtype=torch.float64)) / rest
+    fits = factors * ranked <= 1  # the r largest are certain, and the next one need not be
+    return (factors[int(fits.nonzero()[0])] * probabilities).clamp(max=1)
+
+
+def draw_levels(probabilities: Tensor, number: int, generator: Generator) -> list[int]:
+    """Draw levels from 1 to L independently; none where all probabilities are zero."""
+    cumulative = probabilities.cumsum(0)
+    if not len(cumulative) or not cumulative[-1] > 0:
+        return []
+    uniform = torch.rand(number, dtype=torch.float64, generator=generator)
+    found = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)
+    levels: list[int] = (found + 1).tolist()
+    return levels
+
+
+def _normalised(weights: Tensor) -> Tensor:
+    total = weights.sum()
+    return weights / total if total > 0 else weights

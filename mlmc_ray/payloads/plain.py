@@ -1,0 +1,124 @@
+"""Vectors said entry by entry: none, all, some, or some segments."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlmc_ray.kernels.subset import random_subset
+from mlmc_ray.payloads.base import Payload, check_shape, scaled_values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ZeroPayload(Payload):
+    """The zero vector."""
+
+    dim: int
+
+    def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
+        """Check the shape; adding zero changes nothing."""
+        check_shape(self, accumulator)
+
+    def scaled(self, factor: float) -> "ZeroPayload":
+        """Return itself."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DensePayload(Payload):
+    """Every entry: ``values`` has shape (dim,), any float dtype."""
+
+    values: Tensor
+
+    @property
+    def dim(self) -> int:  # type: ignore[override]
+        """The number of entries."""
+        return self.values.numel()
+
+    def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
+        """Add in one pass over the vector."""
+        check_shape(self, accumulator)
+        accumulator.add_(self.values.to(accumulator.dtype), alpha=weight)
+
+    def scaled(self, factor: float) -> "DensePayload":
+        """Scale every entry."""
+        return DensePayload(scaled_values(self.values, factor))
+
+    def to_dense(self) -> Tensor:
+        """Return ``values`` itself."""
+        return self.values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparsePayload(Payload):
+    """Some entries: ``values[r]`` at ``indices[r]``, indices int64 and strictly ascending."""
+
+    dim: int
+    indices: Tensor
+    values: Tensor
+
+    def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
+        """Add in O(number of entries)."""
+        check_shape(self, accumulator)
+        accumulator.index_add_(0, self.indices, self.values.to(accumulator.dtype), alpha=weight)
+
+    def scaled(self, factor: float) -> "SparsePayload":
+        """Scale the values."""
+        return SparsePayload(self.dim, self.indices, scaled_values(self.values, factor))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeededSparsePayload(Payload):
+    """Some entries, at indices that both sides draw from ``seed``: none are sent.
+
+    ``values`` are in ascending order of index; the indices are
+    ``random_subset(seed, dim, len(values))``.
+    """
+
+    dim: int
+    seed: int
+    values: Tensor
+
+    def indices(self) -> Tensor:
+        """Draw the indices, int64, strictly ascending."""
+        return torch.from_numpy(random_subset(self.seed, self.dim, self.values.numel()))
+
+    def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
+        """Draw the indices, then add in O(number of entries)."""
+        check_shape(self, accumulator)
+        indices = self.indices().to(self.values.device)
+        SparsePayload(self.dim, indices, self.values).add_to(accumulator, weight)
+
+    def scaled(self, factor: float) -> "SeededSparsePayload":
+        """Scale the values."""
+        return SeededSparsePayload(self.dim, self.seed, scaled_values(self.values, factor))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentsPayload(Payload):
+    """Whole segments of consecutive entries, the vector being cut every ``segment_size`` entries.
+
+    ``segments`` are int64 and strictly ascending; ``values`` holds their entries one after the
+    other. The last segment of the vector may be shorter than the others.
+    """
+
+    dim: int
+    segment_size: int
+    segments: Tensor
+    values: Tensor
+
+    def indices(self) -> Tensor:
+        """Return the index of every value, int64, strictly ascending."""
+        offsets = torch.arange(self.segment_size, device=self.segments.device)
+        indices = (self.segments[:, None] * self.segment_size + offsets).flatten()
+        return indices[indices < self.dim]
+
+    def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
+        """Add in O(number of entries)."""
+        check_shape(self, accumulator)
+        SparsePayload(self.dim, self.indices(), self.values).add_to(accumulator, weight)
+
+    def scaled(self, factor: float) -> "SegmentsPayload":
+        """Scale the values."""
+        values = scaled_values(self.values, factor)
+        return SegmentsPayload(self.dim, self.segment_size, self.segments, values)

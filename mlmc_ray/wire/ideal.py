@@ -1,0 +1,70 @@
+"""What a payload would cost under an ideal code: the yardstick for the frames.
+
+An index set costs log2 of the number of sets of its size, a stream of symbols its length times its
+empirical entropy (of order zero, the histogram being free), a float its width.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmc_ray.payloads import (
+    CodesPayload,
+    ConcatPayload,
+    DensePayload,
+    LowRankPayload,
+    Payload,
+    PermutedBlockPayload,
+    RotatedPayload,
+    ScatteredPayload,
+    SeededScatteredPayload,
+    SeededSparsePayload,
+    SegmentsPayload,
+    SparsePayload,
+    SumPayload,
+)
+
+
+def subset_bits(dim: int, size: int) -> float:
+    """Return log2 C(dim, size)."""
+    logs = math.lgamma(dim + 1) - math.lgamma(size + 1) - math.lgamma(dim - size + 1)
+    return logs / math.log(2)
+
+
+def entropy_bits(symbols: Tensor) -> float:
+    """Return the number of symbols times their empirical entropy."""
+    counts = torch.unique(symbols, return_counts=True)[1].to(torch.float64)
+    return float(-(counts * (counts / counts.sum()).log2()).sum())
+
+
+def ideal_bits(payload: Payload) -> float:
+    """Return the bits of a payload under an ideal code, headers and seeds not counted."""
+    match payload:
+        case (
+            DensePayload(values)
+            | SeededSparsePayload(values=values)
+            | PermutedBlockPayload(values=values)
+        ):
+            return _float_bits(values)
+        case SparsePayload(dim, indices, values):
+            return subset_bits(dim, len(indices)) + _float_bits(values)
+        case SegmentsPayload(dim, size, segments, values):
+            return subset_bits(-(-dim // size), len(segments)) + _float_bits(values)
+        case CodesPayload(codes=codes, scales=scales):
+            return entropy_bits(codes) + _float_bits(scales)
+        case ConcatPayload(parts) | SumPayload(parts):
+            return sum(map(ideal_bits, parts))
+        case ScatteredPayload(dim, indices, inner):
+            return subset_bits(dim, len(indices)) + ideal_bits(inner)
+        case SeededScatteredPayload(inner=inner) | RotatedPayload(inner=inner):
+            return ideal_bits(inner)
+        case LowRankPayload(left, right):
+            return _float_bits(left) + _float_bits(right)
+    return 0.0
+
+
+def _float_bits(values: Tensor) -> float:
+    width = 16 if values.dtype in (torch.float16, torch.bfloat16) else 32
+    return float(width * np.prod(values.shape))
