@@ -119,8 +119,10 @@ def check_finite(vector: Tensor) -> None:
     """Refuse NaN and infinity.
 
     Raises:
+        ValueError: the vector is empty.
         NonFiniteError: says how many entries, and where the first of them is.
     """
+    _check_not_empty(vector)
     if not all_finite(vector):
         _refuse(vector)
 
@@ -129,12 +131,19 @@ def peak_of(vector: Tensor) -> float:
     """Return the largest magnitude of a finite vector, in one pass; 0 for the zero vector.
 
     Raises:
+        ValueError: the vector is empty.
         NonFiniteError: see ``check_finite``.
     """
+    _check_not_empty(vector)
     finite, largest = scan(vector)
     if not finite:
         _refuse(vector)
     return largest
+
+
+def _check_not_empty(vector: Tensor) -> None:
+    if not vector.numel():
+        raise ValueError("the vector has no entries: there is nothing to compress")
 
 
 def _refuse(vector: Tensor) -> NoReturn:

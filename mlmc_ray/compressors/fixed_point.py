@@ -1,11 +1,13 @@
 """Fixed-point truncation: the leading binary digits of every entry, on one common scale."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost, peak_of
+from mlmc_ray.kernels.digits import truncate
 from mlmc_ray.payloads import CodesPayload, Payload, ZeroPayload
 
 _MAX_PLANES = 31  # codes are int32
@@ -41,9 +43,13 @@ class FixedPoint:
         if not peak_of(vector):
             return ZeroPayload(vector.numel())
         step = 2.0 ** max(scale_exponent(vector) - self.planes, _SMALLEST_EXPONENT)
-        codes = (vector.to(torch.float64) / step).trunc()
         dtype = torch.int8 if self.planes <= 7 else torch.int32
-        return CodesPayload.on_grid(codes.to(dtype), step)
+        if vector.device.type == "cpu" and vector.dtype in (torch.float32, torch.float64):
+            codes = torch.empty(vector.numel(), dtype=dtype)
+            truncate(vector.numpy(), 1 / step, codes.numpy())
+        else:
+            codes = (vector.to(torch.float64) / step).trunc().to(dtype)
+        return CodesPayload.on_grid(codes, step)
 
     def omega(self, dim: int) -> None:
         """None: biased."""
@@ -63,4 +69,4 @@ class FixedPoint:
 
 def scale_exponent(vector: Tensor) -> int:
     """Return the smallest n with |v_j| < 2^n for every entry of a vector that is not zero."""
-    return int(torch.frexp(vector.abs().max()).exponent)
+    return math.frexp(peak_of(vector))[1]

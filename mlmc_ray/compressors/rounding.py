@@ -168,10 +168,11 @@ def finite_range(vector: Tensor) -> tuple[float, float]:
     """Return the smallest magnitude that is not zero and the largest, and refuse NaN and infinity.
 
     Raises:
+        ValueError: the vector is empty.
         NonFiniteError: says how many entries, and where the first of them is.
     """
     smallest, largest = magnitude_range(vector)
-    if not math.isfinite(largest):
+    if not (vector.numel() and math.isfinite(largest)):
         check_finite(vector)
     return smallest, largest
 

@@ -88,7 +88,7 @@ class SegmentedTopK:
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the kept segments; the generator is not used."""
         if not self.contiguous:
-            return TopK(k=self._kept(vector.numel())).compress(vector, generator=generator)
+            return TopK(k=max(1, self._kept(vector.numel()))).compress(vector, generator=generator)
         dim, size = vector.numel(), count_of(self.segment_size, vector.numel())
         if not peak_of(vector):
             return ZeroPayload(dim)

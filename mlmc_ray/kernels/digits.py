@@ -5,6 +5,8 @@ and 24-bit mantissa m is m 2^(max(e, 1) - 150), so its digit l is bit exponent -
 of m; the mantissa's highest bit is implicit: 1 unless e = 0.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -72,6 +74,19 @@ def digit_positions(
     positions, negative = np.empty(size + 1, dtype=np.int64), np.empty(size + 1, dtype=np.bool_)
     _collect_digit(bits, place, found, positions, negative)
     return positions[:size], negative[:size]
+
+
+@compiled
+def truncate(vector: npt.NDArray[Any], inverse_step: float, codes: npt.NDArray[Any]) -> None:
+    """Set every code to its entry divided by the step, truncated towards zero.
+
+    Args:
+        vector: shape (d,), float32 or float64; not modified.
+        inverse_step: 1 / step, a power of two, so that the division is exact.
+        codes: shape (d,), integers wide enough; overwritten.
+    """
+    for j in range(len(vector)):
+        codes[j] = np.int32(np.float64(vector[j]) * inverse_step)
 
 
 def _bits_of(vector: _Floats) -> _Bits:

@@ -1,6 +1,9 @@
 import dataclasses
 import math
+import subprocess
+import sys
 from itertools import combinations, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from mlmc_ray.compressors import (
     AdaptiveRandom,
     Compressor,
     FixedPoint,
+    FloatingPoint,
     Identity,
     Lazy,
     PerBucket,
@@ -30,9 +34,10 @@ from mlmc_ray.compressors import (
 )
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.estimator import MLMC
-from mlmc_ray.payloads import SeededSparsePayload, ZeroPayload
+from mlmc_ray.payloads import Message, SeededSparsePayload, ZeroPayload
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.truncation import RandomTruncation
+from mlmc_ray.wire import encode
 from tests.mlmc_ray.cases import ALL_COMPRESSORS, GOLDEN, dense, received
 from tests.mlmc_ray.strategies import vectors
 
@@ -106,6 +111,71 @@ def test_the_same_entries_and_draws_give_the_same_payload(
     compressor: Compressor, vector: Tensor
 ) -> None:
     assert torch.equal(compressed(compressor, vector), compressed(compressor, vector.clone()))
+
+
+@EVERY_COMPRESSOR
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_float_dtype_is_compressed(compressor: Compressor, dtype: torch.dtype) -> None:
+    vector = torch.tensor([1.0, -0.5, 0.0, 2.0, -3.0, 0.25, 0.0, 1.5]).to(dtype)
+    from_single = dense(received(compressor.compress(vector.float(), generator=generator_for(1))))
+    payload = compressor.compress(vector, generator=generator_for(1))
+    assert payload.dim == 8
+    got = dense(received(payload))
+    assert bool(torch.isfinite(got).all())
+    if not compressor.unbiased:  # what draws may draw otherwise for another dtype
+        torch.testing.assert_close(got, from_single, rtol=2e-2, atol=2e-2)
+
+
+@EVERY_COMPRESSOR
+def test_subnormal_entries_and_one_entry_are_compressed(compressor: Compressor) -> None:
+    for values in ([1e-40, -3e-42, 0.0], [1.0, 1e-42], [2.0], [-1e-45]):
+        vector = torch.tensor(values)
+        payload = compressor.compress(vector, generator=generator_for(1))
+        assert bool(torch.isfinite(dense(received(payload))).all())
+
+
+@EVERY_COMPRESSOR
+def test_a_vector_without_entries_is_refused(compressor: Compressor) -> None:
+    with pytest.raises(ValueError, match="no entries: there is nothing to compress"):
+        compressor.compress(torch.empty(0), generator=generator_for(0))
+
+
+READER = """
+import sys
+from pathlib import Path
+import torch
+from mlmc_ray.wire import decode
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    payload = decode(path.read_bytes()).payloads["v"]
+    vector = torch.zeros(payload.dim)
+    payload.add_to(vector)
+    path.write_bytes(vector.numpy().tobytes())
+"""
+
+
+def test_another_process_reads_every_frame_and_it_is_small(tmp_path: Path) -> None:
+    """A compressor that sent its input would fail: frames are bounded and errors are not zero."""
+    vector = torch.randn(4096, generator=generator_for(3))
+    sent = {}
+    for number, compressor in enumerate(ALL_COMPRESSORS):
+        payload = compressor.compress(vector, generator=generator_for(number))
+        frame = encode(Message({"v": payload}))
+        (tmp_path / f"{number:03}").write_bytes(frame)
+        sent[number] = torch.zeros(4096)
+        payload.add_to(sent[number])
+        whole = torch.equal(sent[number], vector)
+        most = 4.0 if whole or isinstance(compressor, FixedPoint | FloatingPoint) else 3.2
+        most = 5.0 if isinstance(compressor, PerBucket) else most  # headers of buckets of 3
+        assert len(frame) <= most * len(vector) + 64, compressor
+        # PowerSGD without shapes, PermK of one worker, and 100 segments of 100 are all of it.
+        all_of_it = Identity | PowerSGD | SegmentedTopK | PermK
+        assert not whole or isinstance(compressor, all_of_it), compressor
+    subprocess.run([sys.executable, "-c", READER, str(tmp_path)], check=True)
+    for number, expected in sent.items():
+        got = torch.frombuffer(
+            bytearray((tmp_path / f"{number:03}").read_bytes()), dtype=torch.float32
+        )
+        assert torch.equal(got, expected), ALL_COMPRESSORS[number]
 
 
 RANDOM = RandK | RandomSparse | AdaptiveRandom | TopKDithering | Lazy | PermK
