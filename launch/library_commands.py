@@ -18,6 +18,7 @@ from mlmc_ray.errors import ConfigError
 bench = typer.Typer(no_args_is_help=True, help="Measure parts of mlmc_ray on this machine.")
 
 _CONSTANTS_AT = 1_000_000
+_TABLE_WIDTH = 110
 
 
 @bench.callback()
@@ -54,7 +55,7 @@ def codecs(
 
         mlmc-ray bench codecs --kind gradient --plot rate.png --json rate.json
     """
-    console = Console()
+    console = Console(width=max(_TABLE_WIDTH, Console().width))  # a narrower one loses columns
     with plain_errors(console):
         _codecs(dim, kind, problem, only or [], draws, json_path, plot_path, console)
 

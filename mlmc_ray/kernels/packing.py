@@ -1,15 +1,9 @@
-"""Packing small integers into bytes: a fixed number of bits each, or five ternary digits a byte."""
+"""Packing small integers into bytes, a fixed number of bits each."""
 
 import numpy as np
 import numpy.typing as npt
 
 from mlmc_ray.kernels.compiled import compiled
-
-_TRITS_PER_BYTE = 5  # 3**5 = 243 <= 256
-_POWERS_OF_THREE = 3 ** np.arange(_TRITS_PER_BYTE, dtype=np.uint8)
-_TRITS_OF_BYTE = (
-    (np.arange(3**_TRITS_PER_BYTE)[:, None] // _POWERS_OF_THREE.astype(np.int64)) % 3
-).astype(np.uint8)
 
 
 def width_of(bound: int) -> int:
@@ -66,31 +60,6 @@ def _unpack(packed: npt.NDArray[np.uint8], width: int, values: npt.NDArray[np.in
         waiting >>= np.uint64(width)
         num_waiting -= np.uint64(width)
     return int(waiting)
-
-
-def pack_ternary(digits: npt.NDArray[np.uint8]) -> bytes:
-    """Pack digits 0, 1, 2, five in a byte (1.6 bits each)."""
-    padded = np.zeros(-(-len(digits) // _TRITS_PER_BYTE) * _TRITS_PER_BYTE, dtype=np.uint8)
-    padded[: len(digits)] = digits
-    packed = padded.reshape(-1, _TRITS_PER_BYTE) @ _POWERS_OF_THREE  # at most 242: fits a byte
-    return packed.astype(np.uint8).tobytes()
-
-
-def unpack_ternary(data: bytes, count: int) -> npt.NDArray[np.uint8]:
-    """Undo ``pack_ternary``.
-
-    Raises:
-        ValueError: ``data`` is not exactly what ``count`` digits take, holds a byte above 242, or
-            its padding is not zero.
-    """
-    _check_length(data, -(-count // _TRITS_PER_BYTE))
-    packed = np.frombuffer(data, dtype=np.uint8)
-    if (packed >= len(_TRITS_OF_BYTE)).any():
-        raise ValueError("a byte is above 242, the largest that five ternary digits give")
-    digits = _TRITS_OF_BYTE[packed].ravel()
-    if digits[count:].any():
-        raise ValueError("the unused digits of its last byte are not zero")
-    return digits[:count]
 
 
 def _check_length(data: bytes, expected: int) -> None:

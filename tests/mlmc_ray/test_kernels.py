@@ -11,9 +11,7 @@ from torch import Tensor
 
 from mlmc_ray.kernels.packing import (
     pack_bits,
-    pack_ternary,
     unpack_bits,
-    unpack_ternary,
     width_of,
 )
 from mlmc_ray.kernels.select import largest, rank
@@ -75,19 +73,6 @@ def test_bits_are_packed_low_bit_first() -> None:
     assert pack_bits(np.array([0x155]), 9) == bytes([0x55, 0x01])
 
 
-@given(digits=st.lists(st.integers(0, 2), max_size=30))
-@SOME
-def test_ternary_digits_come_back(digits: list[int]) -> None:
-    packed = pack_ternary(np.array(digits, dtype=np.uint8))
-    assert len(packed) == math.ceil(len(digits) / 5)
-    assert unpack_ternary(packed, len(digits)).tolist() == digits
-
-
-def test_ternary_digits_are_packed_lowest_first() -> None:
-    assert pack_ternary(np.array([1, 2, 0, 0, 0, 2], dtype=np.uint8)) == bytes([1 + 2 * 3, 2])
-    assert pack_ternary(np.array([2, 2, 2, 2, 2], dtype=np.uint8)) == bytes([242])
-
-
 @pytest.mark.parametrize(
     ("data", "count", "complaint"),
     [
@@ -99,19 +84,6 @@ def test_ternary_digits_are_packed_lowest_first() -> None:
 def test_bits_that_were_not_packed_are_refused(data: bytes, count: int, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         unpack_bits(data, count, 3)
-
-
-@pytest.mark.parametrize(
-    ("data", "count", "complaint"),
-    [
-        (b"\x00", 6, "expected 2 bytes, got 1"),
-        (b"\xf3", 5, "above 242"),
-        (b"\x03", 1, "unused digits"),
-    ],
-)
-def test_digits_that_were_not_packed_are_refused(data: bytes, count: int, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        unpack_ternary(data, count)
 
 
 def first_distinct_draws(seed: int, dim: int, size: int) -> set[int]:
