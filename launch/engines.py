@@ -75,10 +75,15 @@ class InlineEngine:
 
     def round(self) -> RoundResult:
         """Run the next round."""
-        round_index = self._server.round_index
+        losses: dict[int, float] = {}
+        ledger = None
         with _threads(self._threads):
-            frames, losses = self._host.step(round_index, self._server.broadcast())
-            return RoundResult(dict(losses), self._server.close_round(frames))
+            while ledger is None:
+                place = (self._server.round_index, self._server.exchange_index)
+                reports, seen = self._host.step(*place, self._server.broadcast())
+                losses.update(seen)
+                ledger = self._server.receive(reports)
+        return RoundResult(losses, ledger)
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate the server's parameters."""

@@ -104,8 +104,9 @@ class Session:
             metrics: Metrics = {
                 "round": round_index,
                 "seconds": round(self._seconds, 6),
-                "train_loss": sum(result.losses.values()) / len(result.losses),
             }
+            if result.losses:
+                metrics["train_loss"] = sum(result.losses.values()) / len(result.losses)
             try:
                 if round_index % self.config.evaluate_every == 0 or round_index == last:
                     metrics |= self._tests()

@@ -107,6 +107,11 @@ class FlatModel:
         """Entries of every layer, in the order of the vector."""
         return tuple(layer.stop - layer.start for layer in self.layers)
 
+    @property
+    def layer_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of every layer, in the order of the vector."""
+        return tuple(layer.shape for layer in self.layers)
+
     def buffers(self) -> dict[str, Tensor]:
         """Return every buffer by name, persistent or not: the module's own tensors."""
         named = self.module.named_buffers(remove_duplicate=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 
 import torch
 
@@ -12,20 +13,21 @@ from mlmc_ray.wire import decode, encode
 
 
 def warm_up(method: Method, layer_sizes: Sequence[int]) -> None:
-    """Send a random vector through a method's compressor and the wire, and forget it.
+    """Send a random vector through a method's compressors and the wire, and forget it.
 
     What goes wrong is left to the first round, which says where.
 
     Args:
-        method: whose ``compressor`` is used, if it has one.
+        method: every field of it that is a compressor is used.
         layer_sizes: of the model.
     """
-    compressor = getattr(method, "compressor", None)
-    if not isinstance(compressor, Compressor):
-        return
     generator = torch.Generator().manual_seed(0)
     context = Context(generator, layer_sizes=tuple(layer_sizes))
     vector = torch.randn(sum(layer_sizes), generator=generator)
-    with suppress(Exception):
-        payload = bound(compressor, context).compress(vector, generator=generator)
-        decode(encode(Message({"x": payload}))).payloads["x"].add_to(torch.zeros_like(vector))
+    names: list[str] = [x.name for x in fields(method)] if is_dataclass(method) else []
+    for compressor in [getattr(method, name) for name in names]:
+        if isinstance(compressor, Compressor):
+            with suppress(Exception):
+                payload = bound(compressor, context).compress(vector, generator=generator)
+                message = decode(encode(Message({"x": payload})))
+                message.payloads["x"].add_to(torch.zeros_like(vector))

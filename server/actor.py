@@ -1,6 +1,7 @@
 """The Ray actor of the parameter server, and the facade through which others call it."""
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -26,8 +27,10 @@ class Host(Protocol):
     def worker_ids(self) -> Sequence[int]:
         """Which workers live there."""
 
-    def step(self, round_index: int, news: Any) -> Any:
-        """Start a round there; ``news`` is the reference of the broadcast frame.
+    def step(
+        self, round_index: int, exchange_index: int, news: Sequence[tuple[Any, Sequence[int]]]
+    ) -> Any:
+        """Start an exchange there; ``news`` are references of frames, each with its workers.
 
         Returns:
             The reference of the report frames and the training losses, both by worker.
@@ -53,30 +56,56 @@ class ParameterServerActor:
         self._hosts = hosts
 
     def round(self, timeout_s: float) -> tuple[dict[int, float], Ledger]:
-        """Run a round: broadcast, wait for every report, step.
+        """Run a round: broadcast, wait for every report, step; again for every exchange.
 
-        The news are put into the object store once, and every node fetches them once.
+        News are put into the object store once, and every node fetches them once.
+
+        Args:
+            timeout_s: for all of it.
 
         Returns:
             The training losses by worker, and the round's ledger.
 
         Raises:
-            RoundError: a host died or did not answer in time; see also ``close_round``.
+            RoundError: a host died or did not answer in time; see also ``receive``.
             MlmcRayError: what a worker refused.
         """
+        losses: dict[int, float] = {}
+        ledger, started = None, time.monotonic()
+        while ledger is None:
+            reports, seen = self._exchange(started, timeout_s)
+            losses.update(seen)
+            ledger = self._server.receive(reports)
+        return losses, ledger
+
+    def _exchange(
+        self, started: float, timeout_s: float
+    ) -> tuple[dict[int, memoryview], dict[int, float]]:
+        """Send the news and return the reports and losses, by worker."""
         round_index = self._server.round_index
-        news = ray.put(np.frombuffer(self._server.broadcast(), np.uint8))
-        steps = {host.step(round_index, news): host for host in self._hosts}
+        frames = self._server.broadcast()
+        distinct = {id(frame): frame for frame in frames.values()}
+        stored = {key: ray.put(np.frombuffer(frame, np.uint8)) for key, frame in distinct.items()}
+        steps = {}
+        for host in self._hosts:
+            receivers: dict[int, list[int]] = {}
+            for worker_id in host.worker_ids:
+                if worker_id in frames:
+                    receivers.setdefault(id(frames[worker_id]), []).append(worker_id)
+            if receivers:
+                news = [(stored[key], workers) for key, workers in receivers.items()]
+                steps[host.step(round_index, self._server.exchange_index, news)] = host
         try:
-            answers = ray.get(list(steps), timeout=timeout_s)  # the first error is raised at once
+            left = max(0.0, started + timeout_s - time.monotonic())
+            answers = ray.get(list(steps), timeout=left)  # the first error is raised at once
         except RayError:
             self._raise_failure(steps, round_index, timeout_s)
         reports: dict[int, memoryview] = {}
         losses: dict[int, float] = {}
-        for frames, seen in answers:
-            reports.update({worker_id: frame.data for worker_id, frame in frames.items()})
+        for answer, seen in answers:
+            reports.update({worker_id: frame.data for worker_id, frame in answer.items()})
             losses.update(seen)
-        return losses, self._server.close_round(reports)
+        return reports, losses
 
     def _raise_failure(
         self, steps: Mapping[Any, Host], round_index: int, timeout_s: float

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlmc_ray.compressors import Context
 from mlmc_ray.errors import RoundError, WireError
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.ledger import Ledger
-from mlmc_ray.methods import Method
+from mlmc_ray.methods import SERVER, Method, Progress
 from mlmc_ray.methods.base import add_average
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.problems import ProblemSource, explaining, initial_model
-from mlmc_ray.seeding import drawing, seed_for
+from mlmc_ray.seeding import drawing, generator_for, seed_for
 from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import decode, encode
 from server.optimizers import Optimizer
@@ -43,10 +44,12 @@ class ServerPlan:
 class ParameterServer:
     """Holds the parameters, turns reports into an estimate, steps, and counts every frame.
 
-    A round is ``broadcast``, then ``close_round`` with the report frames of all workers.
+    A round is ``broadcast``, then ``receive`` with the report frames of those who got news, and
+    both again for as long as ``receive`` returns None.
 
     Attributes:
         round_index: the round that ``broadcast`` opens next, or has opened.
+        exchange_index: which exchange of that round, from 0.
         ledger: the frames of that round so far, a refused report included.
     """
 
@@ -60,8 +63,11 @@ class ParameterServer:
         self._num_workers = plan.num_workers
         self._seed = plan.seed
         self.round_index = 0
+        self.exchange_index = 0
         self.ledger = Ledger()
-        self._buffers_changed = True  # since they were last sent
+        self._asked: tuple[int, ...] = ()  # in this exchange
+        everyone = range(plan.num_workers) if self._model.num_statistics else ()
+        self._lack_statistics = set(everyone)  # workers that have not got the newest
         dim = self._model.parameters.numel()
         cost = plan.method.paper_cost(dim)
         self._paper_uplink = cost.bits if cost else None
@@ -73,47 +79,56 @@ class ParameterServer:
         """The parameters, shape (d,); the server's own memory."""
         return self._model.parameters
 
-    def broadcast(self) -> bytes:
-        """Return the news of this round as a frame, counted once for every worker.
+    def broadcast(self) -> dict[int, bytes]:
+        """Return the news of this exchange as frames, by worker, each counted.
 
-        Running statistics are part of it when they have changed: workers keep their own in between.
+        Workers that get the same news get the same object. Those that are not in it have nothing
+        to do. Running statistics are part of the news for workers that lack the newest.
         """
-        news = self._half.news()
-        if self._model.num_statistics and self._buffers_changed:
-            buffers = DensePayload(self._model.statistics())
-            news = Message({**news.payloads, "buffers": buffers}, news.scalars)
-        frame = encode(news)
-        for worker_id in range(self._num_workers):
+        news = self._half.news(context=self._context())
+        if isinstance(news, Message):
+            news = dict.fromkeys(range(self._num_workers), news)
+        made: dict[tuple[int, bool], bytes] = {}
+        frames = {}
+        for worker_id in sorted(news):
+            lacks = worker_id in self._lack_statistics
+            key = (id(news[worker_id]), lacks)
+            if key not in made:
+                made[key] = encode(self._with_statistics(news[worker_id], lacks))
+            frames[worker_id] = frame = made[key]
             self.ledger.record(self.round_index, worker_id, "downlink", frame, self._paper_downlink)
-        return frame
+        self._asked = tuple(frames)
+        return frames
 
-    def close_round(self, frames: Mapping[int, bytes | memoryview]) -> Ledger:
-        """Take the reports of a round, step, and open the next round.
+    def receive(self, frames: Mapping[int, bytes | memoryview]) -> Ledger | None:
+        """Take the reports of an exchange, and step if that ends the round.
 
         Args:
-            frames: one report for every worker.
+            frames: a report of every worker that got news.
 
         Returns:
-            The ledger of this round, both ways.
+            The ledger of the round, both ways; None if the round goes on.
 
         Raises:
-            RoundError: a report is missing, malformed or of another size, or the parameters are not
-                finite after the step; names the round and the worker.
+            RoundError: a report is missing, malformed or not of this method, or the parameters are
+                not finite after the step; names the round and the worker.
         """
-        missing = sorted(set(range(self._num_workers)) - set(frames))
-        if missing or len(frames) > self._num_workers:
+        if tuple(sorted(frames)) != self._asked:
             raise RoundError(
                 f"round {self.round_index}: reports came from workers {sorted(frames)}, "
-                f"expected 0 to {self._num_workers - 1}"
+                f"expected {list(self._asked)}"
             )
         reports = {}
-        for worker_id in sorted(frames):
+        for worker_id in self._asked:
             frame = frames[worker_id]
             self.ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
             reports[worker_id] = self._decode(worker_id, frame)
-        self._step(reports)
+        if self._step(reports) is Progress.MORE:
+            self.exchange_index += 1
+            return None
         closed, self.ledger = self.ledger, Ledger()
         self.round_index += 1
+        self.exchange_index = 0
         return closed
 
     def evaluate(self) -> dict[str, float]:
@@ -141,39 +156,60 @@ class ParameterServer:
         """Return a copy of the model's ``state_dict``, for saving."""
         return copy.deepcopy(self._model.module.state_dict())
 
+    def _context(self) -> Context:
+        names = (self.round_index, *([self.exchange_index] if self.exchange_index else []))
+        return Context(
+            generator=generator_for(self._seed, "server", *names),
+            shared_seed=seed_for(self._seed, "shared", self.round_index),
+            worker_id=SERVER,
+            num_workers=self._num_workers,
+            layer_sizes=self._model.layer_sizes,
+            layer_shapes=self._model.layer_shapes,
+        )
+
+    def _with_statistics(self, news: Message, wanted: bool) -> Message:
+        if not wanted:
+            return news
+        buffers = DensePayload(self._model.statistics())
+        return Message({**news.payloads, "buffers": buffers}, news.scalars)
+
     def _decode(self, worker_id: int, frame: bytes | memoryview) -> Message:
         place = f"round {self.round_index}: report of worker {worker_id}"
         try:
             report = decode(frame, max_dim=self._max_dim)
         except WireError as error:
             raise RoundError(f"{place}: {error}") from error
-        sizes = {"buffers": self._model.num_statistics}
-        for name, payload in report.payloads.items():
-            expected = sizes.get(name, len(self._model.parameters))
-            if payload.dim != expected:
-                raise RoundError(
-                    f"{place}: {name} has {payload.dim} entries, the model here has {expected}; "
-                    "server and workers must run the same problem"
-                )
+        buffers = report.payloads.get("buffers")
+        if buffers is not None and buffers.dim != self._model.num_statistics:
+            raise RoundError(
+                f"{place}: buffers has {buffers.dim} entries, the model here has "
+                f"{self._model.num_statistics}; server and workers must run the same problem"
+            )
         return report
 
-    def _step(self, reports: Mapping[int, Message]) -> None:
+    def _step(self, reports: Mapping[int, Message]) -> Tensor | Progress:
         try:
-            self._parameter.grad = self._half.step(reports)
-        except KeyError as error:
-            lacking = [i for i, report in reports.items() if error.args[0] not in report.payloads]
-            raise RoundError(
-                f"round {self.round_index}: the reports of workers {lacking} lack {error}; server "
-                "and workers must run the same method"
-            ) from error
-        self._buffers_changed = all("buffers" in report.payloads for report in reports.values())
-        if self._buffers_changed:
-            average = torch.zeros(self._model.num_statistics)
-            add_average(average, reports, "buffers")
-            self._model.set_statistics(average)
-        self._optimizer.step()
+            result = self._half.step(reports, context=self._context())
+        except ValueError as error:
+            raise RoundError(f"round {self.round_index}: {error}") from error
+        self._take_statistics(reports)
+        if result is Progress.MORE:
+            return result
+        if isinstance(result, Tensor):
+            self._parameter.grad = result
+            self._optimizer.step()
         if not all_finite(self._model.parameters):
             raise RoundError(
                 f"round {self.round_index}: the parameters are no longer finite: training "
                 "diverged; lower optimizer.step_size"
             )
+        return result
+
+    def _take_statistics(self, reports: Mapping[int, Message]) -> None:
+        """Average the running statistics, if they were reported, for everyone."""
+        self._lack_statistics -= set(reports)
+        if reports and all("buffers" in report.payloads for report in reports.values()):
+            average = torch.zeros(self._model.num_statistics)
+            add_average(average, reports, "buffers")
+            self._model.set_statistics(average)
+            self._lack_statistics = set(range(self._num_workers))

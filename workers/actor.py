@@ -31,10 +31,25 @@ class WorkerHostActor:
         keep_freed_memory()
         self._host = WorkerHost(plan, worker_ids)
 
-    def step(self, round_index: int, news: Frame) -> tuple[dict[int, Frame], dict[int, float]]:
-        """Run a round; return the report frames and the training losses by worker."""
-        frames, losses = self._host.step(round_index, news.data)
-        return {i: np.frombuffer(frame, np.uint8) for i, frame in frames.items()}, dict(losses)
+    def step(
+        self,
+        round_index: int,
+        exchange_index: int,
+        receivers: Sequence[Sequence[int]],
+        *news: Frame,
+    ) -> tuple[dict[int, Frame], dict[int, float]]:
+        """Run an exchange; ``receivers[n]`` are the workers that ``news[n]`` is for.
+
+        Returns:
+            The report frames and the training losses, by worker.
+        """
+        frames = {
+            worker_id: frame
+            for workers, frame in zip(receivers, [array.data for array in news], strict=True)
+            for worker_id in workers
+        }
+        reports, losses = self._host.step(round_index, exchange_index, frames)
+        return {i: np.frombuffer(frame, np.uint8) for i, frame in reports.items()}, dict(losses)
 
 
 _Actor: Any = ray.remote(WorkerHostActor)
@@ -64,9 +79,13 @@ class RemoteWorkerHost:
         self._actor.prepare.remote(plan.problem.search_paths)
         return self._actor.set_up.remote(plan, self.worker_ids, threads)
 
-    def step(self, round_index: int, news: Any) -> Any:
-        """See ``WorkerHostActor.step``; ``news`` is the reference of the broadcast frame."""
-        return self._actor.step.remote(round_index, news)
+    def step(
+        self, round_index: int, exchange_index: int, news: Sequence[tuple[Any, Sequence[int]]]
+    ) -> Any:
+        """See ``WorkerHostActor.step``; ``news`` are references to frames, with their workers."""
+        references = [reference for reference, _ in news]
+        receivers = [tuple(workers) for _, workers in news]
+        return self._actor.step.remote(round_index, exchange_index, receivers, *references)
 
     def stop(self) -> None:
         """End the actor's process."""

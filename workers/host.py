@@ -47,7 +47,7 @@ class WorkerHost:
         self._model = initial_model(problem, plan.seed)
         self._max_dim = max(len(self._model.parameters), self._model.num_statistics)
         warm_up(plan.method, self._model.layer_sizes)
-        self._workers = []
+        self._workers: dict[int, GradientWorker] = {}
         for worker_id in worker_ids:
             with explaining(f"making the shard of worker {worker_id}"):
                 draws = generator_for(plan.seed, "shards")
@@ -58,7 +58,7 @@ class WorkerHost:
                         "shard returns an object with sample(size, generator) and full(), such as "
                         f"a TensorShard; got {type(shard).__name__}"
                     )
-            worker = GradientWorker(
+            self._workers[worker_id] = GradientWorker(
                 worker_id=worker_id,
                 problem=problem,
                 shard=shard,
@@ -69,36 +69,39 @@ class WorkerHost:
                 buffers_every=plan.buffers_every,
                 num_workers=plan.num_workers,
             )
-            self._workers.append(worker)
 
     def step(
-        self, round_index: int, frame: bytes | memoryview
+        self, round_index: int, exchange_index: int, frames: Mapping[int, bytes | memoryview]
     ) -> tuple[Mapping[int, bytes], Mapping[int, float]]:
-        """Run one round on every worker hosted here.
+        """Run one exchange of a round on some of the workers hosted here.
 
         Args:
             round_index: counted from 0.
-            frame: the server's news.
+            exchange_index: of this round, from 0.
+            frames: the server's news, by worker; the same object for those with the same news.
 
         Returns:
-            The report frames and the training losses, by worker.
+            The report frames, and the training losses of those that saw one, by worker.
 
         Raises:
             RoundError: the news cannot be decoded, or see ``GradientWorker.step``.
             NonFiniteError, ProblemError: see ``GradientWorker.step``.
         """
+        decoded = {id(frame): self._decode(round_index, frame) for frame in frames.values()}
+        reports, losses = {}, {}
+        for worker_id, frame in frames.items():
+            worker = self._workers[worker_id]
+            report, loss = worker.step(round_index, exchange_index, decoded[id(frame)])
+            reports[worker_id] = encode(report)
+            if loss is not None:
+                losses[worker_id] = loss
+        return reports, losses
+
+    def _decode(self, round_index: int, frame: bytes | memoryview) -> Message:
         try:
             news = decode(frame, max_dim=self._max_dim)
         except WireError as error:
             raise RoundError(f"round {round_index}: the server's news: {error}") from error
-        self._check_sizes(round_index, news)
-        frames, losses = {}, {}
-        for worker in self._workers:
-            report, losses[worker.worker_id] = worker.step(round_index, news)
-            frames[worker.worker_id] = encode(report)
-        return frames, losses
-
-    def _check_sizes(self, round_index: int, news: Message) -> None:
         sizes = {"parameters": len(self._model.parameters), "buffers": self._model.num_statistics}
         for name, payload in news.payloads.items():
             if payload.dim != sizes.get(name, payload.dim):
@@ -106,3 +109,4 @@ class WorkerHost:
                     f"round {round_index}: the server's news has {payload.dim} {name}, the model "
                     f"here has {sizes[name]}; server and workers must run the same problem"
                 )
+        return news

@@ -61,11 +61,13 @@ class GradientWorker:
         self._num_workers = num_workers
         self._buffers = copy.deepcopy(model.buffers())
 
-    def step(self, round_index: int, news: Message) -> tuple[Message, float]:
-        """Answer the news of a round.
+    def step(
+        self, round_index: int, exchange_index: int, news: Message
+    ) -> tuple[Message, float | None]:
+        """Answer the news of an exchange of a round.
 
         Returns:
-            The report, and the mean training loss that was seen while making it.
+            The report, and the mean training loss that was seen while making it, if any was.
 
         Raises:
             NonFiniteError: the gradient is not finite; names round, worker and layer.
@@ -77,10 +79,11 @@ class GradientWorker:
             with explaining("taking over running statistics"):
                 self._model.set_statistics(news.payloads["buffers"].to_dense())
         place = f"round {round_index}: worker {self.worker_id}"
-        names = (self._seed, self.worker_id, round_index)
+        later = (exchange_index,) if exchange_index else ()
+        names = (self._seed, self.worker_id, round_index, *later)
         oracle = _ShardOracle(self._problem, self._shard, self._model, self._batch_size, names)
         try:
-            report = self._half.step(news, oracle, context=self._context(round_index))
+            report = self._half.step(news, oracle, context=self._context(round_index, names))
         except NonFiniteError as error:
             raise NonFiniteError(self._explain(round_index, error)) from None
         except KeyError as error:
@@ -93,20 +96,22 @@ class GradientWorker:
                 "or lower optimizer.step_size"
             )
         self._buffers = self._model.buffers()
+        if not oracle.losses:
+            return report, None
         if self._model.num_statistics and (round_index + 1) % self._buffers_every == 0:
             with explaining("reporting running statistics"):
                 buffers = DensePayload(self._model.statistics())
             report = Message({**report.payloads, "buffers": buffers}, report.scalars)
-        return report, sum(oracle.losses) / max(1, len(oracle.losses))
+        return report, sum(oracle.losses) / len(oracle.losses)
 
-    def _context(self, round_index: int) -> Context:
+    def _context(self, round_index: int, names: tuple[int, ...]) -> Context:
         return Context(
-            generator=generator_for(self._seed, self.worker_id, round_index, "compress"),
+            generator=generator_for(*names, "compress"),
             shared_seed=seed_for(self._seed, "shared", round_index),
             worker_id=self.worker_id,
             num_workers=self._num_workers,
             layer_sizes=self._model.layer_sizes,
-            layer_shapes=tuple(layer.shape for layer in self._model.layers),
+            layer_shapes=self._model.layer_shapes,
         )
 
     def _explain(self, round_index: int, error: NonFiniteError) -> str:

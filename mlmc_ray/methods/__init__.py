@@ -1,15 +1,17 @@
 """Distributed methods: each is a worker half and a server half that meet in messages."""
 
-from mlmc_ray.methods.base import Method, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.base import SERVER, Method, Oracle, Progress, ServerHalf, WorkerHalf
 from mlmc_ray.methods.compressed_sgd import CompressedSGD, DataParallelSGD
 from mlmc_ray.methods.ef21 import EF21SGDM
 
 __all__ = [
     "EF21SGDM",
+    "SERVER",
     "CompressedSGD",
     "DataParallelSGD",
     "Method",
     "Oracle",
+    "Progress",
     "ServerHalf",
     "WorkerHalf",
 ]

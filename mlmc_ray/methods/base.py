@@ -2,15 +2,33 @@
 
 A method is a frozen value that makes its two halves. The halves are plain objects that know
 nothing of processes or bytes; they own all memory of the algorithm and can save and load it.
+
+A round is one exchange or several: the server half gives news, to all workers or to some of them;
+their halves answer with reports; the server half turns these into an estimate of the gradient, for
+the optimizer, or moves the parameters itself, or goes on with another exchange.
 """
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Context, PaperCost
-from mlmc_ray.payloads import Message
+from mlmc_ray.payloads import Message, Payload
+
+SERVER = -1
+"""The ``worker_id`` of a server half's context."""
+
+News = Message | Mapping[int, Message]
+"""What workers get: one message for all of them, or one for each of those that are to answer."""
+
+
+class Progress(Enum):
+    """What a server half did with reports that gave the optimizer nothing to do."""
+
+    MORE = "the round goes on: ask for the next news"
+    MOVED = "the half has moved the parameters itself"
 
 
 class Oracle(Protocol):
@@ -35,7 +53,7 @@ class WorkerHalf(Protocol):
     """What a method does on one worker."""
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        """Answer the server's news of a round with a report."""
+        """Answer the server's news with a report."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the memory of this half; empty where there is none."""
@@ -47,14 +65,22 @@ class WorkerHalf(Protocol):
 class ServerHalf(Protocol):
     """What a method does on the server. The optimizer step is not part of it."""
 
-    def news(self) -> Message:
-        """Return what workers need to start a round; may share memory with the server."""
+    def news(self, *, context: Context) -> News:
+        """Return what workers need for an exchange; may share memory with the server.
 
-    def step(self, reports: Mapping[int, Message]) -> Tensor:
-        """Turn the reports of a round, by worker and in worker order, into an estimate.
+        Args:
+            context: the server's own draws, and the seed it shares with all workers.
+        """
+
+    def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor | Progress:
+        """Take the reports of an exchange, by worker and in worker order.
 
         Returns:
-            The estimate of the gradient, shape (d,); the next call overwrites it.
+            The estimate of the gradient, shape (d,), which the next call overwrites; or, where
+            there is none for the optimizer, what was done instead.
+
+        Raises:
+            ValueError: a report is not one of this method; nothing has been changed.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -78,13 +104,62 @@ class Method(Protocol):
         """Return what the paper's formula says one report costs; None where there is none."""
 
 
-def add_average(accumulator: Tensor, reports: Mapping[int, Message], name: str) -> None:
+class Half:
+    """Base of the halves: named vectors to remember, which can be saved and restored.
+
+    Attributes:
+        memory: by name; the vectors may be replaced and modified.
+    """
+
+    def __init__(self) -> None:
+        self.memory: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return a copy of the memory."""
+        return {name: tensor.clone() for name, tensor in self.memory.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the memory by a copy."""
+        self.memory = {name: tensor.clone() for name, tensor in state.items()}
+
+
+def payloads_of(reports: Mapping[int, Message], name: str, dim: int) -> dict[int, Payload]:
+    """Return the payload of that name of every report, in worker order.
+
+    Raises:
+        ValueError: a report lacks it, or it is of another size; names the worker.
+    """
+    payloads = {}
+    for worker_id in sorted(reports):
+        payload = reports[worker_id].payloads.get(name)
+        if payload is None:
+            raise ValueError(
+                f"report of worker {worker_id} lacks {name!r}; server and workers must run the "
+                "same method"
+            )
+        if payload.dim != dim:
+            raise ValueError(
+                f"report of worker {worker_id}: {name} has {payload.dim} entries, the model here "
+                f"has {dim}; server and workers must run the same problem"
+            )
+        payloads[worker_id] = payload
+    return payloads
+
+
+def add_average(
+    accumulator: Tensor, reports: Mapping[int, Message], name: str, among: int | None = None
+) -> None:
     """Add the average over the reports of their payload ``name``, in worker order.
 
     Args:
         accumulator: shape (d,), modified in place.
-        reports: by worker, at least one.
+        reports: by worker.
         name: which payload of each message.
+        among: divide the sum by this number; by default by the number of reports.
+
+    Raises:
+        ValueError: a report does not fit; nothing has been added.
     """
-    for worker_id in sorted(reports):
-        reports[worker_id].payloads[name].add_to(accumulator, weight=1 / len(reports))
+    weight = 1 / (among or max(1, len(reports)))
+    for payload in payloads_of(reports, name, accumulator.numel()).values():
+        payload.add_to(accumulator, weight=weight)

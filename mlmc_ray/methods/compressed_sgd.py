@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.compressors.identity import Identity
-from mlmc_ray.methods.base import Oracle, ServerHalf, WorkerHalf, add_average
+from mlmc_ray.methods.base import Half, Oracle, ServerHalf, WorkerHalf, add_average
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -55,8 +55,9 @@ class DataParallelSGD:
         return Identity().paper_cost(dim)
 
 
-class _Worker:
+class _Worker(Half):
     def __init__(self, compressor: Compressor) -> None:
+        super().__init__()
         self._compressor = compressor
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
@@ -64,28 +65,17 @@ class _Worker:
         compressor = bound(self._compressor, context)
         return Message({"gradient": compressor.compress(gradient, generator=context.generator)})
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        pass
-
-
-class _Server:
+class _Server(Half):
     def __init__(self, parameters: Tensor) -> None:
+        super().__init__()
         self._parameters = parameters
         self._estimate = torch.zeros_like(parameters)
 
-    def news(self) -> Message:
+    def news(self, *, context: Context) -> Message:
         return Message({"parameters": DensePayload(self._parameters)})
 
-    def step(self, reports: Mapping[int, Message]) -> Tensor:
+    def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
         self._estimate.zero_()
         add_average(self._estimate, reports, "gradient")
         return self._estimate
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        pass

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
-from mlmc_ray.methods.base import Oracle, ServerHalf, WorkerHalf, add_average
+from mlmc_ray.methods.base import Half, Oracle, ServerHalf, WorkerHalf, add_average
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -61,46 +61,39 @@ class EF21SGDM:
         return self.compressor.paper_cost(dim)
 
 
-class _Worker:
+class _Worker(Half):
+    """Remembers the momentum v_i and what the server knows, g_i, from the first round on."""
+
     def __init__(self, compressor: Compressor, momentum: float) -> None:
+        super().__init__()
         self._compressor = compressor
         self._momentum = momentum
-        self._state: dict[str, Tensor] = {}  # "momentum" v_i, "known" g_i; from the first round on
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
-        if not self._state:
-            self._state = {"momentum": gradient.clone(), "known": torch.zeros_like(gradient)}
+        if not self.memory:
+            self.memory = {"momentum": gradient.clone(), "known": torch.zeros_like(gradient)}
         else:
-            average = self._state["momentum"]
+            average = self.memory["momentum"]
             average.mul_(1 - self._momentum).add_(gradient, alpha=self._momentum)
-        momentum, known = self._state["momentum"], self._state["known"]
+        momentum, known = self.memory["momentum"], self.memory["known"]
         compressor = bound(self._compressor, context)
         change = compressor.compress(momentum - known, generator=context.generator)
         change.add_to(known)
         return Message({"change": change})
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self._state.items()}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._state = {name: tensor.clone() for name, tensor in state.items()}
+class _Server(Half):
+    """Remembers the average g of what it knows of the workers."""
 
-
-class _Server:
     def __init__(self, parameters: Tensor) -> None:
+        super().__init__()
         self._parameters = parameters
-        self._known = torch.zeros_like(parameters)
+        self.memory = {"known": torch.zeros_like(parameters)}
 
-    def news(self) -> Message:
+    def news(self, *, context: Context) -> Message:
         return Message({"parameters": DensePayload(self._parameters)})
 
-    def step(self, reports: Mapping[int, Message]) -> Tensor:
-        add_average(self._known, reports, "change")
-        return self._known
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"known": self._known.clone()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._known.copy_(state["known"])
+    def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
+        add_average(self.memory["known"], reports, "change", among=context.num_workers)
+        return self.memory["known"]

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors import Context
-from mlmc_ray.methods import Method
+from mlmc_ray.methods import SERVER, Method, Progress
+from mlmc_ray.payloads import Message
 from mlmc_ray.problems import Quadratic
-from mlmc_ray.seeding import generator_for
+from mlmc_ray.seeding import generator_for, seed_for
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,44 @@ class Run:
         self.server = method.server(self.x)
         self.workers = [method.worker() for _ in oracles]
         self.round_index = 0
+        self.reports: dict[int, Message] = {}  # of the last exchange
         self._oracles = oracles
         self._step_size = step_size
         self._seed = seed
 
-    def round(self) -> Tensor:
-        """Run one round and return the server's estimate."""
-        news = self.server.news()
-        reports = {}
-        for worker_id, (worker, oracle) in enumerate(zip(self.workers, self._oracles, strict=True)):
-            generator = generator_for(self._seed, worker_id, self.round_index)
-            reports[worker_id] = worker.step(news, oracle, context=Context(generator))
-        estimate = self.server.step(reports)
-        self.x.add_(estimate, alpha=-self._step_size)
+    def context(self, worker_id: int, exchange_index: int = 0) -> Context:
+        """The context of a worker, or of the server, in the next round."""
+        names = (self.round_index, exchange_index)
+        return Context(
+            generator_for(self._seed, worker_id, *names),
+            shared_seed=seed_for(self._seed, "shared", self.round_index),
+            worker_id=worker_id,
+            num_workers=len(self.workers),
+        )
+
+    def round(self) -> Tensor | None:
+        """Run one round and return the server's estimate, if it made one."""
+        result, exchange_index = self._exchange(0), 0
+        while result is Progress.MORE:
+            exchange_index += 1
+            result = self._exchange(exchange_index)
         self.round_index += 1
-        return estimate
+        if not isinstance(result, Tensor):
+            return None
+        self.x.add_(result, alpha=-self._step_size)
+        return result
+
+    def _exchange(self, exchange_index: int) -> Tensor | Progress:
+        news = self.server.news(context=self.context(SERVER, exchange_index))
+        if isinstance(news, Message):
+            news = dict.fromkeys(range(len(self.workers)), news)
+        self.reports = {
+            i: self.workers[i].step(
+                message, self._oracles[i], context=self.context(i, exchange_index)
+            )
+            for i, message in news.items()
+        }
+        return self.server.step(self.reports, context=self.context(SERVER, exchange_index))
 
     def rounds(self, number: int) -> Tensor:
         """Run some rounds and return the parameters, shared with the server."""

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from launch.catalogue import KINDS
-from mlmc_ray.compressors import Context, Identity, RandK, TopK
+from mlmc_ray.compressors import Identity, RandK, TopK
 from mlmc_ray.compressors.base import Compressor
 from mlmc_ray.estimator import MLMC, OwnLaw
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.ladders import FixedPointLadder, SegmentedTopKLadder
-from mlmc_ray.methods import EF21SGDM, CompressedSGD, DataParallelSGD, Method
+from mlmc_ray.methods import EF21SGDM, SERVER, CompressedSGD, DataParallelSGD, Method
 from mlmc_ray.methods.base import add_average
 from mlmc_ray.payloads import DensePayload, Message, SparsePayload
 from mlmc_ray.problems import Quadratic
@@ -35,24 +35,21 @@ def test_the_list_is_complete() -> None:
 def test_the_server_keeps_the_parameters_and_not_a_copy(method: Method) -> None:
     assert isinstance(method, Method)
     run = Run(method, oracles_of(PROBLEM), START, 0.01)
-    assert run.server.news().payloads["parameters"].to_dense().data_ptr() == run.x.data_ptr()
+    news = run.server.news(context=run.context(SERVER))
+    assert isinstance(news, Message)
+    assert news.payloads["parameters"].to_dense().data_ptr() == run.x.data_ptr()
     assert method.paper_cost(24) is not None
 
 
 @pytest.mark.parametrize("method", ALL_METHODS, ids=str)
 def test_the_first_estimate_is_the_average_of_what_was_sent(method: Method) -> None:
     run = Run(method, oracles_of(PROBLEM), START, 0.01)
-    reports = {
-        worker_id: worker.step(run.server.news(), oracle, context=Context(generator_for(0)))
-        for worker_id, (worker, oracle) in enumerate(
-            zip(run.workers, oracles_of(PROBLEM), strict=True)
-        )
-    }
+    estimate = run.round()
     sent = torch.zeros(24, dtype=torch.float64)
-    for report in reports.values():
+    for report in run.reports.values():
         (payload,) = report.payloads.values()
         payload.add_to(sent)
-    torch.testing.assert_close(run.server.step(reports), sent / 8, rtol=1e-14, atol=0)
+    torch.testing.assert_close(estimate, sent / 8, rtol=1e-14, atol=0)
 
 
 def test_averages_are_added_in_worker_order() -> None:

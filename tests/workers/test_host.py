@@ -1,6 +1,6 @@
 """Workers and their host, as plain objects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -68,6 +68,13 @@ def news_of(parameters: Tensor, buffers: Tensor | None = None) -> bytes:
     return encode(Message(payloads))
 
 
+def ask(
+    host: WorkerHost, round_index: int, frame: bytes, worker_ids: Iterable[int] = range(4)
+) -> tuple[Mapping[int, bytes], Mapping[int, float]]:
+    """Send all the same news."""
+    return host.step(round_index, 0, dict.fromkeys(worker_ids, frame))
+
+
 def reported(frame: bytes, name: str = "gradient") -> Tensor:
     return decode(frame).payloads[name].to_dense()
 
@@ -78,7 +85,7 @@ def reported(frame: bytes, name: str = "gradient") -> Tensor:
 def test_worker_i_reports_the_gradient_of_function_i() -> None:
     matrices, vectors = (torch.tensor(x) for x in Quadratic(num_functions=4, dim=6).coefficients)
     x = torch.linspace(-1, 1, 6)
-    frames, losses = WorkerHost(quadratic(), range(4)).step(0, news_of(x))
+    frames, losses = ask(WorkerHost(quadratic(), range(4)), 0, news_of(x))
     assert list(frames) == [0, 1, 2, 3]
     for i in range(4):
         gradient = matrices[i] @ x.double() - vectors[i]
@@ -89,7 +96,7 @@ def test_worker_i_reports_the_gradient_of_function_i() -> None:
 
 def test_worker_i_reports_the_gradient_of_shard_i() -> None:
     model = model_of()
-    frames, _ = WorkerHost(regression(), range(4)).step(0, news_of(model.parameters.clone()))
+    frames, _ = ask(WorkerHost(regression(), range(4)), 0, news_of(model.parameters.clone()))
     points, targets = examples()
     for i in range(4):
         rows = rows_of(i, 4, SEED)
@@ -129,8 +136,8 @@ def rounds_of(plan: WorkerPlan, hosting: Sequence[Sequence[int]], rounds: int = 
         buffers = torch.arange(8) / 8 + 0.5 if round_index == 0 else None
         news = news_of(parameters, buffers)
         reports: dict[int, bytes] = {}
-        for host in hosts:
-            reports |= host.step(round_index, news)[0]
+        for host, worker_ids in zip(hosts, hosting, strict=True):
+            reports |= ask(host, round_index, news, worker_ids)[0]
         frames += [reports[worker_id] for worker_id in sorted(reports)]
         parameters -= 0.05 * torch.sin(parameters + round_index)  # some other point
     return frames
@@ -153,7 +160,12 @@ def test_every_worker_has_buffers_of_its_own() -> None:
         frames = []
         for round_index in range(4):
             news = news_of(torch.full((4,), 0.1 * round_index))
-            answers = [host.step(round_index, news)[0] for host in hosts]
+            answers = [
+                ask(*pair)[0]
+                for pair in (
+                    (h, round_index, news, ids) for h, ids in zip(hosts, hosting, strict=True)
+                )
+            ]
             together = {i: frame for answer in answers for i, frame in answer.items()}
             frames += [together[i] for i in range(4)]
         return frames
@@ -169,9 +181,9 @@ def test_workers_draw_for_themselves() -> None:
 def test_a_repeated_round_repeats_its_draws() -> None:
     plan = regression(batch_size=5, dropout=0.3, method=METHODS["rand-k"])
     news = news_of(model_of().parameters)
-    frames = [WorkerHost(plan, [0, 1]).step(7, news)[0] for _ in range(2)]
+    frames = [ask(WorkerHost(plan, [0, 1]), 7, news, [0, 1])[0] for _ in range(2)]
     assert frames[0] == frames[1]
-    assert WorkerHost(plan, [0, 1]).step(8, news)[0] != frames[0]
+    assert ask(WorkerHost(plan, [0, 1]), 8, news, [0, 1])[0] != frames[0]
 
 
 def test_dropout_does_not_hang_on_the_global_generator() -> None:
@@ -182,7 +194,7 @@ def test_dropout_does_not_hang_on_the_global_generator() -> None:
         torch.manual_seed(seed)
         before = torch.random.get_rng_state()
         host = WorkerHost(plan, range(4))
-        frames.append([host.step(round_index, news)[0] for round_index in range(2)])
+        frames.append([ask(host, round_index, news)[0] for round_index in range(2)])
         assert torch.equal(torch.random.get_rng_state(), before)
     assert frames[0] == frames[1]
     assert frames[0][0] != frames[0][1]  # and each round drops other units
@@ -209,7 +221,7 @@ def statistics_after(worker_id: int, starts: Tensor) -> Tensor:
 def test_each_worker_reports_its_own_running_statistics() -> None:
     starts = torch.arange(8) / 8 + 0.5
     news = news_of(model_of(batch_norm=True).parameters, starts)
-    frames, _ = WorkerHost(regression(batch_norm=True), range(4)).step(0, news)
+    frames, _ = ask(WorkerHost(regression(batch_norm=True), range(4)), 0, news)
     for i in range(4):
         torch.testing.assert_close(reported(frames[i], "buffers"), statistics_after(i, starts))
 
@@ -221,7 +233,7 @@ def test_running_statistics_are_reported_every_nth_round_and_kept_in_between() -
     expected = starts
     for round_index in range(6):
         news = news_of(parameters, starts if round_index == 0 else None)
-        frame = host.step(round_index, news)[0][2]
+        frame = ask(host, round_index, news, [2])[0][2]
         expected = statistics_after(2, expected)
         assert ("buffers" in decode(frame).payloads) == (round_index in (2, 5))
         if round_index in (2, 5):
@@ -229,7 +241,7 @@ def test_running_statistics_are_reported_every_nth_round_and_kept_in_between() -
 
 
 def test_a_model_without_buffers_reports_none() -> None:
-    frames, _ = WorkerHost(regression(), [0]).step(0, news_of(model_of().parameters))
+    frames, _ = ask(WorkerHost(regression(), [0]), 0, news_of(model_of().parameters), [0])
     assert set(decode(frames[0]).payloads) == {"gradient"}
 
 
@@ -239,7 +251,7 @@ def test_a_model_without_buffers_reports_none() -> None:
 def test_a_gradient_that_is_not_finite_is_named() -> None:
     host = WorkerHost(regression(nan_worker=2), range(4))
     with pytest.raises(NonFiniteError, match="round 5: worker 2: cannot compress") as caught:
-        host.step(5, news_of(model_of().parameters))
+        ask(host, 5, news_of(model_of().parameters))
     assert "1 of 29 entries are NaN or infinite" in str(caught.value)
     assert "first in layer 4.bias" in str(caught.value)
 
@@ -248,7 +260,7 @@ def test_a_gradient_that_is_not_finite_is_named() -> None:
 def test_every_method_refuses_what_is_not_finite(name: str) -> None:
     host = WorkerHost(regression(nan_worker=0, method=METHODS[name]), [0])
     with pytest.raises(NonFiniteError, match=r"round 0: worker 0: .* first in layer 4\.bias"):
-        host.step(0, news_of(model_of().parameters))
+        ask(host, 0, news_of(model_of().parameters), [0])
 
 
 BAD_NEWS = {
@@ -266,14 +278,14 @@ BAD_NEWS = {
 @pytest.mark.parametrize("text", BAD_NEWS)
 def test_bad_news_are_refused(text: str) -> None:
     with pytest.raises(RoundError, match=f"^round 4: {text}"):
-        WorkerHost(regression(), [1]).step(4, BAD_NEWS[text])
+        ask(WorkerHost(regression(), [1]), 4, BAD_NEWS[text], [1])
 
 
 def test_a_setting_that_does_not_fit_the_gradient_is_named() -> None:
     compressor = MLMC(ladder=SegmentedTopKLadder(segment_size=4), law=GivenLaw((0.5, 0.5)))
     host = WorkerHost(regression(method=CompressedSGD(compressor=compressor)), [3])
     with pytest.raises(RoundError, match=r"round 0: worker 3: law 'given': .* has 8 levels"):
-        host.step(0, news_of(model_of().parameters))
+        ask(host, 0, news_of(model_of().parameters), [3])
 
 
 def test_errors_of_the_problems_own_code_are_explained() -> None:
