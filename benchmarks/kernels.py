@@ -13,7 +13,8 @@ from rich.table import Table
 from mlmc_ray.kernels.digits import digit_counts, digit_positions
 from mlmc_ray.kernels.finite import all_finite, scan
 from mlmc_ray.kernels.hadamard import rotate, unrotate
-from mlmc_ray.kernels.select import entries_between, largest_entries, magnitude_histogram, rank
+from mlmc_ray.kernels.magnitudes import magnitude_histogram
+from mlmc_ray.kernels.select import entries_between, largest_entries, rank
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:

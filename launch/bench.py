@@ -1,12 +1,9 @@
 """``mlmc-ray bench codecs``: size, error and speed of every compressor on one vector."""
 
-import ctypes
 import dataclasses
 import platform
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +19,7 @@ from rich.text import Text
 from torch import Tensor
 
 from launch.catalogue import KINDS
+from launch.measuring import copy_seconds, peak_gpu_memory, peak_memory, seconds
 from launch.units import format_bytes
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.payloads import Message
@@ -30,6 +28,7 @@ from mlmc_ray.seeding import drawing, generator_for
 from mlmc_ray.wire import decode, encode
 from mlmc_ray.wire.ideal import ideal_bits
 
+_BATCH_SIZE = 64  # of a gradient
 Kind = Literal["gaussian", "laplace", "log-normal", "gradient"]
 _REPEATS = 3
 
@@ -48,7 +47,8 @@ class CodecResult:
         ideal_bits_per_value: of the same messages under an ideal code (``wire.ideal``).
         relative_error: |C(v) - v|^2 / |v|^2, the mean over the draws.
         slope: of the mean of C(v) on v, over the draws: 1 without bias.
-        extra_bytes: peak of the memory that compressing and encoding took on top, or None.
+        extra_bytes: peak of the memory that compressing and encoding took on top, or None; on a GPU
+            it is the GPU's.
     """
 
     name: str
@@ -70,7 +70,7 @@ def vector_of(kind: Kind, dim: int, seed: int, problem: Problem | None = None) -
         kind: of independent entries, or "gradient": of the problem's model on its first shard.
         dim: number of entries; of a gradient that is the model's own.
         seed: of the draws.
-        problem: for "gradient".
+        problem: for "gradient", on a batch of 64 examples.
     """
     draws = generator_for(seed, "vector")
     if kind == "gradient":
@@ -78,7 +78,8 @@ def vector_of(kind: Kind, dim: int, seed: int, problem: Problem | None = None) -
         model = initial_model(problem, seed)
         shard = problem.shard(0, 4, generator_for(seed, "shards"))
         with drawing(seed):
-            problem.loss(model.module, shard.full()).backward()  # type: ignore[no-untyped-call]
+            batch = shard.sample(_BATCH_SIZE, draws)
+            problem.loss(model.module, batch).backward()  # type: ignore[no-untyped-call]
         return model.collect_gradients()
     normal = torch.randn(dim, generator=draws)
     if kind == "gaussian":
@@ -95,14 +96,14 @@ def bench_codecs(
 
     Args:
         compressors: what to measure.
-        vector: shape (d,), float32.
+        vector: shape (d,), float32, on the device to measure; frames are made on the host.
         draws: messages for sizes, errors and the slope; times are medians over 3 of them.
         console: where progress goes.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        copy_s = _copy_seconds(vector)
+        copy_s = copy_seconds(vector)
         console.print(f"one copy of the vector takes {1e3 * copy_s:.3g} ms", highlight=False)
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("compressors", total=len(compressors))
@@ -156,12 +157,17 @@ def codec_table(results: Sequence[CodecResult], dim: int, kind: str) -> Table:
     return table
 
 
-def report(results: Sequence[CodecResult], dim: int, kind: str) -> dict[str, Any]:
+def report(
+    results: Sequence[CodecResult], dim: int, kind: str, device: str = "cpu"
+) -> dict[str, Any]:
     """Return the results with the machine, for JSON."""
     machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
+    if device == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name()
     return {
         "dim": dim,
         "kind": kind,
+        "device": device,
         "machine": machine,
         "compressors": [asdict(row) for row in results],
     }
@@ -201,11 +207,13 @@ def _measure(compressor: Compressor, vector: Tensor, draws: int, copy_s: float) 
     frame = _frame(compressor, vector, 0)  # compiles
     accumulator = torch.zeros_like(vector)
     decode(frame).payloads["v"].add_to(accumulator)
-    there = [_seconds(partial(_frame, compressor, vector, i)) for i in range(_REPEATS)]
+    device = vector.device
+    there = [seconds(partial(_frame, compressor, vector, i), device) for i in range(_REPEATS)]
     back = [
-        _seconds(lambda: decode(frame).payloads["v"].add_to(accumulator)) for _ in range(_REPEATS)
+        seconds(lambda: decode(frame).payloads["v"].add_to(accumulator), device)
+        for _ in range(_REPEATS)
     ]
-    with _peak_memory() as peak:
+    with peak_gpu_memory() if device.type == "cuda" else peak_memory() as peak:
         _frame(compressor, vector, 0)
     norm = float(vector.double().square().sum())
     sizes, ideals, errors, slopes = [], [], [], []
@@ -236,39 +244,3 @@ def _measure(compressor: Compressor, vector: Tensor, draws: int, copy_s: float) 
 def _frame(compressor: Compressor, vector: Tensor, draw: int) -> bytes:
     payload = compressor.compress(vector, generator=generator_for(0, "bench", draw))
     return encode(Message({"v": payload}))
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def _copy_seconds(vector: Tensor) -> float:
-    """Return the time of NumPy's copy, which allocates, as a caller's copy would."""
-    times = [_seconds(vector.numpy().copy) for _ in range(20)]
-    return statistics.median(times)
-
-
-@contextmanager
-def _peak_memory() -> Iterator[list[int]]:
-    """Yield a list that at the end holds the growth of the peak resident memory, if known.
-
-    Linux only: the peak is reset through /proc, after free memory has been handed back.
-    """
-    result: list[int] = []
-    try:
-        with suppress(AttributeError, OSError):
-            ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
-    except (OSError, KeyError):
-        yield result
-        return
-    yield result
-    result.append(max(0, _status("VmHWM") - before))
-
-
-def _status(name: str) -> int:
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(fields[name].split()[0])

@@ -34,6 +34,7 @@ from mlmc_ray.compressors import (
     TernGrad,
     TopK,
     TopKDithering,
+    TopRand,
     UnbiasedRounding,
 )
 from mlmc_ray.estimator import MLMC
@@ -55,6 +56,8 @@ BENCHED: list[Compressor] = [
     SegmentedTopK(k=1, segment_size=0.01),
     SegmentedTopK(k=1000, segment_size=100, contiguous=True),
     RandK(k=0.01),
+    TopRand(k=0.01),
+    TopRand(k=0.01),
     Bernoulli(p=0.01),
     RandomSparse(p=0.01),
     AdaptiveRandom(),

@@ -33,13 +33,20 @@ def codecs(
         str, typer.Option(help="gaussian, laplace, log-normal, or gradient (of --problem).")
     ] = "gaussian",
     problem: Annotated[
-        str, typer.Option(help="digits, or the dotted path of your own; for --kind gradient.")
+        str,
+        typer.Option(
+            help="For --kind gradient: a kind of a configuration, or a mapping, such as "
+            "'{kind: fashion-mnist, network: resnet18}'."
+        ),
     ] = "digits",
     only: Annotated[
         list[str] | None,
         typer.Option("--only", help="Compressors whose name has this in it; may be repeated."),
     ] = None,
     draws: Annotated[int, typer.Option(min=1, help="Messages for sizes and errors.")] = 3,
+    device: Annotated[
+        str, typer.Option(help="Where the vector is: cpu, or cuda. Frames are made on the CPU.")
+    ] = "cpu",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write results here.")] = None,
     plot_path: Annotated[
         Path | None, typer.Option("--plot", help="Draw error against bits per value here (PNG).")
@@ -47,7 +54,8 @@ def codecs(
 ) -> None:
     """Compare size, error and speed of every compressor on one vector, with one thread.
 
-    Times are in copies of the vector, measured in the same process; sizes are of frames.
+    Times are in copies of the vector on its device, measured in the same process; sizes are of
+    frames.
 
     For example:
 
@@ -57,7 +65,7 @@ def codecs(
     """
     console = Console(width=max(_TABLE_WIDTH, Console().width))  # a narrower one loses columns
     with plain_errors(console):
-        _codecs(dim, kind, problem, only or [], draws, json_path, plot_path, console)
+        _codecs(dim, kind, problem, only or [], draws, device, json_path, plot_path, console)
 
 
 def _codecs(
@@ -66,6 +74,7 @@ def _codecs(
     problem: str,
     only: list[str],
     draws: int,
+    device: str,
     json_path: Path | None,
     plot_path: Path | None,
     console: Console,
@@ -78,23 +87,51 @@ def _codecs(
     kinds = ("gaussian", "laplace", "log-normal", "gradient")
     if kind not in kinds:
         raise ConfigError(f"--kind {kind}: known are {list(kinds)}")
+    _check_device(device)
     chosen = [c for c in BENCHED if not only or any(word in name_of(c) for word in only)]
     if not chosen:
         raise ConfigError(f"--only {only}: no compressor's name has this in it")
     source = None
     if kind == "gradient":
-        source = build_problem(problem, "--problem", (str(Path.cwd()),)).load()
-    vector = vector_of(kind, dim, 0, source)  # type: ignore[arg-type]
+        value = _yaml_of(problem, "--problem")
+        source = build_problem(value, "--problem", (str(Path.cwd()),)).load()
+    vector = vector_of(kind, dim, 0, source).to(device)  # type: ignore[arg-type]
     named = f"gradient of {problem}" if kind == "gradient" else kind
     results = bench_codecs(chosen, vector, draws, console)
     console.print(codec_table(results, vector.numel(), named))
     if json_path is not None:
         with writing(json_path):
-            text = json.dumps(report(results, vector.numel(), named), indent=2)
+            text = json.dumps(report(results, vector.numel(), named, device), indent=2)
             json_path.write_text(text + "\n", encoding="utf-8")
     if plot_path is not None:
         with writing(plot_path):
             plot(results, plot_path, named)
+
+
+def _yaml_of(text: str, option: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{option} {text}: is not YAML") from error
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is unknown or not there.
+
+    Raises:
+        ConfigError: quotes the device and says what would do.
+    """
+    import torch
+
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {device}: known are ['cpu', 'cuda']")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "--device cuda: torch finds no CUDA device; leave the option out to use the CPU, or "
+            "install a torch with CUDA on a machine with a GPU"
+        )
 
 
 def compressors() -> None:

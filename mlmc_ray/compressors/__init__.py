@@ -28,6 +28,7 @@ from mlmc_ray.compressors.random_sparse import AdaptiveRandom, Bernoulli, Random
 from mlmc_ray.compressors.rotation import DRIVE, EDEN
 from mlmc_ray.compressors.rounding import BiasedRounding, Natural, UnbiasedRounding
 from mlmc_ray.compressors.signs import OneBit, ScaledSign
+from mlmc_ray.compressors.top_rand import TopRand
 from mlmc_ray.compressors.topk import SegmentedTopK, TopK
 from mlmc_ray.compressors.wrappers import HalfPrecision, Induced, Lazy, PerBucket, PerLayer
 
@@ -70,6 +71,7 @@ __all__ = [
     "TernGrad",
     "TopK",
     "TopKDithering",
+    "TopRand",
     "UnbiasedRounding",
     "bound",
 ]

@@ -69,10 +69,11 @@ class Context:
     Attributes:
         generator: private draws of this worker in this round.
         shared_seed: 63 bits that all workers and the server have in this round.
-        worker_id: 0 to ``num_workers`` - 1.
+        worker_id: 0 to ``num_workers`` - 1; -1 on the server.
         num_workers: how many there are.
         layer_sizes: entries of every layer, in the order of the vector; empty where unknown.
         layer_shapes: shape of every layer, in the order of the vector; empty where unknown.
+        participation: the share of the workers that a round asks, above 0 and at most 1.
     """
 
     generator: Generator
@@ -81,6 +82,7 @@ class Context:
     num_workers: int = 1
     layer_sizes: tuple[int, ...] = ()
     layer_shapes: tuple[tuple[int, ...], ...] = ()
+    participation: float = 1.0
 
 
 @runtime_checkable

@@ -18,7 +18,9 @@ from mlmc_ray.compressors.rounding import (
     wire_step,
     wire_steps,
 )
-from mlmc_ray.kernels.rounding import bucket_norms, geometric_codes, linear_codes, nearest_codes
+from mlmc_ray.kernels.norms import bucket_norms
+from mlmc_ray.kernels.power_rounding import geometric_codes
+from mlmc_ray.kernels.rounding import linear_codes, nearest_codes
 from mlmc_ray.kernels.select import largest as largest_entries
 from mlmc_ray.payloads import CodesPayload, Payload, Powers, ScatteredPayload, ZeroPayload
 

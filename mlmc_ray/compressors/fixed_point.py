@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost, peak_of
+from mlmc_ray.kernels.device import array_of, on_cpu
 from mlmc_ray.kernels.digits import truncate
 from mlmc_ray.payloads import CodesPayload, Payload, ZeroPayload
 
@@ -44,9 +45,9 @@ class FixedPoint:
             return ZeroPayload(vector.numel())
         step = 2.0 ** max(scale_exponent(vector) - self.planes, _SMALLEST_EXPONENT)
         dtype = torch.int8 if self.planes <= 7 else torch.int32
-        if vector.device.type == "cpu" and vector.dtype in (torch.float32, torch.float64):
+        if on_cpu(vector):
             codes = torch.empty(vector.numel(), dtype=dtype)
-            truncate(vector.numpy(), 1 / step, codes.numpy())
+            truncate(array_of(vector), 1 / step, codes.numpy())
         else:
             codes = (vector.to(torch.float64) / step).trunc().to(dtype)
         return CodesPayload.on_grid(codes, step)

@@ -7,15 +7,12 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, check_finite, count_of
-from mlmc_ray.compressors.random_sparse import on_cpu
+from mlmc_ray.compressors.random_sparse import block_ends, find_in_proportion
 from mlmc_ray.errors import NonFiniteError
-from mlmc_ray.kernels.sampling import (
-    bernoulli_in_proportion,
-    block_ends,
-    find_in_proportion,
-    full_magnitude,
-    systematic_in_proportion,
-)
+from mlmc_ray.kernels import sampling
+from mlmc_ray.kernels.device import array_of, on_cpu
+from mlmc_ray.kernels.tensors import sampling as tensors
+from mlmc_ray.kernels.thresholds import full_magnitude
 from mlmc_ray.payloads import (
     CodesPayload,
     Payload,
@@ -34,7 +31,6 @@ class ImportanceSampled:
 
     Unbiased, with variance (|v|_1^2 - |v|^2) / k. The scale |v|_1 / k is rounded up to float32 and
     every draw falls on no entry with the small probability that this leaves, so the mean is exact.
-    It draws on the CPU.
 
     References:
         The one-entry ladder of Zukerman et al., 2025, arXiv:2507.05508, section 3.2, with k levels
@@ -56,19 +52,18 @@ class ImportanceSampled:
         check_finite(vector)
         dim = vector.numel()
         draws = _num_draws(self.draws, dim)
-        flat = on_cpu(vector)
-        ends = block_ends(flat.numpy())
+        ends = block_ends(vector)
         if ends[-1] == 0:
             return ZeroPayload(dim)
         scale = _rounded_up(ends[-1] / draws)
         points = torch.rand(draws, dtype=torch.float64, generator=generator).numpy()
         points.sort()
-        drawn = find_in_proportion(flat.numpy(), ends, points * (draws * scale))
+        drawn = find_in_proportion(vector, ends, points * (draws * scale))
         if not len(drawn):
             return ZeroPayload(dim)
-        places, counts = torch.unique_consecutive(torch.from_numpy(drawn), return_counts=True)
+        places, counts = torch.unique_consecutive(drawn, return_counts=True)
         small = torch.int8 if int(counts.max()) <= torch.iinfo(torch.int8).max else torch.int32
-        codes = (counts * flat[places].sign().long()).to(small)
+        codes = (counts * vector[places].sign().long()).to(small)
         return _scattered(vector, places, codes, scale)
 
     def probabilities(self, vector: Tensor) -> Tensor:
@@ -78,7 +73,7 @@ class ImportanceSampled:
             vector: shape (d,), not zero.
         """
         draws = _num_draws(self.draws, vector.numel())
-        norm = float(block_ends(on_cpu(vector).numpy())[-1])
+        norm = float(block_ends(vector)[-1])
         return vector.to(torch.float64).abs() / (draws * _rounded_up(norm / draws))
 
     def omega(self, dim: int) -> float:
@@ -104,7 +99,7 @@ class OptimalSparse:
 
     ``systematic`` draws the entries below t not independently, but so that their number is the sum
     of their probabilities, rounded up or down: k entries, hardly ever k - 1. The probabilities
-    stay, and with them the mean and the variance. It draws on the CPU.
+    stay, and with them the mean and the variance.
 
     References:
         Wangni et al., 2018, arXiv:1710.09854.
@@ -124,32 +119,30 @@ class OptimalSparse:
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the entries that are sure, and the signs of those that were drawn."""
         check_finite(vector)
-        dim, flat = vector.numel(), on_cpu(vector)
-        scale = self._scale(flat)
+        dim, scale = vector.numel(), self._scale(vector)
         if scale == 0:
-            places = torch.nonzero(flat).flatten()
+            places = torch.nonzero(vector).flatten()
             return _sparse(vector, places) if len(places) else ZeroPayload(dim)
         if self.systematic:
             start = float(torch.rand((), dtype=torch.float64, generator=generator))
-            kept = systematic_in_proportion(flat.numpy(), scale, start)
+            places = _systematic(vector, scale, start)
         else:
             seed = int(torch.randint(1 << 62, (), generator=generator))
-            kept = bernoulli_in_proportion(flat.numpy(), scale, seed)
-        places = torch.from_numpy(kept)
-        sure = flat[places].abs() >= scale
+            places = _bernoulli(vector, scale, seed)
+        sure = vector[places].to(torch.float64).abs() >= scale
         drawn = places[~sure]
         parts: list[Payload] = []
         if sure.any():
             parts.append(_sparse(vector, places[sure]))
         if len(drawn):
-            parts.append(_scattered(vector, drawn, flat[drawn].sign().to(torch.int8), scale))
+            parts.append(_scattered(vector, drawn, vector[drawn].sign().to(torch.int8), scale))
         if len(parts) < 2:
             return parts[0] if parts else ZeroPayload(dim)
         return SumPayload(tuple(parts))
 
     def probabilities(self, vector: Tensor) -> Tensor:
         """Return the probability of every entry of a vector that is not zero, float64."""
-        scale = self._scale(on_cpu(vector))
+        scale = self._scale(vector)
         magnitudes = vector.to(torch.float64).abs()
         return (magnitudes / scale).clamp(max=1) if scale else magnitudes.sign()
 
@@ -170,7 +163,9 @@ class OptimalSparse:
         k = count_of(self.k, vector.numel())
         if int(torch.count_nonzero(vector)) <= k:
             return 0.0
-        return _rounded_up(full_magnitude(vector.numpy(), k))
+        if on_cpu(vector):
+            return _rounded_up(full_magnitude(array_of(vector), k))
+        return _rounded_up(tensors.full_magnitude(vector, k))
 
 
 def _num_draws(draws: EntryCount, dim: int) -> int:
@@ -194,11 +189,22 @@ def _rounded_up(scale: float) -> float:
     return float(rounded)
 
 
+def _systematic(vector: Tensor, scale: float, start: float) -> Tensor:
+    if on_cpu(vector):
+        kept = sampling.systematic_in_proportion(array_of(vector), scale, start)
+        return torch.from_numpy(kept)
+    return tensors.systematic_in_proportion(vector, scale, start)
+
+
+def _bernoulli(vector: Tensor, scale: float, seed: int) -> Tensor:
+    if on_cpu(vector):
+        return torch.from_numpy(sampling.bernoulli_in_proportion(array_of(vector), scale, seed))
+    return tensors.bernoulli_in_proportion(vector, scale, seed)
+
+
 def _sparse(vector: Tensor, places: Tensor) -> SparsePayload:
-    indices = places.to(vector.device)
-    return SparsePayload(vector.numel(), indices, vector[indices])
+    return SparsePayload(vector.numel(), places, vector[places])
 
 
 def _scattered(vector: Tensor, places: Tensor, codes: Tensor, scale: float) -> ScatteredPayload:
-    inner = CodesPayload.on_grid(codes.to(vector.device), scale)
-    return ScatteredPayload(vector.numel(), places.to(vector.device), inner)
+    return ScatteredPayload(vector.numel(), places, CodesPayload.on_grid(codes, scale))

@@ -8,9 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import Context, PaperCost, check_finite, peak_of
-from mlmc_ray.compressors.random_sparse import at_least_single
 from mlmc_ray.compressors.rotation import at_ordinary_scale
 from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.kernels.device import at_least_single
 from mlmc_ray.payloads import ConcatPayload, DensePayload, LowRankPayload, Payload, ZeroPayload
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -87,8 +87,8 @@ class PowerSGD:
         """rank (n + m) numbers for a matrix of n x m."""
         numbers = 0
         for shape in self._shapes(dim):
-            rank = self._rank(shape)
-            numbers += rank * sum(_sides(shape)) if rank else math.prod(shape)
+            rank = rank_of(self.rank, shape)
+            numbers += rank * sum(sides_of(shape)) if rank else math.prod(shape)
         return PaperCost("64 times the sum over matrices of rank (n + m)", 64 * numbers)
 
     def _shapes(self, dim: int) -> tuple[tuple[int, ...], ...]:
@@ -98,21 +98,15 @@ class PowerSGD:
             raise ValueError(f"layer_shapes hold {total} entries, and the vector has {dim}")
         return shapes
 
-    def _rank(self, shape: tuple[int, ...]) -> int:
-        """Return how many columns P has for a layer; 0 where the layer is sent whole."""
-        rows, columns = _sides(shape)
-        rank = min(self.rank, rows, columns)
-        return rank if rank * (rows + columns) < rows * columns else 0
-
     def _layer(self, layer: Tensor, shape: tuple[int, ...], index: int) -> Payload:
-        peak, rank = peak_of(layer), self._rank(shape)
+        peak, rank = peak_of(layer), rank_of(self.rank, shape)
         if not peak:
             return ZeroPayload(layer.numel())
         if not rank:
             return DensePayload(layer)
         ordinary, factor = at_ordinary_scale(layer, peak)
-        matrix = at_least_single(ordinary).reshape(_sides(shape))
-        right = _normal(self.seed, index, matrix.shape[1], rank).to(matrix)
+        matrix = at_least_single(ordinary).reshape(sides_of(shape))
+        right = normal_draws(self.seed, index, matrix.shape[1], rank).to(matrix)
         for _ in range(self.iterations):
             left: Tensor = torch.linalg.qr(matrix @ right).Q  # orthonormal even for zero columns
             right = matrix.T @ left
@@ -126,12 +120,19 @@ class PowerSGD:
         return LowRankPayload(left.to(torch.float32), wide.to(torch.float32))
 
 
-def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
+def rank_of(rank: int, shape: tuple[int, ...]) -> int:
+    """Return how many columns P has for a layer; 0 where the layer is sent whole."""
+    rows, columns = sides_of(shape)
+    rank = min(rank, rows, columns)
+    return rank if rank * (rows + columns) < rows * columns else 0
+
+
+def sides_of(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return the sides of the matrix that a layer is; one of them is 1 below two dimensions."""
     return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
 
 
-def _normal(seed: int, index: int, rows: int, columns: int) -> Tensor:
+def normal_draws(seed: int, index: int, rows: int, columns: int) -> Tensor:
     """Return the normal draws that belong to a layer of a round, float64."""
     stream = np.random.Generator(np.random.Philox(key=np.array([seed, index], dtype=np.uint64)))
     return torch.from_numpy(stream.standard_normal((rows, columns)))

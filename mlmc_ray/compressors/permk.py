@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import Context, PaperCost, check_finite
-from mlmc_ray.compressors.random_sparse import at_least_single
+from mlmc_ray.kernels.device import at_least_single
 from mlmc_ray.kernels.partition import block_size, random_block
 from mlmc_ray.payloads import DensePayload, Payload, ZeroPayload
 from mlmc_ray.payloads.base import scaled_values

@@ -8,7 +8,8 @@ from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost
 from mlmc_ray.compressors.rounding import finite_float32, finite_range, wire_step
-from mlmc_ray.kernels.rounding import common_values, nearest_codes, nearest_counts
+from mlmc_ray.kernels.common_values import common_values
+from mlmc_ray.kernels.rounding import nearest_codes, nearest_counts
 from mlmc_ray.payloads import CodesPayload, DensePayload, Grid, Payload, Table, ZeroPayload
 
 _MANTISSA_BITS = 23

@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost, check_finite
-from mlmc_ray.kernels.sampling import bernoulli_subset, block_ends, find_in_proportion
+from mlmc_ray.kernels import sampling
+from mlmc_ray.kernels.device import array_of, at_least_single, on_cpu
+from mlmc_ray.kernels.tensors import sampling as tensors
 from mlmc_ray.payloads import Payload, SparsePayload, ZeroPayload
 from mlmc_ray.payloads.base import scaled_values
 
@@ -98,7 +102,7 @@ class RandomSparse:
 class AdaptiveRandom:
     """Keep one entry, drawn with probability |v_j| / |v|_1, as it is.
 
-    Biased, with E|C(v) - v|^2 = |v|^2 - sum |v_j|^3 / |v|_1. It draws on the CPU.
+    Biased, with E|C(v) - v|^2 = |v|^2 - sum |v_j|^3 / |v|_1.
 
     References:
         "Adaptive random sparsification" of Beznosikov et al., 2020, arXiv:2002.12410.
@@ -112,13 +116,12 @@ class AdaptiveRandom:
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the entry."""
         check_finite(vector)
-        array = on_cpu(vector).numpy()
-        ends = block_ends(array)
+        ends = block_ends(vector)
         if ends[-1] == 0:
             return ZeroPayload(vector.numel())
         # Below 1, so that the rounded product is below the last end and falls on an entry.
         point = torch.rand(1, dtype=torch.float64, generator=generator) * ends[-1]
-        place = torch.from_numpy(find_in_proportion(array, ends, point.numpy())).to(vector.device)
+        place = find_in_proportion(vector, ends, point.numpy())
         return SparsePayload(vector.numel(), place, vector[place])
 
     def probabilities(self, vector: Tensor) -> Tensor:
@@ -149,21 +152,37 @@ def check_probability(name: str, probability: float) -> None:
         raise ValueError(f"{name} is {probability!r}: give a probability, from 2^-32 to 1")
 
 
-def at_least_single(values: Tensor) -> Tensor:
-    """Return half precision as float32, and the rest as it is."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+def block_ends(vector: Tensor) -> npt.NDArray[np.float64]:
+    """Return the sums of |v_j| up to the end of every block of 4096, on the host."""
+    return sampling.block_ends(array_of(vector)) if on_cpu(vector) else tensors.block_ends(vector)
 
 
-def on_cpu(vector: Tensor) -> Tensor:
-    """Return a vector as the compiled loops read it: contiguous, float32 or float64, on the CPU."""
-    return at_least_single(vector.detach().cpu()).contiguous()
+def find_in_proportion(
+    vector: Tensor, ends: npt.NDArray[np.float64], points: npt.NDArray[np.float64]
+) -> Tensor:
+    """Return the entries that ascending points fall on when all |v_j| are laid end to end.
+
+    Args:
+        vector: shape (d,), any float dtype, any device; not modified.
+        ends: its ``block_ends``.
+        points: see ``kernels.sampling.find_in_proportion``.
+
+    Returns:
+        int64, ascending, on the device of the vector.
+    """
+    if on_cpu(vector):
+        return torch.from_numpy(sampling.find_in_proportion(array_of(vector), ends, points))
+    return tensors.find_in_proportion(vector, ends, points)
 
 
 def _kept(vector: Tensor, probability: float, generator: Generator) -> SparsePayload | ZeroPayload:
     """Return the entries drawn, without those that are zero."""
     dim = vector.numel()
     seed = int(torch.randint(1 << 62, (), generator=generator))
-    indices = torch.from_numpy(bernoulli_subset(seed, dim, probability)).to(vector.device)
+    if on_cpu(vector):
+        indices = torch.from_numpy(sampling.bernoulli_subset(seed, dim, probability))
+    else:
+        indices = tensors.bernoulli_subset(seed, dim, probability, vector.device)
     values = vector[indices]
     count = int(torch.count_nonzero(values))
     if count == 0:

@@ -4,18 +4,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost, check_finite, peak_of
-from mlmc_ray.compressors.random_sparse import at_least_single
 from mlmc_ray.compressors.rounding import draw_seed
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.kernels.centroids import nearest_centroids
+from mlmc_ray.kernels.device import array_of, at_least_single, on_cpu
 from mlmc_ray.kernels.hadamard import rotate
-from mlmc_ray.kernels.rounding import bucket_norms
+from mlmc_ray.kernels.norms import bucket_norms
 from mlmc_ray.kernels.subset import random_subset
+from mlmc_ray.kernels.tensors import hadamard as tensors
 from mlmc_ray.payloads import (
     CodesPayload,
     ConcatPayload,
@@ -75,7 +75,7 @@ class DRIVE:
     unbiased: bool = True
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
-        """Return one bit per entry; rotates on the CPU.
+        """Return one bit per entry.
 
         Raises:
             NonFiniteError: there is NaN or infinity, or what is decoded may not fit float32.
@@ -132,7 +132,7 @@ class EDEN:
         return True
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
-        """Return the codes; rotates on the CPU.
+        """Return the codes.
 
         Raises:
             NonFiniteError: there is NaN or infinity, or what is decoded may not fit float32.
@@ -192,7 +192,7 @@ def _rotated(
     if not peak:
         return ZeroPayload(dim)
     ordinary, factor = at_ordinary_scale(vector.detach(), peak)
-    rotated = rotate(ordinary.to("cpu", torch.float32).numpy(), seed)
+    rotated = _rotation(ordinary.to(torch.float32), seed)
     mixed_once = dim - (1 << (dim.bit_length() - 1))  # the entries that one transform has mixed
     parts: list[Payload] = []
     for part in (rotated[:mixed_once], rotated[mixed_once:]):
@@ -208,14 +208,19 @@ def _rotated(
     return RotatedPayload(seed, parts[0] if len(parts) == 1 else ConcatPayload(tuple(parts)))
 
 
-def _quantized(
-    values: npt.NDArray[np.float32], bits: float, unbiased: bool, factor: float
-) -> list[Payload]:
+def _rotation(vector: Tensor, seed: int) -> Tensor:
+    """Return the rotated vector, float32, on the same device: the same bits on every device."""
+    if on_cpu(vector):
+        return torch.from_numpy(rotate(array_of(vector), seed))
+    return tensors.rotate(vector, seed)
+
+
+def _quantized(values: Tensor, bits: float, unbiased: bool, factor: float) -> list[Payload]:
     """Return ``factor`` times what stands for the values: first the finer codes, then the others.
 
     Both have one scale in common.
     """
-    energy = float(bucket_norms(torch.from_numpy(values), len(values), 2)) ** 2
+    energy = float(bucket_norms(values, len(values), 2)) ** 2
     if not energy:
         return [ZeroPayload(len(values))]
     low = math.floor(bits)
@@ -227,7 +232,7 @@ def _quantized(
         table = _TABLES[width]
         codes, inner = nearest_centroids(part, np.asarray(table.entries), unit)
         product += inner
-        coded.append((torch.from_numpy(codes), table))
+        coded.append((codes, table))
     one_bit = _TABLES[1].entries[-1]
     scale = factor * (energy / product if unbiased else product / (len(values) * one_bit**2))
     scales = torch.tensor([scale], dtype=torch.float64).to(torch.float32)

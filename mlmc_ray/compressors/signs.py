@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost
 from mlmc_ray.compressors.rounding import finite_range, wire_step
-from mlmc_ray.kernels.rounding import sign_codes
+from mlmc_ray.kernels.signs import sign_codes
 from mlmc_ray.payloads import CodesPayload, Payload, Table, ZeroPayload
 
 

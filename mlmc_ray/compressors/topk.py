@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import (
@@ -13,8 +12,8 @@ from mlmc_ray.compressors.base import (
     count_of,
     peak_of,
 )
-from mlmc_ray.kernels.energies import segment_sums
 from mlmc_ray.kernels.select import largest, largest_entries
+from mlmc_ray.kernels.sums import segment_energies
 from mlmc_ray.payloads import Payload, SegmentsPayload, SparsePayload, ZeroPayload
 
 
@@ -112,26 +111,6 @@ class SegmentedTopK:
 
     def _kept(self, dim: int) -> int:
         return min(dim, self.k * count_of(self.segment_size, dim))
-
-
-def segment_energies(vector: Tensor, segment_size: int) -> Tensor:
-    """Return the squared norm of every segment of consecutive entries, float64.
-
-    Args:
-        vector: shape (d,).
-        segment_size: entries a segment; the last segment may be shorter.
-
-    Returns:
-        shape (ceil(d / segment_size),), float64.
-    """
-    dim = vector.numel()
-    if vector.device.type == "cpu" and vector.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(segment_sums(vector.numpy(), segment_size))
-    squares = torch.zeros(
-        -(-dim // segment_size) * segment_size, dtype=torch.float64, device=vector.device
-    )
-    squares[:dim] = vector
-    return squares.square_().view(-1, segment_size).sum(dim=1)
 
 
 def segments_of(vector: Tensor, segment_size: int, segments: Tensor) -> SegmentsPayload:

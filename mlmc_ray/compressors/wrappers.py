@@ -8,7 +8,8 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound, check_finite
-from mlmc_ray.compressors.random_sparse import at_least_single, check_probability
+from mlmc_ray.compressors.random_sparse import check_probability
+from mlmc_ray.kernels.device import at_least_single
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.payloads import ConcatPayload, DensePayload, Payload, SumPayload, ZeroPayload
 

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mlmc_ray.kernels.compiled import compiled
+from mlmc_ray.kernels.fraction_counts import FRACTION_BITS, bit_counts, fraction_counts
 
 _Floats = npt.NDArray[np.float32]
 _Bits = npt.NDArray[np.uint32]
 _Positions = npt.NDArray[np.int64]
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
-_FRACTION_BITS = 23
-_FRACTION = np.uint32((1 << _FRACTION_BITS) - 1)
-_UNIT = 150  # the last bit of a mantissa stands for 2^(max(e, 1) - 150)
+_FRACTION = np.uint32((1 << FRACTION_BITS) - 1)
+UNIT = 150  # the last bit of a mantissa stands for 2^(max(e, 1) - 150)
 _ONE, _ABSENT = np.uint32(1), np.uint32(24)
 _CHUNK = 1024
 
@@ -38,15 +38,28 @@ def digit_counts(vector: _Floats, exponent: int) -> npt.NDArray[np.int64]:
     Raises:
         ValueError: a magnitude is not below 2^exponent.
     """
-    by_place = _bit_counts(_bits_of(vector))
+    return counts_by_level(fraction_counts(_bits_of(vector)), exponent)
+
+
+def counts_by_level(fractions: npt.NDArray[np.int64], exponent: int) -> npt.NDArray[np.int64]:
+    """Return what ``digit_counts`` does.
+
+    Args:
+        fractions: of ``fraction_counts``.
+        exponent: every magnitude is below 2^exponent.
+
+    Raises:
+        ValueError: a magnitude is not below 2^exponent.
+    """
+    by_place = _by_place(fractions)
     places = np.flatnonzero(by_place)
     if not len(places):
         return np.zeros(0, dtype=np.int64)
     # Place 0 stands for 2^(1 - 150), which is digit exponent + 149.
-    first_level = exponent + _UNIT - 1 - int(places[-1])
+    first_level = exponent + UNIT - 1 - int(places[-1])
     if first_level < 1:
         raise ValueError(f"a magnitude is not below 2^{exponent}")
-    counts = np.zeros(exponent + _UNIT - 1 - int(places[0]), dtype=np.int64)
+    counts = np.zeros(exponent + UNIT - 1 - int(places[0]), dtype=np.int64)
     counts[first_level - 1 :] = by_place[places[0] : places[-1] + 1][::-1]
     return counts
 
@@ -65,7 +78,7 @@ def digit_positions(
         Their positions, int64, ascending, and whether each of these entries is negative.
     """
     bits = _bits_of(vector)
-    place = exponent - level + _UNIT
+    place = exponent - level + UNIT
     if not 0 < place < 1 << 31:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_)
     found = np.empty(-(-len(bits) // _CHUNK), dtype=np.int64)
@@ -89,46 +102,20 @@ def truncate(vector: npt.NDArray[Any], inverse_step: float, codes: npt.NDArray[A
         codes[j] = np.int32(np.float64(vector[j]) * inverse_step)
 
 
-def _bits_of(vector: _Floats) -> _Bits:
-    bits: _Bits = np.ascontiguousarray(vector, dtype=np.float32).view(np.uint32)
-    return bits
-
-
-@compiled
-def _bit_counts(bits: _Bits) -> npt.NDArray[np.int64]:
-    """Count the ones of all magnitudes at every place: place p stands for 2^(p - 149).
-
-    The fractions are counted by exponent and by their high 8, middle 8 and low 7 bits, three
-    additions an entry instead of 24, and the bits of these few values afterwards.
-    """
-    high = np.zeros((256, 256), np.int64)
-    middle = np.zeros((256, 256), np.int64)
-    low = np.zeros((256, 128), np.int64)
-    for j in range(bits.size):
-        magnitude = bits[j] & _MAGNITUDE
-        e = magnitude >> np.uint32(23)
-        high[e, (magnitude >> np.uint32(15)) & np.uint32(255)] += 1
-        middle[e, (magnitude >> np.uint32(7)) & np.uint32(255)] += 1
-        low[e, magnitude & np.uint32(127)] += 1
-    by_place = np.zeros(256 + _FRACTION_BITS, np.int64)
+def _by_place(fractions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Count the ones of all magnitudes at every place: place p stands for 2^(p - 149)."""
+    by_place = np.zeros(256 + FRACTION_BITS, np.int64)
+    ones, entries = bit_counts(fractions), fractions[:, 0].sum(axis=1)
     for e in range(256):
-        entries = high[e].sum()
-        if entries == 0:
-            continue
         first = max(e, 1) - 1
-        by_place[first + _FRACTION_BITS] += entries if e > 0 else 0
-        _add_bits(low[e], by_place[first : first + 7])
-        _add_bits(middle[e], by_place[first + 7 : first + 15])
-        _add_bits(high[e], by_place[first + 15 : first + 23])
+        by_place[first : first + FRACTION_BITS] += ones[e]
+        by_place[first + FRACTION_BITS] += entries[e] if e > 0 else 0  # the implicit bit
     return by_place
 
 
-@compiled
-def _add_bits(counts: npt.NDArray[np.int64], ones: npt.NDArray[np.int64]) -> None:
-    """Add the ones at every place of the values 0, 1, ... that occur so often."""
-    for value in range(counts.size):
-        for place in range(ones.size):
-            ones[place] += counts[value] * ((value >> place) & 1)
+def _bits_of(vector: _Floats) -> _Bits:
+    bits: _Bits = np.ascontiguousarray(vector, dtype=np.float32).view(np.uint32)
+    return bits
 
 
 @compiled

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlmc_ray.kernels.compiled import compiled
+from mlmc_ray.kernels.fraction_counts import FRACTION_BITS, bit_counts, fraction_counts
 
-FRACTION_BITS = 23
-_BIAS = 127
+BIAS = 127
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 _Floats = npt.NDArray[np.float32]
@@ -25,7 +25,7 @@ def exponent_range(vector: _Floats) -> tuple[int, int]:
     Subnormal entries count as -126, what their digits are relative to.
     """
     low, high = (int(end) for end in _extremes(_bits_of(vector)))
-    return (low - _BIAS, high - _BIAS) if low <= high else (0, 0)
+    return (low - BIAS, high - BIAS) if low <= high else (0, 0)
 
 
 def exponent_codes(vector: _Floats, lowest: int, highest: int) -> npt.NDArray[Any]:
@@ -59,12 +59,13 @@ def digit_codes(vector: _Floats, lowest: int, highest: int, digit: int) -> npt.N
 
 def digit_energies(vector: _Floats) -> npt.NDArray[np.float64]:
     """Return the sum of (2^(e_j - r) m_rj)^2 over the entries, for digits r = 1 to 23."""
-    counts = _fraction_counts(_bits_of(vector)).astype(np.float64)
-    ones = (np.arange(256)[:, None] >> np.arange(8)) & 1
-    places = counts @ ones.astype(np.float64)  # (exponents, high | middle | low, 8)
-    low, middle, high = places[:, 2, :7], places[:, 1], places[:, 0]
-    by_digit = np.concatenate([low, middle, high], axis=1)[:, ::-1]
-    exponents = np.maximum(np.arange(256), 1) - _BIAS
+    return energies_of(fraction_counts(_bits_of(vector)))
+
+
+def energies_of(fractions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return what ``digit_energies`` does, from the counts of ``fraction_counts``."""
+    by_digit = bit_counts(fractions)[:, ::-1].astype(np.float64)
+    exponents = np.maximum(np.arange(256), 1) - BIAS
     digits = np.arange(1, FRACTION_BITS + 1)
     energies: npt.NDArray[np.float64] = 4.0**exponents @ by_digit * 4.0**-digits
     return energies
@@ -73,7 +74,7 @@ def digit_energies(vector: _Floats) -> npt.NDArray[np.float64]:
 def _codes(vector: _Floats, lowest: int, highest: int, place: int) -> npt.NDArray[Any]:
     bits = _bits_of(vector)
     codes = np.empty(bits.size, np.int8 if highest - lowest < 127 else np.int16)
-    _write_codes(bits, lowest + _BIAS - 1, place, codes)
+    _write_codes(bits, lowest + BIAS - 1, place, codes)
     return codes
 
 
@@ -104,15 +105,3 @@ def _write_codes(bits: _Bits, below: int, place: int, codes: npt.NDArray[Any]) -
         code = max(e, np.int32(1)) - np.int32(below)
         signed = -code if bits[j] > _MAGNITUDE else code
         codes[j] = signed if present else 0
-
-
-@compiled
-def _fraction_counts(bits: _Bits) -> npt.NDArray[np.int64]:
-    """Count the high 8, middle 8 and low 7 fraction bits, by exponent: shape (256, 3, 256)."""
-    counts = np.zeros((256, 3, 256), np.int64)
-    for j in range(bits.size):
-        e = (bits[j] & _MAGNITUDE) >> np.uint32(23)
-        counts[e, 0, (bits[j] >> np.uint32(15)) & np.uint32(255)] += 1
-        counts[e, 1, (bits[j] >> np.uint32(7)) & np.uint32(255)] += 1
-        counts[e, 2, bits[j] & np.uint32(127)] += 1
-    return counts

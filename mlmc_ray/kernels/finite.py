@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.kernels.compiled import compiled
+from mlmc_ray.kernels.device import array_of, on_cpu
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are above
@@ -21,8 +22,8 @@ def all_finite(vector: Tensor) -> bool:
     Args:
         vector: shape (d,), any float dtype, any device; not modified.
     """
-    if vector.device.type == "cpu" and vector.dtype == torch.float32:
-        return _largest_magnitude(_bits_of(vector)) < _INFINITY
+    if on_cpu(vector, torch.float32):
+        return _largest_magnitude(array_of(vector).view(np.uint32)) < _INFINITY
     return scan(vector)[0]
 
 
@@ -38,17 +39,12 @@ def scan(vector: Tensor) -> tuple[bool, float]:
     """
     if not vector.numel():
         return True, 0.0
-    if vector.device.type == "cpu" and vector.dtype == torch.float32:
-        bits = _largest_magnitude(_bits_of(vector))
+    if on_cpu(vector, torch.float32):
+        bits = _largest_magnitude(array_of(vector).view(np.uint32))
         return bits < _INFINITY, float(np.uint32(bits).view(np.float32))
     # A NaN anywhere makes both extremes NaN.
     largest = float(torch.stack(torch.aminmax(vector.detach())).abs().max())
     return bool(np.isfinite(largest)), largest
-
-
-def _bits_of(vector: Tensor) -> npt.NDArray[np.uint32]:
-    bits: npt.NDArray[np.uint32] = vector.detach().contiguous().numpy().view(np.uint32)
-    return bits
 
 
 @compiled

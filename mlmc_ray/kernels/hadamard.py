@@ -13,10 +13,10 @@ import numpy.typing as npt
 from mlmc_ray.kernels.compiled import compiled
 
 _Floats = npt.NDArray[np.float32]
-_Words = npt.NDArray[np.uint64]
+Words = npt.NDArray[np.uint64]
 
 _WORD = 64  # signs a word
-_BLOCK = 1 << 13  # entries transformed at once: 32 KiB, within the first-level cache
+BLOCK = 1 << 13  # entries transformed at once: 32 KiB, within the first-level cache
 _COLUMNS = 256  # columns of the matrix of blocks transformed at once
 
 
@@ -40,8 +40,8 @@ def rotate(vector: _Floats, seed: int) -> _Floats:
         Ailon and Chazelle, 2009, The fast Johnson-Lindenstrauss transform, section 2.
     """
     result = np.array(vector, dtype=np.float32, order="C")
-    for start, words in _steps(len(result), seed):
-        part = result[start : start + _span(len(result))]
+    for start, words in steps_of(len(result), seed):
+        part = result[start : start + span(len(result))]
         _transform_blocks(part, words, np.float32(1 / math.sqrt(len(part))), True)
         _transform_columns(part)
     return result
@@ -58,32 +58,32 @@ def unrotate(rotated: _Floats, seed: int) -> _Floats:
         shape (d,), float32, a new array.
     """
     result = np.array(rotated, dtype=np.float32, order="C")
-    for start, words in reversed(_steps(len(result), seed)):
-        part = result[start : start + _span(len(result))]
+    for start, words in reversed(steps_of(len(result), seed)):
+        part = result[start : start + span(len(result))]
         _transform_columns(part)
         _transform_blocks(part, words, np.float32(1 / math.sqrt(len(part))), False)
     return result
 
 
-def _span(dim: int) -> int:
+def span(dim: int) -> int:
     """Return the largest power of two up to ``dim``."""
     return 1 << (dim.bit_length() - 1)
 
 
-def _steps(dim: int, seed: int) -> list[tuple[int, _Words]]:
+def steps_of(dim: int, seed: int) -> list[tuple[int, Words]]:
     """Return where each transform starts, and its signs."""
     if dim == 0:
         return []
-    starts = sorted({0, dim - _span(dim)})
-    words = -(-_span(dim) // _WORD)
+    starts = sorted({0, dim - span(dim)})
+    words = -(-span(dim) // _WORD)
     stream = np.random.Philox(key=seed)
     return [(start, stream.random_raw(words)) for start in starts]
 
 
 @compiled
-def _transform_blocks(values: _Floats, words: _Words, scale: np.float32, signs_first: bool) -> None:
+def _transform_blocks(values: _Floats, words: Words, scale: np.float32, signs_first: bool) -> None:
     """Transform blocks of consecutive entries, scaled, signed before or after, in place."""
-    size = min(_BLOCK, values.size)
+    size = min(BLOCK, values.size)
     for start in range(0, values.size, size):
         block = values[start : start + size]
         signs = words[start // _WORD : (start + size + _WORD - 1) // _WORD]
@@ -105,22 +105,22 @@ def _transform_columns(values: _Floats) -> None:
     Its rows are a large power of two apart, where the cache keeps few of them at a time: so some
     columns are copied together, transformed, and copied back.
     """
-    rows = values.size // _BLOCK
+    rows = values.size // BLOCK
     if rows < 2:
         return
     buffer = np.empty(rows * _COLUMNS, np.float32)
-    for first in range(0, _BLOCK, _COLUMNS):
+    for first in range(0, BLOCK, _COLUMNS):
         for r in range(rows):
-            start = r * _BLOCK + first
+            start = r * BLOCK + first
             buffer[r * _COLUMNS : (r + 1) * _COLUMNS] = values[start : start + _COLUMNS]
         _transform(buffer, _COLUMNS)
         for r in range(rows):
-            start = r * _BLOCK + first
+            start = r * BLOCK + first
             values[start : start + _COLUMNS] = buffer[r * _COLUMNS : (r + 1) * _COLUMNS]
 
 
 @compiled
-def _sign(values: _Floats, words: _Words, scale: np.float32) -> None:
+def _sign(values: _Floats, words: Words, scale: np.float32) -> None:
     for w in range(words.size):
         part = values[w * _WORD : (w + 1) * _WORD]
         word = words[w]

@@ -1,37 +1,32 @@
 """Drawing entries at random: independently, systematically, or in proportion to their magnitudes.
 
-A uniform number of entry j is a hash of a 64-bit seed and j (SplitMix64), so a draw is a function
-of its seed alone and takes no memory.
+A uniform number of entry j is a hash of a 64-bit seed and j (``kernels.splitmix``), so a draw is a
+function of its seed alone and takes no memory.
 """
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mlmc_ray.kernels.compiled import compiled
+from mlmc_ray.kernels.splitmix import random_bits, uniform_of
+from mlmc_ray.kernels.sums import segment_magnitudes
 
-_STRIDE = np.uint64(0x9E3779B97F4A7C15)
-_FIRST_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
-_SECOND_FACTOR = np.uint64(0x94D049BB133111EB)
-_BLOCK_SIZE = 4096
-_KEY_SHIFT = 19  # of the bits of a float32: 8 bits of exponent and 4 of mantissa are left
-_NUM_KEYS = (0x7F800000 >> _KEY_SHIFT) + 1  # up to that of infinity
+BLOCK_SIZE = 4096
 
 
 @compiled
 def mixed(seed: int | np.uint64, counter: int) -> np.uint64:
-    """Return 64 bits that look random (Steele, Lea, Flood, 2014: SplitMix64)."""
-    bits = np.uint64(seed) + (np.uint64(counter) + np.uint64(1)) * _STRIDE
-    bits = (bits ^ (bits >> np.uint64(30))) * _FIRST_FACTOR
-    bits = (bits ^ (bits >> np.uint64(27))) * _SECOND_FACTOR
-    return np.uint64(bits ^ (bits >> np.uint64(31)))
+    """Return 64 bits that look random; the counter 0 has those of the hash's counter 1."""
+    return random_bits(np.uint64(seed), counter + 1)
 
 
 @compiled
 def uniform(seed: int | np.uint64, counter: int) -> float:
     """Return a number of [0, 1), a multiple of 2^-53."""
-    return np.float64(mixed(seed, counter) >> np.uint64(11)) * 2.0**-53
+    return uniform_of(mixed(seed, counter))
 
 
 def bernoulli_subset(seed: int, dim: int, probability: float) -> npt.NDArray[np.int64]:
@@ -42,9 +37,14 @@ def bernoulli_subset(seed: int, dim: int, probability: float) -> npt.NDArray[np.
         dim: the size of the range.
         probability: 2**-32 to 1, met to within 2**-65.
     """
-    last = np.uint64(round(probability * 2.0**64) - 1)
+    last = np.uint64(last_kept(probability))
     places = np.empty(dim, dtype=np.int64)  # of which the system provides only what is touched
     return places[: _keep_below(seed, last, places)].copy()
+
+
+def last_kept(probability: float) -> int:
+    """Return the largest 64-bit number that keeps an entry of a given probability."""
+    return round(probability * 2.0**64) - 1
 
 
 @compiled
@@ -119,24 +119,7 @@ def _keep_systematically(
 
 def block_ends(vector: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return the sums of |v_j| up to the end of every block of 4096; the last is the 1-norm."""
-    ends = np.zeros(-(-len(vector) // _BLOCK_SIZE))
-    _sum_blocks(vector, ends)
-    return ends.cumsum()
-
-
-@compiled
-def _sum_blocks(vector: npt.NDArray[Any], sums: npt.NDArray[np.float64]) -> None:
-    for block in range(len(sums)):
-        start, stop = block * _BLOCK_SIZE, min(len(vector), (block + 1) * _BLOCK_SIZE)
-        first = second = third = fourth = 0.0  # four chains, as one waits for itself
-        for j in range(start, stop - 3, 4):
-            first += abs(np.float64(vector[j]))
-            second += abs(np.float64(vector[j + 1]))
-            third += abs(np.float64(vector[j + 2]))
-            fourth += abs(np.float64(vector[j + 3]))
-        for j in range(stop - (stop - start) % 4, stop):
-            first += abs(np.float64(vector[j]))
-        sums[block] = (first + second) + (third + fourth)
+    return segment_magnitudes(torch.from_numpy(vector), BLOCK_SIZE).numpy().cumsum()
 
 
 def find_in_proportion(
@@ -165,7 +148,7 @@ def _find(
     for block in range(len(ends)):
         start = ends[block - 1] if block else 0.0
         reached, last = 0.0, 0
-        for j in range(block * _BLOCK_SIZE, min(len(vector), (block + 1) * _BLOCK_SIZE)):
+        for j in range(block * BLOCK_SIZE, min(len(vector), (block + 1) * BLOCK_SIZE)):
             if found == len(places) or points[found] >= ends[block]:
                 break
             if vector[j] == 0:
@@ -177,58 +160,4 @@ def _find(
                 found += 1
         while found < len(places) and points[found] < ends[block]:
             places[found] = last  # the sum was rounded otherwise
-            found += 1
-
-
-def full_magnitude(vector: npt.NDArray[Any], count: int) -> float:
-    """Return the t at which the sum of min(1, |v_j| / t) is ``count``.
-
-    It lies between two neighbours of the magnitudes that have 4 bits of mantissa: one pass
-    counts and sums the entries between every two, and the few there are between those two are
-    sorted.
-
-    Args:
-        vector: shape (d,), float32 or float64, with more than ``count`` entries that are not zero.
-        count: at least 1.
-    """
-    counts, sums = np.zeros(_NUM_KEYS, dtype=np.int64), np.zeros(_NUM_KEYS)
-    _sum_by_key(vector, counts, sums)
-    at_least, below = counts[::-1].cumsum()[::-1], sums.cumsum() - sums
-    floors = (np.arange(_NUM_KEYS, dtype=np.int32) << _KEY_SHIFT).view(np.float32).astype(float)
-    # The sum of min(1, |v_j| / floor) falls as the floor rises; at 0 it is above any count.
-    key = int(np.count_nonzero(at_least[1:] + below[1:] / floors[1:] >= count))
-    places = np.empty(counts[key], dtype=np.int64)
-    _find_key(vector, key, places)
-    candidates = -np.sort(-np.abs(vector[places].astype(np.float64)))
-    tails = sums[:key].sum() + np.append(candidates[::-1].cumsum()[::-1], 0.0)
-    sure = int(at_least[key] - counts[key])
-    for smaller, tail in zip(np.append(candidates, 0.0), tails, strict=True):
-        full = float(tail / (count - sure))
-        if smaller <= full:
-            break
-        sure += 1
-    return full
-
-
-@compiled
-def _key(value: float) -> int:
-    return int(np.float32(abs(value)).view(np.int32)) >> _KEY_SHIFT
-
-
-@compiled
-def _sum_by_key(
-    vector: npt.NDArray[Any], counts: npt.NDArray[np.int64], sums: npt.NDArray[np.float64]
-) -> None:
-    for value in vector:
-        key = _key(value)
-        counts[key] += 1
-        sums[key] += abs(np.float64(value))
-
-
-@compiled
-def _find_key(vector: npt.NDArray[Any], key: int, places: npt.NDArray[np.int64]) -> None:
-    found = 0
-    for j in range(len(vector)):
-        if _key(vector[j]) == key:
-            places[found] = j
             found += 1

@@ -5,17 +5,19 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost
 from mlmc_ray.compressors.fixed_point import scale_exponent
+from mlmc_ray.kernels.device import array_of, on_cpu
 from mlmc_ray.kernels.digits import digit_counts, digit_positions
+from mlmc_ray.kernels.tensors import bits as tensors
 from mlmc_ray.ladders.base import Levels, check_level
 from mlmc_ray.payloads import CodesPayload, Payload, ScatteredPayload
 
 _PAPER_LEVELS = 63
+_WIDE_DIGITS = 53  # of a float64
 _SPARSE = 16  # with fewer than one in so many digits, their places are sent
 
 
@@ -37,9 +39,7 @@ class FixedPointLadder:
 
     def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels; an entry's digits are read from its own binary representation."""
-        if vector.device.type == "cpu" and vector.dtype == torch.float32:
-            return _CompiledLevels(vector)
-        return _FixedPointLevels(vector)
+        return _WideLevels(vector) if vector.dtype == torch.float64 else _SingleLevels(vector)
 
     def omega(self, dim: int) -> float:
         """sqrt(d): the scale is less than twice the largest magnitude."""
@@ -62,8 +62,20 @@ class _Levels(ABC):
         """Return how many entries have a 1 in every digit, shape (L,)."""
 
     @abstractmethod
+    def _positions(self, level: int) -> tuple[Tensor, Tensor]:
+        """Return the entries with a 1 in a digit, ascending, and whether each is negative."""
+
     def increment(self, level: int) -> Payload:
         """See ``Levels.increment``."""
+        check_level(level, len(self))
+        step, dim = 2.0 ** (self._exponent - level), self._vector.numel()
+        indices, negative = self._positions(level)
+        signs = 1 - 2 * negative.to(torch.int8)
+        if 0 < _SPARSE * len(signs) <= dim:
+            return ScatteredPayload(dim, indices, CodesPayload.on_grid(signs, step))
+        symbols = torch.zeros_like(self._vector, dtype=torch.int8)
+        symbols[indices] = signs
+        return CodesPayload.on_grid(symbols, step)
 
     @cached_property
     def _counts(self) -> Tensor:
@@ -87,35 +99,32 @@ class _Levels(ABC):
         return weights / weights.sum()
 
 
-class _CompiledLevels(_Levels):
-    """Of float32 vectors on the CPU."""
+class _SingleLevels(_Levels):
+    """Of vectors that are float32 or become it exactly."""
+
+    def __init__(self, vector: Tensor) -> None:
+        super().__init__(vector.detach().to(torch.float32))
 
     def _count(self) -> Tensor:
-        return torch.from_numpy(digit_counts(self._vector.numpy(), self._exponent))
+        if on_cpu(self._vector):
+            return torch.from_numpy(digit_counts(array_of(self._vector), self._exponent))
+        return torch.from_numpy(tensors.digit_counts(self._vector, self._exponent))
 
-    def increment(self, level: int) -> Payload:
-        check_level(level, len(self))
-        step = 2.0 ** (self._exponent - level)
-        places, negative = digit_positions(self._vector.numpy(), self._exponent, level)
-        signs = torch.from_numpy(1 - 2 * negative.astype(np.int8))
-        indices, dim = torch.from_numpy(places), self._vector.numel()
-        if 0 < _SPARSE * len(signs) <= dim:
-            return ScatteredPayload(dim, indices, CodesPayload.on_grid(signs, step))
-        symbols = torch.zeros(dim, dtype=torch.int8)
-        symbols[indices] = signs
-        return CodesPayload.on_grid(symbols, step)
+    def _positions(self, level: int) -> tuple[Tensor, Tensor]:
+        if not on_cpu(self._vector):
+            return tensors.digit_positions(self._vector, self._exponent, level)
+        places, negative = digit_positions(array_of(self._vector), self._exponent, level)
+        return torch.from_numpy(places), torch.from_numpy(negative)
 
 
-class _FixedPointLevels(_Levels):
-    """|v_j| = mantissa_j 2^-shift_j S with an integer mantissa: digit l is its bit shift_j - l."""
+class _WideLevels(_Levels):
+    """Of float64: |v_j| = mantissa_j 2^-shift_j S; digit l is bit shift_j - l of the mantissa."""
 
     def __init__(self, vector: Tensor) -> None:
         super().__init__(vector)
-        self._signs = vector.sign().to(torch.int8)
-        digits = 24 if vector.dtype == torch.float32 else 53
         fractions, exponents = torch.frexp(vector.abs())
-        self._mantissas = (fractions.to(torch.float64) * 2.0**digits).to(torch.int64)
-        self._shifts = self._exponent - exponents.to(torch.int64) + digits
+        self._mantissas = (fractions * 2.0**_WIDE_DIGITS).to(torch.int64)
+        self._shifts = self._exponent - exponents.to(torch.int64) + _WIDE_DIGITS
 
     def _count(self) -> Tensor:
         present = self._mantissas > 0
@@ -128,7 +137,6 @@ class _FixedPointLevels(_Levels):
         places = self._shifts - level
         return (self._mantissas >> places.clamp(0, 62)) & (places >= 0)
 
-    def increment(self, level: int) -> Payload:
-        check_level(level, len(self))
-        symbols = self._digits(level).to(torch.int8) * self._signs
-        return CodesPayload.on_grid(symbols, 2.0 ** (self._exponent - level))
+    def _positions(self, level: int) -> tuple[Tensor, Tensor]:
+        places = torch.nonzero(self._digits(level)).flatten()
+        return places, self._vector[places] < 0

@@ -7,13 +7,10 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost, check_finite
-from mlmc_ray.kernels.exponents import (
-    FRACTION_BITS,
-    digit_codes,
-    digit_energies,
-    exponent_codes,
-    exponent_range,
-)
+from mlmc_ray.kernels import exponents
+from mlmc_ray.kernels.device import array_of, on_cpu
+from mlmc_ray.kernels.fraction_counts import FRACTION_BITS
+from mlmc_ray.kernels.tensors import bits as tensors
 from mlmc_ray.ladders.base import Levels, check_level
 from mlmc_ray.payloads import CodesPayload, Payload, Powers
 
@@ -38,7 +35,7 @@ class FloatingPointLadder:
     """
 
     def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
-        """Return the levels; digits are read from the float32 representation, on the CPU."""
+        """Return the levels; digits are read from the float32 representation."""
         return _FloatingPointLevels(vector)
 
     def omega(self, dim: int) -> float:
@@ -52,35 +49,51 @@ class FloatingPointLadder:
 
 class _FloatingPointLevels:
     def __init__(self, vector: Tensor) -> None:
-        rounded = vector.detach().to("cpu", torch.float32)
+        self._vector = vector.detach().to(torch.float32).contiguous()
         if vector.dtype == torch.float64:
-            check_finite(rounded)  # float64 has larger numbers
-        self._vector = rounded.contiguous().numpy()
+            check_finite(self._vector)  # float64 has larger numbers
+        self._compiled = on_cpu(vector)
 
     def __len__(self) -> int:
         return FRACTION_BITS
 
     @cached_property
     def _range(self) -> tuple[int, int]:
-        return exponent_range(self._vector)
+        if self._compiled:
+            return exponents.exponent_range(array_of(self._vector))
+        return tensors.exponent_range(self._vector)
 
     def norms(self) -> Tensor:
-        return torch.from_numpy(digit_energies(self._vector)).sqrt()
+        if self._compiled:
+            energies = exponents.digit_energies(array_of(self._vector))
+        else:
+            energies = tensors.digit_energies(self._vector)
+        return torch.from_numpy(energies).sqrt()
 
     def costs(self) -> Tensor:
-        bits = float(_MESSAGE_BITS * self._vector.size)
+        bits = float(_MESSAGE_BITS * self._vector.numel())
         return torch.full((len(self),), bits, dtype=torch.float64)
 
     def base(self) -> Payload:
         lowest, highest = self._range
-        codes = exponent_codes(self._vector, lowest, highest)
-        return _powers(torch.from_numpy(codes), 2.0**lowest)
+        if self._compiled:
+            codes = torch.from_numpy(
+                exponents.exponent_codes(array_of(self._vector), lowest, highest)
+            )
+        else:
+            codes = tensors.exponent_codes(self._vector, lowest, highest)
+        return _powers(codes, 2.0**lowest)
 
     def increment(self, level: int) -> Payload:
         check_level(level, len(self))
         lowest, highest = self._range
-        codes = digit_codes(self._vector, lowest, highest, level)
-        return _powers(torch.from_numpy(codes), 2.0 ** (lowest - level))
+        if self._compiled:
+            codes = torch.from_numpy(
+                exponents.digit_codes(array_of(self._vector), lowest, highest, level)
+            )
+        else:
+            codes = tensors.digit_codes(self._vector, lowest, highest, level)
+        return _powers(codes, 2.0 ** (lowest - level))
 
     def own_law(self) -> Tensor:
         weights = 2.0 ** -torch.arange(1, len(self) + 1, dtype=torch.float64)

@@ -10,8 +10,10 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import EntryCount, check_count, count_of
-from mlmc_ray.compressors.topk import segment_energies
-from mlmc_ray.kernels.select import entries_between, magnitude_histogram, rank
+from mlmc_ray.kernels.device import on_cpu
+from mlmc_ray.kernels.magnitudes import magnitude_histogram
+from mlmc_ray.kernels.select import entries_between, rank
+from mlmc_ray.kernels.sums import segment_energies
 from mlmc_ray.ladders.base import Levels, check_level
 from mlmc_ray.ladders.sizes import VALUE_BITS, index_bits
 from mlmc_ray.payloads import Payload, SparsePayload
@@ -88,8 +90,8 @@ class _GeometricLevels:
     @cached_property
     def _order(self) -> Tensor | None:
         """All entries by rank, where a sort is cheaper than selecting level by level."""
-        selects = self._vector.device.type == "cpu" and self._vector.dtype == torch.float32
-        return None if selects and len(self) <= _MANY_LEVELS else rank(self._vector.abs())
+        selects = on_cpu(self._vector, torch.float32) and len(self) <= _MANY_LEVELS
+        return None if selects else rank(self._vector.abs())
 
     @cached_property
     def _histogram(self) -> npt.NDArray[np.int64]:
@@ -102,7 +104,7 @@ class _GeometricLevels:
         return entries_between(self._vector, start, end, self._histogram)
 
     def norms(self) -> Tensor:
-        if self._order is None:
+        if self._order is None or len(self) <= _MANY_LEVELS:
             values = [self._vector[self._indices(level)] for level in range(1, len(self) + 1)]
             return torch.stack([_norm(part) for part in values]).cpu()
         ranked = self._vector[self._order]
@@ -128,4 +130,4 @@ class _GeometricLevels:
 
 
 def _norm(values: Tensor) -> Tensor:
-    return values.to(torch.float64).square().sum().sqrt()
+    return segment_energies(values, max(1, values.numel())).sum().sqrt()  # of one sum, or none

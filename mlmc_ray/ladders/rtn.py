@@ -86,7 +86,7 @@ class _RTNLevels:
 
     def __init__(self, vector: Tensor, num_grids: int, nested: bool, top_seed: int | None) -> None:
         dtype = torch.promote_types(vector.dtype, torch.float32)
-        self._vector = vector.detach().to("cpu", dtype).contiguous()
+        self._vector = vector.detach().to(dtype).contiguous()
         self._num_grids = num_grids
         self._nested = nested
         self._top_seed = top_seed
@@ -108,7 +108,7 @@ class _RTNLevels:
     def _grid(self, level: int) -> "_Step":
         highest = int(2.0 ** (level - 1)) - (0 if self._nested else 1)
         if level == 0 or highest == 0 or self._largest == 0:
-            return _Step(torch.zeros(len(self._vector), dtype=torch.int8), 0.0, 0)
+            return _Step(torch.zeros_like(self._vector, dtype=torch.int8), 0.0, 0)
         width = self._largest / (highest if self._nested else highest + 0.5)
         return _Step(nearest_codes(self._vector, width, 0.0, -highest, highest), width, highest)
 
@@ -126,7 +126,7 @@ class _RTNLevels:
     def norms(self) -> Tensor:
         steps = [self._step(level) for level in range(len(self) + 1)]
         energies = [
-            difference_energy(upper.codes.numpy(), upper.width, lower.codes.numpy(), lower.width)
+            difference_energy(upper.codes, upper.width, lower.codes, lower.width)
             for lower, upper in itertools.pairwise(steps)
         ]
         return torch.tensor(energies, dtype=torch.float64).sqrt()

@@ -9,8 +9,10 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, count_of
-from mlmc_ray.compressors.topk import segment_energies, segments_of
-from mlmc_ray.kernels.select import entries_between, magnitude_histogram, rank
+from mlmc_ray.compressors.topk import segments_of
+from mlmc_ray.kernels.magnitudes import magnitude_histogram
+from mlmc_ray.kernels.select import entries_between, rank
+from mlmc_ray.kernels.sums import segment_energies
 from mlmc_ray.ladders.base import Levels, check_level
 from mlmc_ray.ladders.sizes import VALUE_BITS, index_bits
 from mlmc_ray.payloads import Payload, SparsePayload
@@ -50,8 +52,8 @@ class SegmentedTopKLadder:
         size = count_of(self.segment_size, vector.numel())
         if self.contiguous:
             return _ContiguousLevels(vector, size)
-        on_cpu = vector.device.type == "cpu" and vector.dtype == torch.float32
-        if on_cpu and vector.numel() >= _MANY and size >= _LONG:
+        counted = vector.dtype == torch.float32 and vector.numel() >= _MANY and size >= _LONG
+        if counted:
             return _HistogramLevels(vector, size)
         return _SortedLevels(vector, size)
 
@@ -108,7 +110,7 @@ class _ContiguousLevels:
 
     def increment(self, level: int) -> Payload:
         check_level(level, len(self))
-        segment = torch.tensor([level - 1], device=self._vector.device)
+        segment = torch.full((1,), level - 1, device=self._vector.device)
         return segments_of(self._vector, self._size, segment)
 
     def own_law(self) -> None:

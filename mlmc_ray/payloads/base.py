@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ class Payload(ABC):
         """Return the payload of ``factor`` times the vector."""
 
     def to_dense(self) -> Tensor:
-        """Return the vector, shape (dim,); may share memory with the payload."""
-        dense = torch.zeros(self.dim)
+        """Return the vector, shape (dim,), on its device; may share memory with the payload."""
+        dense = torch.zeros(self.dim, device=device_of(self))
         self.add_to(dense)
         return dense
 
@@ -34,6 +34,25 @@ class Message:
 
     payloads: Mapping[str, Payload]
     scalars: Mapping[str, float] = field(default_factory=dict)
+
+
+def device_of(payload: Payload) -> torch.device:
+    """Return where a payload's tensors are, also those of the payloads in it.
+
+    Small ones, such as scales, may be on the host all the same: a device other than the CPU counts.
+    A payload without tensors is on the CPU.
+    """
+    found = torch.device("cpu")
+    waiting: list[object] = [payload]
+    while waiting and found.type == "cpu":
+        part = waiting.pop()
+        if isinstance(part, Tensor):
+            found = part.device
+        elif isinstance(part, tuple):
+            waiting.extend(part)
+        elif isinstance(part, Payload) and is_dataclass(part):
+            waiting.extend(getattr(part, field.name) for field in fields(part))
+    return found
 
 
 def scaled_values(values: Tensor, factor: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.kernels.codes import add_looked_up, add_scaled
+from mlmc_ray.kernels.device import on_cpu
 from mlmc_ray.payloads.base import Payload, check_shape
 
 
@@ -99,17 +100,24 @@ class CodesPayload(Payload):
         return int(low), int(high)
 
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
-        """Add in one pass over the vector; each product is rounded once, from float64."""
+        """Add in one pass over the vector; each sum is rounded once, from float64."""
         check_shape(self, accumulator)
         scales = self.scales.to(torch.float64) * weight
-        if accumulator.device.type == "cpu" and accumulator.is_contiguous():
+        readable = on_cpu(accumulator, torch.float32, torch.float64)
+        if readable and accumulator.is_contiguous():
             self._add_on_cpu(accumulator.numpy(), scales.cpu().numpy())
             return
+        spread = scales.to(accumulator.device).repeat_interleave(self.bucket_size)[: self.dim]
+        accumulator.add_(self._values(accumulator.device).mul_(spread))  # in float64, then rounded
+
+    def _values(self, device: torch.device) -> Tensor:
+        """Return what the codes stand for before the scales, float64."""
+        codes = self.codes.to(device)
+        if isinstance(self.codebook, Grid):
+            return codes.to(torch.float64) + self.codebook.offset
         low, high = self.range()
         table = torch.from_numpy(self.codebook.values(np.arange(low, high + 1)))
-        values = table.to(accumulator.device)[self.codes.to(accumulator.device).long() - low]
-        spread = scales.to(accumulator.device).repeat_interleave(self.bucket_size)[: self.dim]
-        accumulator.add_((values * spread).to(accumulator.dtype))
+        return table.to(device)[codes.long() - low]
 
     def _add_on_cpu(
         self, accumulator: npt.NDArray[np.float32], scales: npt.NDArray[np.float64]

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mlmc_ray.kernels.device import on_cpu
 from mlmc_ray.kernels.hadamard import unrotate
 from mlmc_ray.kernels.subset import random_subset
+from mlmc_ray.kernels.tensors import hadamard as tensors
 from mlmc_ray.payloads.base import Payload, check_shape
 
 
@@ -117,9 +119,12 @@ class RotatedPayload(Payload):
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Build the rotated vector, rotate back, add."""
         check_shape(self, accumulator)
-        rotated = torch.zeros(self.dim)
+        rotated = torch.zeros(self.dim, device=accumulator.device)
         self.inner.add_to(rotated)
-        vector = torch.from_numpy(unrotate(rotated.numpy(), self.seed))
+        if on_cpu(rotated):
+            vector = torch.from_numpy(unrotate(rotated.numpy(), self.seed))
+        else:
+            vector = tensors.unrotate(rotated, self.seed)
         accumulator.add_(vector.to(accumulator), alpha=weight)
 
     def scaled(self, factor: float) -> "RotatedPayload":

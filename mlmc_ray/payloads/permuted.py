@@ -32,8 +32,7 @@ class PermutedBlockPayload(Payload):
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Draw the indices in O(dim), then add in O(number of entries)."""
         check_shape(self, accumulator)
-        indices = self.indices().to(self.values.device)
-        SparsePayload(self.dim, indices, self.values).add_to(accumulator, weight)
+        SparsePayload(self.dim, self.indices(), self.values).add_to(accumulator, weight)
 
     def scaled(self, factor: float) -> "PermutedBlockPayload":
         """Scale the values."""

@@ -38,7 +38,7 @@ class DensePayload(Payload):
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Add in one pass over the vector."""
         check_shape(self, accumulator)
-        accumulator.add_(self.values.to(accumulator.dtype), alpha=weight)
+        accumulator.add_(self.values.to(accumulator), alpha=weight)
 
     def scaled(self, factor: float) -> "DensePayload":
         """Scale every entry."""
@@ -60,7 +60,8 @@ class SparsePayload(Payload):
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Add in O(number of entries)."""
         check_shape(self, accumulator)
-        accumulator.index_add_(0, self.indices, self.values.to(accumulator.dtype), alpha=weight)
+        indices = self.indices.to(accumulator.device)
+        accumulator.index_add_(0, indices, self.values.to(accumulator), alpha=weight)
 
     def scaled(self, factor: float) -> "SparsePayload":
         """Scale the values."""
@@ -86,8 +87,7 @@ class SeededSparsePayload(Payload):
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Draw the indices, then add in O(number of entries)."""
         check_shape(self, accumulator)
-        indices = self.indices().to(self.values.device)
-        SparsePayload(self.dim, indices, self.values).add_to(accumulator, weight)
+        SparsePayload(self.dim, self.indices(), self.values).add_to(accumulator, weight)
 
     def scaled(self, factor: float) -> "SeededSparsePayload":
         """Scale the values."""

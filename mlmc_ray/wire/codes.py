@@ -76,8 +76,10 @@ def unpack_codes(
             symbols = decode_symbols(data, length, number)
     except ValueError as error:
         raise WireError(f"{name}.codes: {error}") from error
-    ends = book.values(np.array([first, first + number - 1]))
-    if not np.abs(ends).max() * float(units.abs().max()) <= LARGEST_FLOAT:
+    with np.errstate(over="ignore", invalid="ignore"):  # a power may be infinite
+        ends = book.values(np.array([first, first + number - 1]))
+        largest = np.abs(ends).max() * float(units.abs().max())
+    if not largest <= LARGEST_FLOAT:
         raise WireError(f"{name}.scales: the largest times a code is not a finite float32")
     fits = first >= -128 and first + number <= 128
     shifted: npt.NDArray[Any] = symbols.astype(np.int8 if fits else np.int32)

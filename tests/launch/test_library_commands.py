@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner, Result
 
@@ -11,6 +12,7 @@ from launch import Session
 from launch.benched import BENCHED
 from launch.catalogue import KINDS
 from launch.cli import app
+from launch.measuring import peak_gpu_memory, seconds
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.errors import ConfigError, ProblemError
 
@@ -69,6 +71,7 @@ def test_codecs_are_compared(tmp_path: Path) -> None:
         result = run("bench", "codecs", *arguments, *files)
         assert result.exit_code == 0, result.output
         report = json.loads((tmp_path / "r.json").read_text())
+        assert report["device"] == "cpu"
         assert report["dim"] == (5000 if kind == "gaussian" else 38_282)
         rows = {row["name"]: row for row in report["compressors"]}
         top = rows["top-k(k=0.01)"]
@@ -83,6 +86,7 @@ def test_codecs_are_compared(tmp_path: Path) -> None:
         (["--kind", "cauchy"], "--kind cauchy: known are ['gaussian'"),
         (["--only", "nothing"], "--only ['nothing']: no compressor's name has this in it"),
         (["--kind", "gradient", "--problem", "digit"], "--problem.kind: unknown 'digit'"),
+        (["--device", "tpu"], "--device tpu: known are ['cpu', 'cuda']"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments: list[str], text: str) -> None:
@@ -90,6 +94,45 @@ def test_wrong_arguments_are_one_line(arguments: list[str], text: str) -> None:
     assert result.exit_code == 2
     assert text in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = run("bench", "codecs", "--device", "cuda", "--dim", "100")
+    assert result.exit_code == 2
+    assert "--device cuda: torch finds no CUDA device" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_times_on_a_gpu_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: calls.append("wait"))
+    taken = seconds(lambda: calls.append("work"), torch.device("cuda"))
+    assert calls == ["wait", "work", "wait"]
+    assert taken >= 0
+    calls.clear()
+    seconds(lambda: calls.append("work"), torch.device("cpu"))
+    assert calls == ["work"]
+
+
+def test_memory_on_a_gpu_is_the_growth_of_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 100)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 350)
+    with peak_gpu_memory() as peak:
+        assert peak == []
+    assert peak == [250]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+def test_codecs_are_compared_on_a_gpu(tmp_path: Path) -> None:
+    arguments = ["--device", "cuda", "--dim", "5000", "--only", "top-k", "--only", "drive"]
+    result = run("bench", "codecs", *arguments, "--json", str(tmp_path / "r.json"))
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["device"] == "cuda"
+    assert report["machine"]["gpu"]
+    assert all(row["extra_bytes"] > 0 for row in report["compressors"])
 
 
 def config_with(tmp_path: Path, compressor: object) -> Path:

@@ -43,6 +43,7 @@ from mlmc_ray.compressors import (
     TernGrad,
     TopK,
     TopKDithering,
+    TopRand,
     UnbiasedRounding,
 )
 from mlmc_ray.estimator import MLMC
@@ -80,6 +81,9 @@ ALL_COMPRESSORS: list[Compressor] = [
     RandK(k=0.7),
     RandK(k=100),
     RandK(k=2, scaled=False),
+    TopRand(k=3),
+    TopRand(k=0.05, top_share=0.3),
+    TopRand(k=100),
     FixedPoint(planes=1),
     FixedPoint(planes=7),
     FixedPoint(planes=8),

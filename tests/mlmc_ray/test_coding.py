@@ -91,11 +91,23 @@ def test_index_sets_at_the_ends_come_back(indices: list[int]) -> None:
     assert_indices_come_back(np.array(indices, dtype=np.int64), 1000)
 
 
-@pytest.mark.parametrize("density", [1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.2, 0.21, 0.25, 0.3, 0.7, 0.9])
+SPARSE_DENSITIES = [1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.21, 0.25, 0.9]
+DENSE_DENSITIES = [0.3, 0.33, 0.35, 0.38, 0.4, 0.42, 0.45, 0.5, 0.6, 0.7]
+
+
+@pytest.mark.parametrize("density", SPARSE_DENSITIES)
 def test_an_index_set_takes_its_entropy(density: float) -> None:
     dim = 1_000_000 if density > 1e-4 else 20_000_000
     indices = random_indices(density, dim)
     assert len(encode_indices(indices, dim)) <= OVER * subset_bytes(len(indices), dim)
+    assert_indices_come_back(indices, dim)
+
+
+@pytest.mark.parametrize("density", DENSE_DENSITIES)
+def test_a_dense_index_set_takes_its_entropy(density: float) -> None:
+    dim = 1_000_003
+    indices = random_indices(density, dim)
+    assert len(encode_indices(indices, dim)) <= 1.005 * subset_bytes(len(indices), dim)
     assert_indices_come_back(indices, dim)
 
 
@@ -123,19 +135,22 @@ def test_half_of_all_indices_take_a_bitmap() -> None:
 
 
 def test_indices_out_of_order_or_range_are_refused() -> None:
-    for wrong in ([1, 1], [2, 1], [-1, 3], [3, 10], [4, 3, 5, 9]):
+    more_than_half = [0, 1, 1, 3, 4, 5, 6]
+    for wrong in ([1, 1], [2, 1], [-1, 3], [3, 10], [4, 3, 5, 9], more_than_half, [5] * 10):
         with pytest.raises(ValueError, match=r"ascending|not in"):
             encode_indices(np.array(wrong), 10)
     with pytest.raises(ValueError, match="count <= dim"):
         decode_indices(b"", 3, 2)
 
 
+PATTERNS = [[0, 4], [0, 2, 4], [1, 2, 3], [0, 4, 6]]  # bits that are set in a byte
 INDEX_SETS = {
     "few": ([3, 70, 71, 5000], 10_000),
     "blocks": ([*range(0, 30_000, 31), *range(30_000, 200_000, 491)], 200_000),
     "long gaps": ([*range(300), 900_000, *range(2_000_000, 2_000_300)], 3_000_000),
     "complement": ([j for j in range(1000) if j % 13], 1000),
     "bitmap": ([j for j in range(1001) if j * j % 7 < 2], 1001),
+    "coded bitmap": ([8 * i + j for i in range(999) for j in PATTERNS[i**3 // 7 % 4]], 7989),
 }
 
 
@@ -194,7 +209,12 @@ def test_any_bytes_are_refused_or_an_index_set(data: bytes, count: int, more: in
         ("007f00", 3, 9, "not below"),
         ("00ffffff00", 1, 100, "short code"),
         ("8000", 3, 10, "not coded by those"),
-        ("ff0700", 4, 10, "expected 4 indices"),
+        ("ff0700", 4, 10, "expected 4 indices, got 3"),
+        ("ff0700", 2, 10, "expected 2 indices, got more"),
+        ("ff0000", 2, 10, "expected 2 indices, got 0"),
+        ("fe" + "00" * 12, 3, 800, "12 bytes are too few for a coded bitmap of 100"),
+        ("fe240000", 3, 10, "unknown first byte 36 of a rANS code"),
+        ("fe", 3, 10, "too few"),
         ("ff07", 3, 10, "a bitmap of 2 bytes"),
         ("ff0380", 3, 10, "not zero"),
     ],
@@ -202,6 +222,11 @@ def test_any_bytes_are_refused_or_an_index_set(data: bytes, count: int, more: in
 def test_malformed_index_sets_give_a_reason(data: str, count: int, dim: int, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         decode_indices(bytes.fromhex(data), count, dim)
+
+
+def test_a_bitmap_of_far_too_many_indices_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 1 indices, got more"):
+        decode_indices(b"\xff" * 1_000_001, 1, 8_000_000)
 
 
 def test_a_golden_index_set() -> None:
@@ -352,7 +377,7 @@ def test_any_bytes_are_refused_or_a_stream(
         ("02000500", 4, 3, "1 to 4 other symbols"),
         ("02000102010202", 4, 3, "unknown first byte 2"),
         ("030000", 4, 300, "cannot split 0 bits"),
-        ("03010101", 4, 300, "within a split"),
+        ("03010101", 4, 300, "unknown first byte 1 of a rANS code"),
         ("0401", 4, 3, "2 or more of 3 symbols"),
         ("04ffffffffffffffffff", 4, 3, "more than nine bytes"),
     ],

@@ -30,7 +30,11 @@ from mlmc_ray.compressors.rounding import (
 )
 from mlmc_ray.compressors.signs import OneBit, ScaledSign
 from mlmc_ray.errors import NonFiniteError
-from mlmc_ray.kernels import rounding
+from mlmc_ray.kernels.norms import magnitude_range
+from mlmc_ray.kernels.power_rounding import geometric_codes
+from mlmc_ray.kernels.rounding import linear_codes
+from mlmc_ray.kernels.tensors import rounding as tensors
+from mlmc_ray.kernels.tensors.splitmix import uniforms
 from mlmc_ray.payloads import CodesPayload, DensePayload, Payload, ScatteredPayload, ZeroPayload
 from mlmc_ray.seeding import generator_for
 from tests.mlmc_ray.cases import GOLDEN, dense, received
@@ -244,9 +248,9 @@ def test_every_entry_is_rounded_by_its_probability(
     assert bool(((low <= magnitudes) & (magnitudes <= high)).all())
     probabilities = (magnitudes - low) / (high - low)
     seed = int(torch.randint(1 << 62, (), generator=generator_for(draw)))
-    uniforms = rounding.uniforms(seed, len(vector), vector.device)
-    expected = torch.where(uniforms < probabilities, high, low) * vector.sign()
-    clear = (uniforms - probabilities).abs() > 1e-12
+    draws = uniforms(seed, len(vector), vector.device)
+    expected = torch.where(draws < probabilities, high, low) * vector.sign()
+    clear = (draws - probabilities).abs() > 1e-12
     out = compressed(compressor, vector, draw)
     torch.testing.assert_close(out[clear], expected[clear], rtol=1e-13, atol=0)
 
@@ -298,7 +302,7 @@ def test_uniforms_are_splitmix64() -> None:
         return ((z ^ (z >> 31)) >> 11) / 2**53
 
     for seed in (0, 1, (1 << 62) - 1, (1 << 64) - 1):
-        found = rounding.uniforms(seed, 100, torch.device("cpu")).tolist()
+        found = uniforms(seed, 100, torch.device("cpu")).tolist()
         assert found == [expected(seed, j) for j in range(100)]
 
 
@@ -308,17 +312,15 @@ def test_loops_and_tensor_operations_agree(vector: Tensor, seed: int) -> None:
     steps = torch.full((-(-len(vector) // 4),), 0.75)
     steps[0] = 0
     arguments = (vector, steps, 4, 40, seed)
-    assert torch.equal(
-        rounding.linear_codes(*arguments), rounding.linear_codes_of_tensors(*arguments)
-    )
+    assert torch.equal(linear_codes(*arguments), tensors.linear_codes(*arguments))
     points = 0.5 * 1.5 ** np.arange(9.0)
     for draw in (seed, None):
         assert torch.equal(
-            rounding.geometric_codes(vector, points, draw),
-            rounding.geometric_codes_of_tensors(vector, points, draw),
+            geometric_codes(vector, points, draw),
+            tensors.geometric_codes(vector, points, draw),
         )
     for dtype in (torch.float32, torch.float64):
-        smallest, largest = rounding.magnitude_range(vector.to(dtype))
+        smallest, largest = magnitude_range(vector.to(dtype))
         positive = vector.abs()[vector != 0].tolist()
         assert (smallest, largest) == (min(positive, default=math.inf), max(positive, default=0))
 
@@ -368,7 +370,7 @@ def test_natural_compression_is_exact_on_bits() -> None:
         outs = torch.stack([compressed(Natural(), vector, seed) for seed in seeds])
         draws = torch.stack(
             [
-                rounding.uniforms(
+                uniforms(
                     int(torch.randint(1 << 62, (), generator=generator_for(seed))),
                     50,
                     vector.device,

@@ -289,7 +289,7 @@ def test_centroids_meet_the_conditions_of_lloyd(bits: int, distortion: float) ->
 def test_the_nearest_centroid_is_taken(vector: Tensor, size: int, unit: float) -> None:
     values = vector.contiguous().numpy()
     centroids = np.sort(np.random.default_rng(size).normal(size=size))
-    codes, product = nearest_centroids(values, centroids, unit)
+    codes, product = nearest_centroids(vector, centroids, unit)
     heights = values.astype(np.float64) / unit
     distances = np.abs(heights[:, None] - centroids)
     chosen = distances[np.arange(len(values)), codes]
@@ -299,7 +299,7 @@ def test_the_nearest_centroid_is_taken(vector: Tensor, size: int, unit: float) -
 
 
 def test_ties_go_up() -> None:
-    codes, product = nearest_centroids(np.zeros(3, np.float32), np.array([-1.0, 1.0]), 1.0)
+    codes, product = nearest_centroids(torch.zeros(3), np.array([-1.0, 1.0]), 1.0)
     assert codes.tolist() == [1, 1, 1]
     assert product == 0
 

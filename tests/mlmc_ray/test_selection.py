@@ -14,12 +14,8 @@ from torch import Tensor
 from mlmc_ray.kernels.digits import digit_counts, digit_positions
 from mlmc_ray.kernels.finite import scan
 from mlmc_ray.kernels.hadamard import rotate, unrotate
-from mlmc_ray.kernels.select import (
-    entries_between,
-    largest,
-    largest_entries,
-    magnitude_histogram,
-)
+from mlmc_ray.kernels.magnitudes import magnitude_histogram
+from mlmc_ray.kernels.select import entries_between, largest, largest_entries
 from mlmc_ray.ladders.fixed_point import FixedPointLadder
 from tests.mlmc_ray.strategies import vectors
 

@@ -24,9 +24,9 @@ from mlmc_ray.kernels.sampling import (
     bernoulli_subset,
     block_ends,
     find_in_proportion,
-    full_magnitude,
     systematic_in_proportion,
 )
+from mlmc_ray.kernels.thresholds import full_magnitude
 from mlmc_ray.payloads import (
     CodesPayload,
     ConcatPayload,

@@ -408,6 +408,7 @@ MALFORMED: dict[str, list[tuple[Any, ...]]] = {
         *[codes_of(scales=bad) for bad in (b"", f4(1, 2), f4(math.nan), f4(math.inf), 1.0, "1")],
         codes_of(scales=f4(3.4e38), codebook=[0, 1.0]),
         codes_of(scales=f4(3e38), codebook=[1, 2.0], low=-3),
+        *[codes_of(scales=scale, codebook=[1, 1024.0], low=-999) for scale in (f4(1), f4(0))],
     ],
     "x.codebook": [
         *[
