@@ -1,12 +1,15 @@
 """What is trained: a model, a loss, data in shards, a way to evaluate."""
 
-from mlmc_ray.problems.base import Problem, Shard, TensorShard, split_evenly
+from mlmc_ray.problems.base import Problem, Shard, TensorShard, split_by_label, split_evenly
 from mlmc_ray.problems.digits import Digits
 from mlmc_ray.problems.quadratic import Quadratic
 from mlmc_ray.problems.source import ProblemSource, explaining, initial_model
+from mlmc_ray.problems.vision import CIFAR10, FashionMNIST
 
 __all__ = [
+    "CIFAR10",
     "Digits",
+    "FashionMNIST",
     "Problem",
     "ProblemSource",
     "Quadratic",
@@ -14,5 +17,6 @@ __all__ = [
     "TensorShard",
     "explaining",
     "initial_model",
+    "split_by_label",
     "split_evenly",
 ]

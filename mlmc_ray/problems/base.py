@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+
+_LARGEST_ALPHA = 1e6  # beyond, a Dirichlet law is uniform to three digits, and then overflows
 
 
 class Shard(Protocol):
@@ -84,8 +87,68 @@ def split_evenly(
     Raises:
         ValueError: there are more workers than examples.
     """
-    num_examples = len(tensors[0])
+    order = _shuffled(len(tensors[0]), num_workers, generator)
+    rows = order[worker_id::num_workers]
+    return TensorShard(tuple(tensor[rows] for tensor in tensors))
+
+
+def split_by_label(
+    tensors: tuple[Tensor, Tensor],
+    alpha: float,
+    worker_id: int,
+    num_workers: int,
+    generator: Generator,
+) -> TensorShard:
+    """Deal every class to the workers in proportions drawn from a symmetric Dirichlet law.
+
+    A small alpha leaves most workers with few classes; a large one deals every class evenly. A
+    worker left without an example gets one of the worker that has most.
+
+    Args:
+        tensors: examples, and their labels: shape (examples,), any integer type.
+        alpha: concentration of the law, positive, at most 1e6.
+        worker_id: 0 to ``num_workers`` - 1.
+        num_workers: how many shards there are.
+        generator: the same draws for every worker.
+
+    Raises:
+        ValueError: alpha is out of range, or there are more workers than examples.
+
+    References:
+        Yurochkin et al., 2019, arXiv:1905.12022, section 4.
+    """
+    check_concentration(alpha)
+    order = _shuffled(len(tensors[1]), num_workers, generator)
+    law = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+    labels = tensors[1][order]
+    dealt: list[list[Tensor]] = [[] for _ in range(num_workers)]
+    for label in torch.unique(labels):
+        rows = order[labels == label]
+        parts = law.dirichlet([alpha] * num_workers).cumsum()[:-1]
+        for own, rows_of_class in zip(
+            dealt, rows.tensor_split((parts * len(rows)).round().astype(int).tolist()), strict=True
+        ):
+            own.append(rows_of_class)
+    rows = _none_empty([torch.cat(own) for own in dealt])[worker_id]
+    return TensorShard(tuple(tensor[rows] for tensor in tensors))
+
+
+def check_concentration(alpha: float) -> None:
+    """Refuse what is no concentration of a Dirichlet law, with a ``ValueError``."""
+    if not 0 < alpha <= _LARGEST_ALPHA:
+        raise ValueError(f"alpha is {alpha!r}: give a number above 0 and at most 1e6")
+
+
+def _shuffled(num_examples: int, num_workers: int, generator: Generator) -> Tensor:
     if num_workers > num_examples:
         raise ValueError(f"{num_examples} examples cannot be dealt to {num_workers} workers")
-    rows = torch.randperm(num_examples, generator=generator)[worker_id::num_workers]
-    return TensorShard(tuple(tensor[rows] for tensor in tensors))
+    return torch.randperm(num_examples, generator=generator)
+
+
+def _none_empty(shards: list[Tensor]) -> list[Tensor]:
+    """Give each empty shard the last row of the longest one."""
+    for i, shard in enumerate(shards):
+        if not len(shard):
+            longest = max(range(len(shards)), key=lambda j: len(shards[j]))
+            shards[i], shards[longest] = shards[longest][-1:], shards[longest][:-1]
+    return shards
