@@ -36,6 +36,7 @@ from mlmc_ray.compressors import (
     TernGrad,
     TopK,
     TopKDithering,
+    TopRand,
     UnbiasedRounding,
 )
 from mlmc_ray.estimator import MLMC
@@ -52,7 +53,14 @@ from mlmc_ray.ladders import (
     TopKLadder,
 )
 from mlmc_ray.laws import AdaptiveLaw, CostAwareLaw, GivenLaw, LevelLaw, OwnLaw
-from mlmc_ray.methods import EF21SGDM, CompressedSGD, DataParallelSGD, Method
+from mlmc_ray.methods import (
+    EF21SGDM,
+    CompressedSGD,
+    DataParallelSGD,
+    LearnedCompression,
+    Method,
+    PowerSGDMethod,
+)
 from mlmc_ray.truncation import RandomTruncation
 from server.optimizers import SGD, Adam, AdamW, Optimizer
 
@@ -61,6 +69,8 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
         "sgd": DataParallelSGD,
         "compressed-sgd": CompressedSGD,
         "ef21-sgdm": EF21SGDM,
+        "power-sgd": PowerSGDMethod,
+        "learned": LearnedCompression,
     },
     Compressor: {
         "identity": Identity,
@@ -68,6 +78,7 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
         "top-k": TopK,
         "s-top-k": SegmentedTopK,
         "rand-k": RandK,
+        "top-rand": TopRand,
         "bernoulli": Bernoulli,
         "random-sparse": RandomSparse,
         "adaptive-random": AdaptiveRandom,
@@ -125,7 +136,9 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
 """For every shape, its kinds: the ``kind`` in a configuration, and the class it stands for."""
 
 PROBLEMS = {
+    "cifar-10": "mlmc_ray.problems.vision.CIFAR10",
     "digits": "mlmc_ray.problems.digits.Digits",
+    "fashion-mnist": "mlmc_ray.problems.vision.FashionMNIST",
     "quadratic": "mlmc_ray.problems.quadratic.Quadratic",
 }
 """Problems that come with mlmc_ray; any other ``kind`` is a dotted path."""

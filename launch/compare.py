@@ -16,6 +16,7 @@ from launch.run_directory import check_unused, slug, writing
 from launch.session import Session
 from launch.summary import Summary, summarise
 from launch.terminal import WIDEST_NAME, RunProgress
+from launch.theory import describe_step
 from mlmc_ray.errors import ConfigError
 
 
@@ -77,6 +78,8 @@ def run_one(
     """
     with Session(config, out=out) as session:
         runs = {**others, config.name: session.metrics}
+        if session.theory:
+            progress.note(f"{config.name}: {describe_step(session.theory)}")
         measure = main_measure({name: measure_names(rounds[0]) for name, rounds in runs.items()})
         progress.begin(measure, headings=not others)
         session.run(on_round=progress.update)

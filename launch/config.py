@@ -26,7 +26,7 @@ class RunConfig:
     Args:
         problem: what is trained.
         method: how workers and server talk.
-        optimizer: how the server steps.
+        optimizer: how the server steps; None for a method that moves the parameters itself.
         name: shown in tables and figures, and part of the run directory's name.
         seed: of everything random.
         rounds: how many rounds ``run`` makes.
@@ -48,7 +48,7 @@ class RunConfig:
 
     problem: ProblemSource
     method: Method
-    optimizer: Optimizer
+    optimizer: Optimizer | None = None
     name: str = "run"
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: AtLeastOne = 100
@@ -62,6 +62,16 @@ class RunConfig:
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     search_paths: tuple[str, ...] = ()
     round_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 600.0
+
+    def __post_init__(self) -> None:
+        name = type(self.method).__name__
+        if self.method.moves_parameters and self.optimizer is not None:
+            raise ValueError(
+                f"optimizer is given, and {name} moves the parameters itself, by steps of "
+                "method.step_size: leave optimizer out"
+            )
+        if not self.method.moves_parameters and self.optimizer is None:
+            raise ValueError("missing keys ['optimizer'], such as {kind: sgd, step_size: 0.1}")
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain mapping that describes this configuration, defaults included."""

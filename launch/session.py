@@ -13,11 +13,12 @@ from launch.engines import Engine, InlineEngine, RoundResult
 from launch.metrics import Metrics
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
+from launch.theory import with_step_size
 from mlmc_ray.compressors import EntryCount, SegmentCount
 from mlmc_ray.compressors.base import count_of
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 from mlmc_ray.ledger import Ledger
-from mlmc_ray.problems import initial_model
+from mlmc_ray.problems import Problem, initial_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +39,7 @@ class Session:
     Attributes:
         config: the resolved configuration.
         dim: number of trained parameters.
+        theory: what the step size is, where the configuration says "theory", and else None.
         metrics: one dict a round, as in ``metrics.jsonl``: round, seconds, train_loss,
             uplink_bytes, downlink_bytes (all since the start), and test_* where evaluated. The
             first is from before the first round, and has no train_loss.
@@ -58,7 +60,9 @@ class Session:
         self.config = load_config(source, overrides)
         if out is not None:
             check_unused(Path(out))  # before Ray starts, which takes seconds
-        self.dim = _check_against_model(self.config)
+        problem = self.config.problem.load()
+        self.dim = _check_against_model(self.config, problem)
+        self.config, self.theory = with_step_size(self.config, problem)
         self.metrics: list[Metrics] = []
         self.ledger = Ledger()
         self._seconds = 0.0
@@ -220,14 +224,13 @@ def _start_engine(config: RunConfig) -> Engine:
     return RayEngine(config)
 
 
-def _check_against_model(config: RunConfig) -> int:
+def _check_against_model(config: RunConfig, problem: Problem) -> int:
     """Return the number of parameters, having checked every number of entries against it.
 
     Raises:
         ProblemError: the model cannot be made.
         ConfigError: a compressor is asked for more entries than there are parameters.
     """
-    problem = config.problem.load()
     dim = initial_model(problem, config.seed).parameters.numel()
     _check_counts(config.method, dim, "method")
     return dim

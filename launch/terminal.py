@@ -45,6 +45,10 @@ class RunProgress:
         if headings:
             self._print(_headings(len(self._name), measure))
 
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        self._console.print(text, highlight=False, markup=False)
+
     def update(self, metrics: Metrics) -> None:
         """Show the metrics of a round."""
         if f"test_{self._measure}" in metrics:
@@ -54,7 +58,7 @@ class RunProgress:
         line = _FORMAT.format(
             name=self._name,
             round=f"{metrics['round']}/{self._rounds}",
-            loss=f"{metrics['train_loss']:.3f}",
+            loss=f"{metrics['train_loss']:.3f}" if "train_loss" in metrics else "",
             measure=self._tested,
             up=format_bytes(metrics["uplink_bytes"]),
             down=format_bytes(metrics["downlink_bytes"]),

@@ -18,7 +18,7 @@ def warm_up(method: Method, layer_sizes: Sequence[int]) -> None:
     What goes wrong is left to the first round, which says where.
 
     Args:
-        method: every field of it that is a compressor is used.
+        method: every field of it that is a compressor is used, and those of a method in it.
         layer_sizes: of the model.
     """
     generator = torch.Generator().manual_seed(0)
@@ -26,7 +26,9 @@ def warm_up(method: Method, layer_sizes: Sequence[int]) -> None:
     vector = torch.randn(sum(layer_sizes), generator=generator)
     names: list[str] = [x.name for x in fields(method)] if is_dataclass(method) else []
     for compressor in [getattr(method, name) for name in names]:
-        if isinstance(compressor, Compressor):
+        if isinstance(compressor, Method):
+            warm_up(compressor, layer_sizes)
+        elif isinstance(compressor, Compressor):
             with suppress(Exception):
                 payload = bound(compressor, context).compress(vector, generator=generator)
                 message = decode(encode(Message({"x": payload})))

@@ -1,7 +1,7 @@
 """Optimizers of the server, as plain settings for ``torch.optim``."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -14,8 +14,8 @@ class Optimizer(Protocol):
     """Settings that make a torch optimizer."""
 
     @property
-    def step_size(self) -> float:
-        """The learning rate."""
+    def step_size(self) -> float | Literal["theory"]:
+        """The learning rate; "theory" until the run's configuration has been resolved."""
 
     def build(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
         """Return the optimizer of one flat parameter vector."""
@@ -23,15 +23,25 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SGD:
-    """``torch.optim.SGD``: momentum, Nesterov, L2 weight decay."""
+    """``torch.optim.SGD``: momentum, Nesterov, L2 weight decay.
 
-    step_size: float
+    ``step_size`` may be "theory": the step for which the method has a guarantee, which is that of
+    plain steps.
+    """
+
+    step_size: float | Literal["theory"]
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.step_size, self.weight_decay)
+        by_theory = self.step_size == "theory"
+        _check(1.0 if self.step_size == "theory" else self.step_size, self.weight_decay)
+        if by_theory and (self.momentum or self.weight_decay):
+            raise ValueError(
+                f"step_size is 'theory', momentum is {self.momentum!r} and weight_decay is "
+                f"{self.weight_decay!r}: theory knows steps without both"
+            )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum!r}: give at least 0 and below 1")
         if self.nesterov and self.momentum == 0:
@@ -41,7 +51,7 @@ class SGD:
         """Return the optimizer of one flat parameter vector."""
         return torch.optim.SGD(
             [parameter],
-            lr=self.step_size,
+            lr=resolved(self.step_size),
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
@@ -94,6 +104,17 @@ class AdamW:
             eps=self.eps,
             weight_decay=self.weight_decay,
         )
+
+
+def resolved(step_size: float | Literal["theory"]) -> float:
+    """Return a step size that is a number.
+
+    Raises:
+        ValueError: it is still "theory"; ``Session`` puts the number in.
+    """
+    if step_size == "theory":
+        raise ValueError("step_size is 'theory': the problem's constants are not known here")
+    return step_size
 
 
 def _check(step_size: float, weight_decay: float) -> None:

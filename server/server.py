@@ -29,14 +29,14 @@ class ServerPlan:
     Args:
         problem: where the problem comes from.
         method: makes the server half.
-        optimizer: takes the step.
+        optimizer: takes the step; None if the method does.
         num_workers: how many reports a round has.
         seed: the run's seed.
     """
 
     problem: ProblemSource
     method: Method
-    optimizer: Optimizer
+    optimizer: Optimizer | None
     num_workers: int
     seed: int
 
@@ -57,7 +57,7 @@ class ParameterServer:
         self._problem = plan.problem.load()
         self._model = initial_model(self._problem, plan.seed)
         self._parameter = nn.Parameter(self._model.parameters)
-        self._optimizer = plan.optimizer.build(self._parameter)
+        self._optimizer = plan.optimizer.build(self._parameter) if plan.optimizer else None
         self._half = plan.method.server(self._model.parameters)
         warm_up(plan.method, self._model.layer_sizes)
         self._num_workers = plan.num_workers
@@ -71,7 +71,7 @@ class ParameterServer:
         dim = self._model.parameters.numel()
         cost = plan.method.paper_cost(dim)
         self._paper_uplink = cost.bits if cost else None
-        self._max_dim = max(dim, self._model.num_statistics)
+        self._max_dim = max(plan.method.largest_payload(dim), self._model.num_statistics)
         self._paper_downlink = 64 * dim  # the paper counts 64 bits a number
 
     @property
@@ -195,13 +195,13 @@ class ParameterServer:
         self._take_statistics(reports)
         if result is Progress.MORE:
             return result
-        if isinstance(result, Tensor):
+        if isinstance(result, Tensor) and self._optimizer:
             self._parameter.grad = result
             self._optimizer.step()
         if not all_finite(self._model.parameters):
             raise RoundError(
                 f"round {self.round_index}: the parameters are no longer finite: training "
-                "diverged; lower optimizer.step_size"
+                "diverged; lower the step size"
             )
         return result
 

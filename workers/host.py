@@ -45,7 +45,8 @@ class WorkerHost:
     def __init__(self, plan: WorkerPlan, worker_ids: Sequence[int]) -> None:
         problem = plan.problem.load()
         self._model = initial_model(problem, plan.seed)
-        self._max_dim = max(len(self._model.parameters), self._model.num_statistics)
+        dim = len(self._model.parameters)
+        self._max_dim = max(plan.method.largest_payload(dim), self._model.num_statistics)
         warm_up(plan.method, self._model.layer_sizes)
         self._workers: dict[int, GradientWorker] = {}
         for worker_id in worker_ids:

@@ -151,13 +151,21 @@ class _ShardOracle:
         self._num_batches = 0
         self.losses: list[float] = []
 
-    def sample(self) -> _Batch:
-        seed = seed_for(*self._names, "model", self._num_batches)
-        self._num_batches += 1
+    def sample(self, size: int | None = None) -> _Batch:
+        if size is None and self._batch_size == "full":
+            return self.full()
         with explaining("drawing a batch"):
-            if self._batch_size == "full":
-                return _Batch(self._shard.full(), seed)
-            return _Batch(self._shard.sample(self._batch_size, self._generator), seed)
+            examples = self._shard.sample(size or int(self._batch_size), self._generator)
+        return _Batch(examples, self._seed())
+
+    def full(self) -> _Batch:
+        with explaining("drawing a batch"):
+            return _Batch(self._shard.full(), self._seed())
+
+    def _seed(self) -> int:
+        """Return the seed of what the model draws on the next batch."""
+        self._num_batches += 1
+        return seed_for(*self._names, "model", self._num_batches - 1)
 
     def gradient(self, at: Tensor, batch: _Batch) -> Tensor:
         self._model.parameters.copy_(at)

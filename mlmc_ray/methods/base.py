@@ -9,12 +9,14 @@ the optimizer, or moves the parameters itself, or goes on with another exchange.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Context, PaperCost
+from mlmc_ray.compressors.base import Compressor, Context, PaperCost
+from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.payloads import Message, Payload
 
 SERVER = -1
@@ -34,8 +36,15 @@ class Progress(Enum):
 class Oracle(Protocol):
     """A worker half's only view of data and model."""
 
-    def sample(self) -> Any:
-        """Draw a new minibatch; the same one may be given to ``gradient`` at several points."""
+    def sample(self, size: int | None = None) -> Any:
+        """Draw a new minibatch; the same one may be given to ``gradient`` at several points.
+
+        Args:
+            size: examples; by default those of the configuration.
+        """
+
+    def full(self) -> Any:
+        """Return all examples of the worker as one batch."""
 
     def gradient(self, at: Tensor, batch: Any) -> Tensor:
         """Return the gradient of the loss on ``batch`` at the parameters ``at``.
@@ -92,7 +101,23 @@ class ServerHalf(Protocol):
 
 @runtime_checkable
 class Method(Protocol):
-    """A frozen value that makes the halves of a distributed method."""
+    """A frozen value that makes the halves of a distributed method.
+
+    Inherit from it for the answers that most methods share.
+
+    Attributes:
+        facts: what there is to say about the method.
+        moves_parameters: whether the halves take the steps themselves, with a ``step_size`` of
+            their own; then there is no optimizer.
+        asynchronous: whether the server acts on every report as it comes, instead of waiting for
+            all that it asked for.
+        allows_absence: whether a round may do without some of the workers.
+    """
+
+    facts: ClassVar["Facts"]
+    moves_parameters: ClassVar[bool] = False
+    asynchronous: ClassVar[bool] = False
+    allows_absence: ClassVar[bool] = False
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -102,6 +127,56 @@ class Method(Protocol):
 
     def paper_cost(self, dim: int) -> PaperCost | None:
         """Return what the paper's formula says one report costs; None where there is none."""
+        return None
+
+    def largest_payload(self, dim: int) -> int:
+        """Return the entries of the longest vector that either half sends."""
+        return dim
+
+    def theory(self, setting: Setting) -> StepSize:
+        """Return the step size for which theory gives a guarantee.
+
+        Raises:
+            ValueError: none is known, or a constant that it needs is not.
+        """
+        raise ValueError(f"no step size is known for {type(self).__name__}: give a number")
+
+    def with_theory(self, setting: Setting) -> "Method":
+        """Return the method with numbers where its settings say "theory".
+
+        Raises:
+            ValueError: see ``theory``.
+        """
+        if getattr(self, "step_size", None) != "theory":
+            return self
+        changes: dict[str, Any] = {"step_size": self.theory(setting).value}
+        method: Method = replace(cast(Any, self), **changes)
+        return method
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What there is to say about a method, in words; d is the number of parameters.
+
+    Attributes:
+        compressor: which it takes: any, unbiased, contractive, or none.
+        uplink: what a worker sends in a round, C being a compressed vector.
+        downlink: what a worker gets in a round.
+        first: what crosses before or in the first round besides; "" for nothing.
+        worker_memory: numbers that a worker keeps, such as "2 d".
+        server_memory: numbers that the server keeps besides parameters and optimizer.
+        guarantee: what theory says, in a few words, with its condition.
+        reference: authors, year and arXiv number.
+    """
+
+    compressor: Literal["any", "unbiased", "contractive", "none"]
+    uplink: str
+    downlink: str
+    first: str = ""
+    worker_memory: str = "0"
+    server_memory: str = "0"
+    guarantee: str
+    reference: str
 
 
 class Half:
@@ -163,3 +238,29 @@ def add_average(
     weight = 1 / (among or max(1, len(reports)))
     for payload in payloads_of(reports, name, accumulator.numel()).values():
         payload.add_to(accumulator, weight=weight)
+
+
+def require_unbiased(name: str, compressor: Compressor) -> None:
+    """Refuse a biased compressor.
+
+    Raises:
+        ValueError: names the method, quotes the compressor, says how to wrap it.
+    """
+    if not compressor.unbiased:
+        raise ValueError(
+            f"{name} needs an unbiased compressor, and {compressor} is biased; wrap it: kind: "
+            "mlmc, ladder: {kind: refinement, compressor: ...}"
+        )
+
+
+def require_contractive(name: str, compressor: Compressor) -> None:
+    """Refuse a compressor that is not contractive.
+
+    Raises:
+        ValueError: names the method, quotes the compressor, says what would do.
+    """
+    if compressor.alpha(1) is None:
+        raise ValueError(
+            f"compressor is {compressor}: {name} needs a contractive compressor, such as top-k; "
+            "an unbiased one belongs into compressed-sgd or diana"
+        )

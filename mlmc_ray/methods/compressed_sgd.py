@@ -9,21 +9,53 @@ References:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.compressors.identity import Identity
-from mlmc_ray.methods.base import Half, Oracle, ServerHalf, WorkerHalf, add_average
+from mlmc_ray.methods.base import (
+    Facts,
+    Half,
+    Method,
+    Oracle,
+    ServerHalf,
+    WorkerHalf,
+    add_average,
+    require_unbiased,
+)
+from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.payloads import DensePayload, Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CompressedSGD:
+class CompressedSGD(Method):
     """Send C(gradient); estimate = the average of what arrives. No memory on either side."""
 
     compressor: Compressor
+
+    allows_absence: ClassVar[bool] = True
+    facts: ClassVar[Facts] = Facts(
+        compressor="any",
+        uplink="C",
+        downlink="d",
+        guarantee="linear to a neighbourhood for an unbiased C and a strongly convex f, to the "
+        "optimum where all workers share it; with a biased C it may diverge",
+        reference="Zukerman et al., 2025, arXiv:2507.05508, algorithms 2 and 3; Khirirat et al., "
+        "2018, arXiv:1806.06573",
+    )
+
+    def theory(self, setting: Setting) -> StepSize:
+        """1 / (L + 2 omega L_max / M), for an unbiased compressor."""
+        require_unbiased("the theory of compressed-sgd", self.compressor)
+        spread = 2 * setting.omega(self.compressor) * setting.constants.largest_smoothness
+        return StepSize(
+            1 / (setting.constants.smoothness + spread / setting.num_workers),
+            "1 / (L + 2 omega L_max / M)",
+            "E|x - x*|^2 shrinks by 1 - step mu a round, to a plateau unless workers share x*",
+        )
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -39,8 +71,25 @@ class CompressedSGD:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DataParallelSGD:
+class DataParallelSGD(Method):
     """Send the gradient as it is: compressed SGD with the identity (paper algorithm 1)."""
+
+    allows_absence: ClassVar[bool] = True
+    facts: ClassVar[Facts] = Facts(
+        compressor="none",
+        uplink="d",
+        downlink="d",
+        guarantee="linear for a strongly convex f and full gradients",
+        reference="Zukerman et al., 2025, arXiv:2507.05508, algorithm 1",
+    )
+
+    def theory(self, setting: Setting) -> StepSize:
+        """1 / L."""
+        return StepSize(
+            1 / setting.constants.smoothness,
+            "1 / L",
+            "f(x) - f* shrinks by 1 - step mu a round, with full gradients",
+        )
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""

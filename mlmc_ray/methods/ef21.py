@@ -13,19 +13,31 @@ References:
     Fatkhullin, Tyurin and Richtarik, 2023, arXiv:2305.15155 (EF21-SGDM).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
-from mlmc_ray.methods.base import Half, Oracle, ServerHalf, WorkerHalf, add_average
+from mlmc_ray.methods.base import (
+    Facts,
+    Half,
+    Method,
+    Oracle,
+    ServerHalf,
+    WorkerHalf,
+    add_average,
+    require_contractive,
+)
+from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.payloads import DensePayload, Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EF21SGDM:
+class EF21SGDM(Method):
     """Error feedback with momentum; for contractive compressors such as Top-k.
 
     Args:
@@ -36,17 +48,34 @@ class EF21SGDM:
     compressor: Compressor
     momentum: float = 0.1
 
+    allows_absence: ClassVar[bool] = True
+    facts: ClassVar[Facts] = Facts(
+        compressor="contractive",
+        uplink="C",
+        downlink="d",
+        worker_memory="2 d",
+        server_memory="d",
+        guarantee="with momentum 1 and full gradients, linear for a strongly convex f and "
+        "O(1/T) of |grad f|^2 otherwise",
+        reference="Richtarik et al., 2021, arXiv:2106.05203; Fatkhullin et al., 2023, "
+        "arXiv:2305.15155",
+    )
+
+    def theory(self, setting: Setting) -> StepSize:
+        """EF21's step, which is that of momentum 1 and full gradients."""
+        if self.momentum != 1:
+            raise ValueError(
+                f"momentum is {self.momentum!r}: a step size is known for momentum 1, which is EF21"
+            )
+        return ef21_step(setting, setting.alpha(self.compressor))
+
     def __post_init__(self) -> None:
         if not 0 < self.momentum <= 1:
             raise ValueError(
                 f"momentum is {self.momentum!r}: it is the weight of the new gradient, above 0 and "
                 "at most 1"
             )
-        if self.compressor.alpha(1) is None:
-            raise ValueError(
-                f"compressor is {self.compressor}: EF21 needs a contractive compressor, such as "
-                "top-k; an unbiased one belongs into compressed-sgd"
-            )
+        require_contractive("ef21-sgdm", self.compressor)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -59,6 +88,25 @@ class EF21SGDM:
     def paper_cost(self, dim: int) -> PaperCost | None:
         """The compressor's."""
         return self.compressor.paper_cost(dim)
+
+
+def ef21_step(setting: Setting, alpha: float) -> StepSize:
+    """Return EF21's step size for a contraction ``alpha`` (arXiv:2106.05203, theorems 1 and 2)."""
+    constants = setting.constants
+    root = math.sqrt(1 - alpha)
+    theta, ratio = 1 - root, root / (1 - root)
+    if not constants.strong_convexity:
+        return StepSize(
+            1 / (constants.smoothness + constants.mean_smoothness * ratio),
+            "1 / (L + L~ sqrt(beta / theta))",
+            "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T)",
+        )
+    curvature = constants.smoothness + constants.mean_smoothness * math.sqrt(2) * ratio
+    return StepSize(
+        min(1 / curvature, theta / (2 * constants.strong_convexity)),
+        "min(1 / (L + L~ sqrt(2 beta / theta)), theta / (2 mu))",
+        "f(x) - f* shrinks by 1 - step mu a round, with full gradients",
+    )
 
 
 class _Worker(Half):

@@ -67,6 +67,7 @@ def test_every_compressor_is_measured() -> None:
 def test_codecs_are_compared(tmp_path: Path) -> None:
     for kind in ("gaussian", "gradient"):
         arguments = ["--dim", "5000", "--kind", kind, "--only", "top-k", "--only", "qsgd"]
+        arguments += ["--problem", "{kind: digits, batch_norm: false}"]
         files = ["--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.png")]
         result = run("bench", "codecs", *arguments, *files)
         assert result.exit_code == 0, result.output
@@ -86,6 +87,7 @@ def test_codecs_are_compared(tmp_path: Path) -> None:
         (["--kind", "cauchy"], "--kind cauchy: known are ['gaussian'"),
         (["--only", "nothing"], "--only ['nothing']: no compressor's name has this in it"),
         (["--kind", "gradient", "--problem", "digit"], "--problem.kind: unknown 'digit'"),
+        (["--kind", "gradient", "--problem", "{kind"], "--problem {kind: is not YAML"),
         (["--device", "tpu"], "--device tpu: known are ['cpu', 'cuda']"),
     ],
 )

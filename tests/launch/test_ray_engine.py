@@ -39,6 +39,8 @@ METHODS: dict[str, dict[int, Any]] = {
         4: {"kind": "compressed-sgd", "compressor": MLMC_S_TOP_K},
     },
     "ef21-sgdm": dict.fromkeys((1, 2, 4), EF21),
+    "power-sgd": {2: {"kind": "power-sgd", "rank": 1}},
+    "learned": {2: {"kind": "learned", "k": 0.5, "dense_rounds": 1, "training_rounds": 2}},
 }
 
 
@@ -83,11 +85,14 @@ def test_every_method_is_run() -> None:
     assert set(METHODS) == set(KINDS[Method])
 
 
-@pytest.mark.parametrize("actors", [1, 2, 4])
-@pytest.mark.parametrize("kind", METHODS)
+RUNS = [(kind, actors) for kind, methods in METHODS.items() for actors in methods]
+
+
+@pytest.mark.parametrize(("kind", "actors"), RUNS)
 def test_ray_gives_what_one_process_gives(kind: str, actors: int) -> None:
     session = assert_same_on_ray_and_inline(config_of(METHODS[kind][actors], actors))
-    assert len(session.ledger) == 2 * 4 * 5
+    exchanges = {"power-sgd": 2 * 5, "learned": 1 + 2 * 4}.get(kind, 5)
+    assert len(session.ledger) == 2 * 4 * exchanges
 
 
 def test_batch_normalisation_of_digits_gives_what_one_process_gives() -> None:

@@ -20,7 +20,10 @@ class QuadraticOracle:
     matrix: Tensor
     vector: Tensor
 
-    def sample(self) -> None:
+    def sample(self, size: int | None = None) -> None:
+        return None
+
+    def full(self) -> None:
         return None
 
     def gradient(self, at: Tensor, batch: Any) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from launch.catalogue import KINDS
 from mlmc_ray.compressors import RandK, TopK
 from mlmc_ray.errors import NonFiniteError, ProblemError, RoundError
 from mlmc_ray.estimator import MLMC, GivenLaw
@@ -121,10 +120,6 @@ METHODS = {
     "mlmc": CompressedSGD(compressor=MLMC(ladder=SegmentedTopKLadder(segment_size=4))),
     "ef21": EF21SGDM(compressor=TopK(k=5)),
 }
-
-
-def test_every_method_is_tried() -> None:
-    assert {type(method) for method in METHODS.values()} == set(KINDS[Method].values())
 
 
 def rounds_of(plan: WorkerPlan, hosting: Sequence[Sequence[int]], rounds: int = 4) -> list[bytes]:

@@ -1,0 +1,89 @@
+"""The worker's half of learned gradient compression."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mlmc_ray.compressors.base import Context, check_finite
+from mlmc_ray.kernels.select import largest_entries
+from mlmc_ray.methods.base import Half, Oracle
+from mlmc_ray.methods.learned.autoencoder import Autoencoder
+from mlmc_ray.methods.learned.messages import (
+    Layout,
+    Phase,
+    innovation_of,
+    positions_payload,
+    read_positions,
+    scale_down,
+)
+from mlmc_ray.payloads import DensePayload, Message, Payload
+
+if TYPE_CHECKING:
+    from mlmc_ray.methods.learned.method import LearnedCompression
+
+
+class LearnedWorker(Half):
+    """Remembers "error" e, between the exchanges gradient plus error; and "weights"."""
+
+    def __init__(self, method: "LearnedCompression") -> None:
+        super().__init__()
+        self._method = method
+
+    def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
+        """Say the gradient, or the positions as the leader, or the values at the positions."""
+        phase = Phase(int(news.scalars["phase"]))
+        if "parameters" not in news.payloads:
+            return self._answer(news, phase, context)
+        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
+        check_finite(gradient)
+        if phase is Phase.DENSE:
+            return Message({"gradient": DensePayload(gradient)})
+        if "weights" in news.payloads:
+            self.memory["weights"] = news.payloads["weights"].to_dense().clone()
+        vector = self.memory.setdefault("error", torch.zeros_like(gradient)).add_(gradient)
+        if int(news.scalars["leader"]) != context.worker_id:
+            return Message({})
+        layout = Layout(self._method, context, len(vector))
+        positions = layout.positions(vector)
+        payloads = {"positions": positions_payload(len(vector), positions)}
+        if phase is Phase.COMPRESSED:
+            scaled, _ = scale_down(vector[positions])
+            with torch.no_grad():
+                code = self._autoencoder(layout).encode(scaled[None])[0]
+            payloads["code"] = DensePayload(code.to(torch.float16))
+        return Message(payloads)
+
+    def _answer(self, news: Message, phase: Phase, context: Context) -> Message:
+        """Say the values at the leader's positions, and keep what was not said."""
+        vector = self.memory["error"]
+        layout = Layout(self._method, context, len(vector))
+        positions = read_positions(news, layout, "the server's news")
+        values = vector[positions]
+        payloads: dict[str, Payload] = {}
+        scalars = {}
+        if edges := layout.edges(vector):
+            payloads["edges"] = edges
+            edges.add_to(vector, weight=-1.0)
+        if phase is Phase.TRAINING:
+            vector[positions] = 0
+            payloads["values"] = DensePayload(values)
+            return Message(payloads)
+        scaled, scale = scale_down(values)
+        innovation = innovation_of(scaled, layout)
+        code = news.payloads["code"].to_dense().to(torch.float32)
+        with torch.no_grad():
+            decoded = self._autoencoder(layout).decode(code, innovation.to_dense()[None])[0]
+        lost = values - scale * decoded.to(values.dtype)
+        vector[positions] = lost
+        largest = values[largest_entries(values, layout.alternative)]
+        scalars = {
+            "scale": scale,
+            "lost": float(lost.square().sum()),
+            "alternative": float(values.square().sum() - largest.square().sum()),
+        }
+        return Message({**payloads, "innovation": innovation}, scalars)
+
+    def _autoencoder(self, layout: Layout) -> Autoencoder:
+        autoencoder = Autoencoder(layout.count, 0)
+        autoencoder.weights.copy_(self.memory["weights"])
+        return autoencoder
