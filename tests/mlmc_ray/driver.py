@@ -84,6 +84,12 @@ class Run:
         }
         return self.server.step(self.reports, context=self.context(SERVER, exchange_index))
 
+    def estimate(self) -> Tensor:
+        """Run one round of a method that makes an estimate, and return it."""
+        estimate = self.round()
+        assert estimate is not None
+        return estimate
+
     def rounds(self, number: int) -> Tensor:
         """Run some rounds and return the parameters, shared with the server."""
         for _ in range(number):

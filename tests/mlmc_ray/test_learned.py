@@ -28,7 +28,10 @@ class Drawing:
     scale: float = 1.0
     given: list[Tensor] = field(default_factory=list)
 
-    def sample(self) -> None:
+    def sample(self, size: int | None = None) -> None:
+        return None
+
+    def full(self) -> None:
         return None
 
     def gradient(self, at: Tensor, batch: Any) -> Tensor:
@@ -78,15 +81,14 @@ def test_weights_are_sent_once() -> None:
 
 def test_dense_rounds_send_gradients() -> None:
     run = run_of()
-    estimate = run.round()
+    estimate = run.estimate()
     expected = torch.stack([oracle.given[0] for oracle in run._oracles]).mean(dim=0)
     torch.testing.assert_close(estimate, expected)
 
 
 def test_training_rounds_send_the_leaders_positions_and_keep_the_rest() -> None:
     run = run_of(dense_rounds=0)
-    estimate = run.round()
-    assert estimate is not None
+    estimate = run.estimate()
     first = [oracle.given[0] for oracle in run._oracles]
     middle = first[0][10:210].abs()
     positions = 10 + torch.sort(middle, descending=True, stable=True).indices[:40].sort().values
@@ -109,8 +111,7 @@ def test_what_is_said_and_what_is_kept_are_all_there_is() -> None:
     run = run_of(fall_back=False)
     sent = torch.zeros(DIM)
     for _ in range(10):
-        estimate = run.round()
-        assert estimate is not None
+        estimate = run.estimate()
         sent += estimate
     given = torch.stack([torch.stack(oracle.given).sum(dim=0) for oracle in run._oracles])
     kept = torch.stack([worker.state_dict()["error"] for worker in run.workers]).mean(dim=0)
@@ -149,8 +150,7 @@ def test_with_a_perfect_autoencoder_all_is_top_k(monkeypatch: pytest.MonkeyPatch
     for _ in range(3):
         assert phase_of(run)[0] == 2
         before = run.workers[0].state_dict()["error"]
-        estimate = run.round()
-        assert estimate is not None
+        estimate = run.estimate()
         vector = before + run._oracles[0].given[-1]
         middle = vector[10:210]
         positions = torch.sort(middle.abs(), descending=True, stable=True).indices[:40]
@@ -201,7 +201,7 @@ def test_a_restored_run_goes_on_as_the_first() -> None:
     for new, old in zip(runs[1]._oracles, runs[0]._oracles, strict=True):
         new.given.extend(old.given)
     for _ in range(4):
-        first, second = (run.round() for run in runs)
+        first, second = (run.estimate() for run in runs)
         assert torch.equal(first, second)
 
 
