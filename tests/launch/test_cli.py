@@ -234,7 +234,7 @@ FILES = {
     "cannot be read: No such file or directory": None,
     "is not YAML": "rounds: [1",
     "expected a mapping of keys to values, got None": "",
-    "missing keys ['problem', 'method', 'optimizer']": "rounds: 3",
+    "missing keys ['problem', 'method']": "rounds: 3",
     "compare: expected a list of mappings": "compare: 3",
 }
 
