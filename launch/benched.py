@@ -1,5 +1,7 @@
 """What ``mlmc-ray bench codecs`` measures: every compressor with settings in common use."""
 
+import math
+
 from mlmc_ray.compressors import (
     DRIVE,
     ECUQ,
@@ -10,6 +12,7 @@ from mlmc_ray.compressors import (
     Bernoulli,
     BiasedRounding,
     Compressor,
+    Context,
     ExponentialDithering,
     FixedPoint,
     FloatingPoint,
@@ -36,20 +39,29 @@ from mlmc_ray.compressors import (
     TopKDithering,
     TopRand,
     UnbiasedRounding,
+    bound,
 )
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.ladders import (
+    ECUQLadder,
     FixedPointLadder,
     FloatingPointLadder,
     GeometricLadder,
+    RankLadder,
     RefinementLadder,
     RTNLadder,
     SegmentedTopKLadder,
+    TopKLadder,
 )
 from mlmc_ray.laws import OwnLaw
+from mlmc_ray.seeding import generator_for
 from mlmc_ray.truncation import RandomTruncation
 
-BENCHED: list[Compressor] = [
+Shapes = tuple[tuple[int, ...], ...]
+"""Of the layers of a vector, in its order."""
+_MOST_ROWS = 16  # of the rank ladder, whose time grows with their number
+
+_BENCHED: list[Compressor] = [
     Identity(),
     HalfPrecision(),
     TopK(k=0.01),
@@ -57,13 +69,12 @@ BENCHED: list[Compressor] = [
     SegmentedTopK(k=1000, segment_size=100, contiguous=True),
     RandK(k=0.01),
     TopRand(k=0.01),
-    TopRand(k=0.01),
     Bernoulli(p=0.01),
     RandomSparse(p=0.01),
     AdaptiveRandom(),
     ImportanceSampled(draws=0.01),
     OptimalSparse(k=0.01),
-    PermK(worker_id=1, num_workers=8),
+    PermK(),
     FixedPoint(planes=1),
     FixedPoint(planes=4),
     FloatingPoint(mantissa_bits=0),
@@ -86,17 +97,50 @@ BENCHED: list[Compressor] = [
     EDEN(bits=1),
     EDEN(bits=2),
     EDEN(bits=0.1),
-    PowerSGD(rank=4, layer_shapes=((2500, 4000),)),
+    PowerSGD(rank=4),
     Induced(contractive=TopK(k=0.005), correction=RandK(k=0.005)),
     Lazy(compressor=TopK(k=0.01), p=0.5),
     PerBucket(compressor=TernGrad(), bucket_size=65536),
     PerLayer(compressor=TopK(k=0.01)),
+    MLMC(ladder=TopKLadder()),
     MLMC(ladder=SegmentedTopKLadder(segment_size=0.01)),
     MLMC(ladder=SegmentedTopKLadder(segment_size=1000, contiguous=True)),
     MLMC(ladder=GeometricLadder(first=0.001)),
     MLMC(ladder=FixedPointLadder(), law=OwnLaw()),
     MLMC(ladder=FloatingPointLadder(), law=OwnLaw()),
     MLMC(ladder=RTNLadder(bits=4)),
+    MLMC(ladder=RTNLadder(bits=4, construction="unbiased")),
+    MLMC(ladder=RTNLadder(bits=4, construction="nested")),
+    MLMC(ladder=RTNLadder(bits=4, construction="nested-unbiased")),
+    MLMC(ladder=ECUQLadder()),
+    MLMC(ladder=ECUQLadder(construction="unbiased")),
     MLMC(ladder=RefinementLadder(compressor=TopK(k=0.01), steps=3)),
     RandomTruncation(ladder=GeometricLadder(first=0.001)),
 ]
+
+
+def benched(layer_shapes: Shapes) -> list[Compressor]:
+    """Return the compressors for a vector, bound as those of the second of eight workers are.
+
+    Args:
+        layer_shapes: of the vector.
+    """
+    sizes = tuple(math.prod(shape) for shape in layer_shapes)
+    dim = sum(sizes)
+    context = Context(
+        generator=generator_for(0, "bench", "bind"),
+        worker_id=1,
+        num_workers=8,
+        layer_sizes=sizes,
+        layer_shapes=layer_shapes,
+    )
+    rows = max(rows for rows in range(1, _MOST_ROWS + 1) if dim % rows == 0)
+    by_rank = MLMC(ladder=RankLadder(rows=rows))
+    return [bound(compressor, context) for compressor in [*_BENCHED, by_rank]]
+
+
+def square_layers(dim: int) -> Shapes:
+    """Return the layers of a vector that has none: a matrix, as square as can be, and the rest."""
+    rows = math.isqrt(dim)
+    columns, rest = divmod(dim, rows)
+    return ((rows, columns), (rest,)) if rest else ((rows, columns),)

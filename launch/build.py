@@ -9,17 +9,37 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from launch.catalogue import KINDS, PROBLEMS
+from launch.docstrings import meaning_of
+from launch.fields import settings, type_hints
+from mlmc_ray.compressors.base import RUN_TIME, Compressor
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.importing import import_object
+from mlmc_ray.ladders import Ladder
 from mlmc_ray.problems import ProblemSource
 
 T = TypeVar("T")
+
+_OTHER_NAMES = {
+    "lr": "step_size",
+    "learning_rate": "step_size",
+    "n_workers": "workers",
+    "num_workers": "workers",
+    "epochs": "rounds",
+    "steps": "rounds",
+}
+"""What other programs call a key."""
+
+_USED_IN: dict[Any, tuple[Any, str]] = {
+    Compressor: (Ladder, "kind: mlmc, ladder: {{kind: {}, ...}}"),
+    Ladder: (Compressor, "kind: refinement, compressor: {{kind: {}, ...}}"),
+}
+"""For a shape, the shape that is mistaken for it, and how that is used there."""
 
 
 def build(cls: type[T], values: Mapping[str, Any], place: str, paths: tuple[str, ...] = ()) -> T:
@@ -48,7 +68,7 @@ def describe(value: Any) -> Any:
         options = to_jsonable_python(dict(value.options), fallback=str)  # tuples, paths ...
         return {"kind": problems.get(value.path, value.path), **options}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: describe(getattr(value, f.name)) for f in settings(type(value))}
         classes = {cls: name for kinds in KINDS.values() for name, cls in kinds.items()}
         if value.__class__.__module__ == "launch.config":
             return fields
@@ -73,7 +93,9 @@ def check_keys(keys: Iterable[Any], known: Iterable[str], place: str) -> None:
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the known word nearest to ``word``, or nothing."""
-    matches = difflib.get_close_matches(str(word), list(known), n=1)
+    names = list(known)
+    usual = _OTHER_NAMES.get(str(word))
+    matches = [usual] if usual in names else difflib.get_close_matches(str(word), names, n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
@@ -86,21 +108,24 @@ def _arguments(
 ) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{place}: expected a mapping of keys to values, got {values!r}")
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    check_keys(values, fields, place)
+    known = {field.name: field for field in settings(cls)}
+    filled_in = {field.name for field in dataclasses.fields(cls) if field.init} - set(known)
+    for name in values:
+        if name in filled_in:
+            raise ConfigError(f"{_colon(place)}{name} is {RUN_TIME}: leave it out")
+    check_keys(values, known, place)
     missing = [
         name
-        for name, field in fields.items()
+        for name, field in known.items()
         if name not in values
         and field.default is dataclasses.MISSING
         and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise ConfigError(f"{_colon(place)}missing keys {missing}")
-    try:
-        hints = get_type_hints(cls, include_extras=True)
-    except NameError:  # in a problem of one's own: a type that was imported for checkers only
-        hints = dict.fromkeys(fields, Any)
+        meanings = [f"{name}: {text}" for name in missing if (text := meaning_of(cls, name))]
+        told = f" ({'; '.join(meanings)})" if meanings else ""
+        raise ConfigError(f"{_colon(place)}missing keys {missing}{told}")
+    hints = type_hints(cls)
     prefix = f"{place}." if place else ""
     return {
         name: _value(hints[name], value, f"{prefix}{name}", paths) for name, value in values.items()
@@ -127,6 +152,9 @@ def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
 def _own_class(hint: Any, kind: str, place: str, paths: tuple[str, ...]) -> type[Any]:
     """Import a user's own compressor, method ... by its dotted path."""
     known = sorted(KINDS[hint])
+    other, use = _USED_IN.get(hint, (hint, ""))
+    if kind in KINDS[other]:
+        raise ConfigError(f"{place}.kind: {kind} is a {other.__name__.lower()}: {use.format(kind)}")
     if "." not in kind:
         raise ConfigError(
             f"{place}.kind: unknown {kind!r}{nearest(kind, known)}; known are {known}, or give the "
@@ -153,15 +181,39 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
 def _leaf(hint: Any, value: Any, place: str) -> Any:
     try:
         result = TypeAdapter(hint).validate_python(value)
-        number = isinstance(result, int | float) and not isinstance(result, bool)
-        if number and isinstance(value, bool | str):  # true is not 1 here, and "3" is not 3
-            raise ConfigError(f"{place}: got {value!r:.200}: a number is expected")
+        expected = _mistaken(result, value)
+        if expected:
+            raise ConfigError(f"{place}: got {value!r:.200}: {expected} is expected")
         return result
     except PydanticUserError:  # a type that pydantic does not know: the problem's own to check
         return value
     except ValidationError as error:
-        reasons = sorted({details["msg"] for details in error.errors()})
-        raise ConfigError(f"{place}: got {value!r:.200}: {'; or '.join(reasons)}") from error
+        reasons = sorted({details["msg"].replace("tuple", "list") for details in error.errors()})
+        raise ConfigError(f"{place}: got {value!r:.200}: {_joined(reasons)}") from error
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    """Return pydantic's reasons as one sentence; a number of any kind is one thing to ask for."""
+    plain = [reason.partition(", unable to parse")[0] for reason in reasons]
+    number, whole = "Input should be a valid number", "Input should be a valid integer"
+    return "; or ".join(reason for reason in plain if not (reason == whole and number in plain))
+
+
+def _mistaken(result: Any, value: Any) -> str:
+    """Return what was expected where pydantic made one type of another, or nothing.
+
+    In a configuration true is not 1, "3" is not 3 and "yes" is not true, also inside of lists.
+    """
+    if isinstance(result, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(result, int | float):
+        return "a number" if isinstance(value, bool | str) else ""
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(result, list | tuple) and isinstance(value, list | tuple):
+        pairs = zip(result, value, strict=True)
+    if isinstance(result, Mapping) and isinstance(value, Mapping):
+        pairs = zip(result.values(), value.values(), strict=True)
+    return next(filter(None, (_mistaken(*pair) for pair in pairs)), "")
 
 
 def _kind(value: object, place: str, known: Iterable[str]) -> tuple[str, dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Commands about the library itself: what compressors there are, and how they compare."""
 
-import dataclasses
 import inspect
 import json
 from pathlib import Path
@@ -79,25 +78,26 @@ def _codecs(
     plot_path: Path | None,
     console: Console,
 ) -> None:
-    from launch.bench import bench_codecs, codec_table, name_of, plot, report, vector_of
-    from launch.benched import BENCHED
+    from launch.bench import bench_codecs, codec_table, plot, report, vector_of
+    from launch.benched import benched
     from launch.build import build_problem
+    from launch.fields import name_of
     from launch.run_directory import writing
 
     kinds = ("gaussian", "laplace", "log-normal", "gradient")
     if kind not in kinds:
         raise ConfigError(f"--kind {kind}: known are {list(kinds)}")
     _check_device(device)
-    chosen = [c for c in BENCHED if not only or any(word in name_of(c) for word in only)]
-    if not chosen:
-        raise ConfigError(f"--only {only}: no compressor's name has this in it")
     source = None
     if kind == "gradient":
         value = _yaml_of(problem, "--problem")
         source = build_problem(value, "--problem", (str(Path.cwd()),)).load()
-    vector = vector_of(kind, dim, 0, source).to(device)  # type: ignore[arg-type]
+    vector, shapes = vector_of(kind, dim, 0, source)  # type: ignore[arg-type]
+    chosen = [c for c in benched(shapes) if not only or any(word in name_of(c) for word in only)]
+    if not chosen:
+        raise ConfigError(f"--only {only}: no compressor's name has this in it")
     named = f"gradient of {problem}" if kind == "gradient" else kind
-    results = bench_codecs(chosen, vector, draws, console)
+    results = bench_codecs(chosen, vector.to(device), draws, console)
     console.print(codec_table(results, vector.numel(), named))
     if json_path is not None:
         with writing(json_path):
@@ -140,14 +140,16 @@ def compressors() -> None:
     omega bounds the relative variance of an unbiased compressor, alpha the part that a contractive
     one keeps, both for a million parameters; "-" where theory gives none.
     """
-    from launch.benched import BENCHED
+    from launch.benched import benched, square_layers
     from launch.catalogue import KINDS
+    from launch.fields import settings_of
     from mlmc_ray.compressors import Compressor
     from mlmc_ray.ladders import Ladder
     from mlmc_ray.laws import LevelLaw
 
     console = Console()
-    examples = {type(compressor): compressor for compressor in reversed(BENCHED)}
+    measured = benched(square_layers(_CONSTANTS_AT))
+    examples = {type(compressor): compressor for compressor in reversed(measured)}
     table = Table(title="compressors", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("kind", "settings", "class", "omega", "alpha", "source"):
         table.add_column(column, overflow="fold")
@@ -155,7 +157,7 @@ def compressors() -> None:
         example = examples[cls]
         table.add_row(
             name,
-            Text(_settings(cls)),
+            Text(settings_of(cls)),
             "unbiased" if example.unbiased else "biased",
             _number(example.omega(_CONSTANTS_AT)),
             _number(example.alpha(_CONSTANTS_AT)),
@@ -167,18 +169,41 @@ def compressors() -> None:
         for column in ("kind", "settings", "source"):
             listed.add_column(column, overflow="fold")
         for name, cls in KINDS[shape].items():
-            listed.add_row(name, Text(_settings(cls)), Text(_source(cls)))
+            listed.add_row(name, Text(settings_of(cls)), Text(_source(cls)))
         console.print(listed)
 
 
-def _settings(cls: type[Any]) -> str:
-    shown = []
-    for field in dataclasses.fields(cls):
-        if not field.init:
-            continue
-        has_default = field.default is not dataclasses.MISSING
-        shown.append(f"{field.name}={field.default}" if has_default else field.name)
-    return ", ".join(shown)
+def methods(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the page docs/methods.md instead.")
+    ] = False,
+) -> None:
+    """List every method: compressor, traffic, memory, guarantee, source.
+
+    d is the number of parameters, C a compressed vector; memory is beside the parameters and the
+    optimizer's own.
+    """
+    from launch.catalogue import KINDS
+    from launch.methods_page import methods_page
+    from mlmc_ray.methods import Method
+
+    if markdown:
+        typer.echo(methods_page(), nl=False)
+        return
+    table = Table(title="methods", box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("compressor; traffic a round and worker; memory; guarantee; source")
+    for name, cls in KINDS[Method].items():
+        facts = cls.facts
+        first = f", and first {facts.first}" if facts.first else ""
+        lines = (
+            f"compressor {facts.compressor}; up {facts.uplink}; down {facts.downlink}{first}; "
+            f"memory {facts.worker_memory}, of the server {facts.server_memory}",
+            facts.guarantee,
+            facts.reference,
+        )
+        table.add_row(name, Text("\n".join(lines)))
+    Console().print(table)
 
 
 def _source(cls: type[Any]) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound, peak_of
-from mlmc_ray.ladders.base import Ladder, Levels, bound_ladder, fixed_generator
+from mlmc_ray.ladders.base import Ladder, Levels, bound_ladder, fixed_generator, top_omega
 from mlmc_ray.ladders.sums import difference, sum_of
 from mlmc_ray.laws import (
     AdaptiveLaw,
@@ -24,6 +24,7 @@ from mlmc_ray.laws import (
     GivenLaw,
     LevelLaw,
     OwnLaw,
+    check_law,
     draw_levels,
     inclusion_chances,
 )
@@ -65,8 +66,8 @@ class MLMC:
     expected_levels: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ValueError(f"draws is {self.draws!r}: draw at least 1 level")
+        if not 1 <= self.draws <= 1 << 20:
+            raise ValueError(f"draws is {self.draws!r}: draw at least 1 level, at most 2^20")
         if not self.expected_levels > 0:
             raise ValueError(f"expected_levels is {self.expected_levels!r}: give a positive number")
         if self.inclusion and self.draws != 1:
@@ -76,8 +77,7 @@ class MLMC:
                 f"expected_levels is {self.expected_levels!r}, but levels are drawn; set inclusion "
                 "to true, or set draws instead"
             )
-        if isinstance(self.law, OwnLaw):
-            self.law.probabilities(self.ladder.levels(torch.ones(1)))  # refuse it at once
+        check_law(self.law, self.ladder)
 
     @property
     def unbiased(self) -> bool:
@@ -125,31 +125,42 @@ class MLMC:
     def variance(self, vector: Tensor, *, generator: Generator | None = None) -> float:
         """Return E|C(v) - v|^2 over the draws of levels, given those of base and ladder.
 
-        With increments D_l and base g: (sum_l |D_l|^2 / p_l - |v - g|^2) / draws (lemma 3.4), or
-        sum_l |D_l|^2 (1 - q_l) / q_l for inclusion.
+        With base g, increments D_l and their sum t, which is v - g where the top of the ladder is
+        exact: (sum_l |D_l|^2 / p_l - |t|^2) / draws, or sum_l |D_l|^2 (1 - q_l) / q_l for
+        inclusion, and |v - g - t|^2 (lemma 3.4).
         """
         parts, levels = self._split(vector, generator or fixed_generator())
         norms = levels.norms()
         chances = self._chances(levels)[: len(norms)]
         energies, chances = norms[norms > 0].square(), chances[norms > 0]
-        if self.inclusion:
-            return float((energies * (1 - chances) / chances).sum())
-        rest = vector.to(torch.float64, copy=True)
+        rest = vector.detach().to(torch.float64, copy=True)
         for part in parts:
             part.add_to(rest, weight=-1.0)
-        return float((energies / chances).sum() - rest.square().sum()) / self.draws
+        total = rest if top_omega(self.ladder, len(rest)) == 0 else _sum_of_increments(levels, rest)
+        missed = float((rest - total).square().sum())
+        if self.inclusion:
+            return float((energies * (1 - chances) / chances).sum()) + missed
+        return float((energies / chances).sum() - total.square().sum()) / self.draws + missed
 
     def omega(self, dim: int) -> float | None:
-        """(w / draws) b, or ((1 + w) / expected_levels) b for inclusion.
+        """(w / n + (1 - 1 / n) t) b for n draws, ((1 + w) / m + t) b for m expected levels.
 
-        w is the bound that the law gives on this ladder, b what the base leaves: 1 - alpha of a
-        contractive base, omega of an unbiased one, 1 without. For inclusion q_l >= p_l times the
-        expected number wherever q_l < 1, so the second moment of a draw bounds the variance.
+        w is the bound that the law gives for one draw on this ladder, t the omega of the ladder's
+        top g^L, 0 where it is exact, b what the base leaves: 1 - alpha of a contractive base, omega
+        of an unbiased one, 1 without. None where one of them is unknown.
+
+        The variance is that given g^L, in expectation, and that of g^L, which all draws share. One
+        draw has E sum_l |D_l|^2 / p_l - |v|^2 <= w |v|^2 in all, hence w |v|^2 - E|g^L - v|^2 given
+        g^L, of which n draws leave 1 / n. For inclusion q_l >= m p_l wherever q_l < 1, so the
+        second moment (1 + w) |v|^2 over m bounds the variance given g^L.
         """
-        omega, left = self.law.omega(self.ladder, dim), _left_by(self.base, dim)
-        if omega is None or left is None:
+        draw, left = self.law.omega(self.ladder, dim), _left_by(self.base, dim)
+        top = top_omega(self.ladder, dim)
+        if draw is None or left is None or top is None:
             return None
-        return left * ((1 + omega) / self.expected_levels if self.inclusion else omega / self.draws)
+        if self.inclusion:
+            return left * ((1 + draw) / self.expected_levels + top)
+        return left * (draw / self.draws + (1 - 1 / self.draws) * top)
 
     def alpha(self, dim: int) -> None:
         """None: an unbiased compressor with omega >= 1 need not contract."""
@@ -162,6 +173,7 @@ class MLMC:
 
     def _split(self, vector: Tensor, generator: Generator) -> tuple[list[Payload], Levels]:
         """Return what is sent in any case, and the levels of the rest."""
+        vector = vector.detach()
         parts, rest = [], vector
         if self.base is not None:
             parts = [self.base.compress(vector, generator=generator)]
@@ -196,6 +208,13 @@ class MLMC:
                 increment = levels.increment(level)
                 scaled.append(increment.scaled(count / (self.draws * float(chances[level - 1]))))
         return sum_of([*parts, *scaled], vector.numel())
+
+
+def _sum_of_increments(levels: Levels, like: Tensor) -> Tensor:
+    total = torch.zeros_like(like)
+    for level in range(1, len(levels) + 1):
+        levels.increment(level).add_to(total)
+    return total
 
 
 def _left_by(base: Compressor | None, dim: int) -> float | None:

@@ -7,7 +7,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor
 
+from mlmc_ray.compressors.base import is_number
 from mlmc_ray.ladders.base import Ladder, Levels
+
+_NO_OWN_LAW = "law 'own': this ladder has no fixed law of its own; use 'adaptive' or 'given'"
 
 
 @runtime_checkable
@@ -33,9 +36,7 @@ class OwnLaw:
         """
         law = levels.own_law()
         if law is None:
-            raise ValueError(
-                "law 'own': this ladder has no fixed law of its own; use 'adaptive' or 'given'"
-            )
+            raise ValueError(_NO_OWN_LAW)
         return law
 
     def omega(self, ladder: Ladder, dim: int) -> float | None:
@@ -84,6 +85,8 @@ class GivenLaw:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if not all(is_number(value) for value in self.values):
+            raise ValueError(f"values are {self.values!r}: give numbers")
         if not self.values or min(self.values) <= 0 or not math.isclose(sum(self.values), 1):
             raise ValueError(
                 f"values are {self.values!r}: give positive probabilities that sum to 1"
@@ -105,6 +108,16 @@ class GivenLaw:
     def omega(self, ladder: Ladder, dim: int) -> None:
         """None: it depends on the vector."""
         return None
+
+
+def check_law(law: LevelLaw, ladder: Ladder) -> None:
+    """Refuse a law that no vector can have on a ladder.
+
+    Raises:
+        ValueError: the law is the ladder's own, and the ladder has none.
+    """
+    if isinstance(law, OwnLaw) and not ladder.has_own_law:
+        raise ValueError(_NO_OWN_LAW)
 
 
 def inclusion_chances(probabilities: Tensor, expected: float) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from mlmc_ray.compressors.base import Context, check_finite
 from mlmc_ray.ladders.base import Ladder, Levels, bound_ladder
 from mlmc_ray.ladders.sums import sum_of
-from mlmc_ray.laws import AdaptiveLaw, LevelLaw, draw_levels
+from mlmc_ray.laws import AdaptiveLaw, LevelLaw, check_law, draw_levels
 from mlmc_ray.payloads import Payload, ZeroPayload
 
 
@@ -26,6 +26,9 @@ class RandomTruncation:
     ladder: Ladder
     law: LevelLaw = field(default_factory=AdaptiveLaw)
 
+    def __post_init__(self) -> None:
+        check_law(self.law, self.ladder)
+
     @property
     def unbiased(self) -> bool:
         """True for every ladder and law."""
@@ -41,7 +44,7 @@ class RandomTruncation:
         check_finite(vector)
         if not vector.any():
             return ZeroPayload(vector.numel())
-        levels = self.ladder.levels(vector, generator=generator)
+        levels = self.ladder.levels(vector.detach(), generator=generator)
         probabilities = self.law.probabilities(levels)
         drawn = draw_levels(probabilities, 1, generator)
         return _up_to(max(drawn, default=0), levels, probabilities, vector.numel())

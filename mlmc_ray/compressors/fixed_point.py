@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import PaperCost, peak_of
+from mlmc_ray.compressors.base import PaperCost, check_whole, peak_of
 from mlmc_ray.kernels.device import array_of, on_cpu
 from mlmc_ray.kernels.digits import truncate
 from mlmc_ray.payloads import CodesPayload, Payload, ZeroPayload
@@ -31,8 +31,7 @@ class FixedPoint:
     planes: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.planes <= _MAX_PLANES:
-            raise ValueError(f"planes is {self.planes!r}: give 1 to {_MAX_PLANES}")
+        check_whole("planes", self.planes, 1, _MAX_PLANES)
 
     @property
     def unbiased(self) -> bool:
@@ -49,7 +48,7 @@ class FixedPoint:
             codes = torch.empty(vector.numel(), dtype=dtype)
             truncate(array_of(vector), 1 / step, codes.numpy())
         else:
-            codes = (vector.to(torch.float64) / step).trunc().to(dtype)
+            codes = (vector.detach().to(torch.float64) / step).trunc().to(dtype)
         return CodesPayload.on_grid(codes, step)
 
     def omega(self, dim: int) -> None:

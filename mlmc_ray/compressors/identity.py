@@ -20,7 +20,7 @@ class Identity:
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the vector itself, sharing its memory."""
         check_finite(vector)
-        return DensePayload(vector)
+        return DensePayload(vector.detach())
 
     def omega(self, dim: int) -> float:
         """No variance."""

@@ -6,7 +6,15 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, check_finite, count_of
+from mlmc_ray.compressors.base import (
+    DrawCount,
+    EntryCount,
+    PaperCost,
+    check_count,
+    check_draws,
+    check_finite,
+    count_of,
+)
 from mlmc_ray.compressors.random_sparse import block_ends, find_in_proportion
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.kernels import sampling
@@ -37,10 +45,10 @@ class ImportanceSampled:
         drawn; one draw is Alistarh et al., 2017, arXiv:1610.02132, with the 1-norm.
     """
 
-    draws: EntryCount
+    draws: DrawCount
 
     def __post_init__(self) -> None:
-        check_count("draws", self.draws)
+        check_draws("draws", self.draws)
 
     @property
     def unbiased(self) -> bool:
@@ -50,6 +58,7 @@ class ImportanceSampled:
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the entries drawn, each with how often it was drawn and its sign."""
         check_finite(vector)
+        vector = vector.detach()
         dim = vector.numel()
         draws = _num_draws(self.draws, dim)
         ends = block_ends(vector)
@@ -119,6 +128,7 @@ class OptimalSparse:
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the entries that are sure, and the signs of those that were drawn."""
         check_finite(vector)
+        vector = vector.detach()
         dim, scale = vector.numel(), self._scale(vector)
         if scale == 0:
             places = torch.nonzero(vector).flatten()
@@ -168,7 +178,7 @@ class OptimalSparse:
         return _rounded_up(tensors.full_magnitude(vector, k))
 
 
-def _num_draws(draws: EntryCount, dim: int) -> int:
+def _num_draws(draws: DrawCount, dim: int) -> int:
     """Return how many draws are meant: unlike entries, there may be more than ``dim`` of them."""
     return draws if isinstance(draws, int) else count_of(draws, dim)
 

@@ -7,7 +7,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import Context, PaperCost, check_finite, peak_of
+from mlmc_ray.compressors.base import (
+    Context,
+    PaperCost,
+    RunTime,
+    check_finite,
+    check_whole,
+    peak_of,
+)
 from mlmc_ray.compressors.rotation import at_ordinary_scale
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.kernels.device import at_least_single
@@ -41,14 +48,14 @@ class PowerSGD:
 
     rank: int
     iterations: int = 1
-    layer_shapes: tuple[tuple[int, ...], ...] = ()
-    seed: int = 0
+    layer_shapes: RunTime[tuple[tuple[int, ...], ...]] = ()
+    seed: RunTime[int] = 0
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"rank is {self.rank!r}: give at least 1 column")
-        if self.iterations < 1:
-            raise ValueError(f"iterations is {self.iterations!r}: give at least 1")
+        check_whole("rank", self.rank, 1, advice=" column")
+        check_whole("iterations", self.iterations, 1)
+        for side in (side for shape in self.layer_shapes for side in shape):
+            check_whole("a side in layer_shapes", side, 1)
 
     def bind(self, context: Context) -> "PowerSGD":
         """Take the shapes of the layers that have entries, and the seed of this round."""

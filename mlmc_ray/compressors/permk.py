@@ -6,7 +6,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import Context, PaperCost, check_finite
+from mlmc_ray.compressors.base import (
+    Context,
+    PaperCost,
+    RunTime,
+    check_finite,
+    check_whole,
+    is_whole,
+)
 from mlmc_ray.kernels.device import at_least_single
 from mlmc_ray.kernels.partition import block_size, random_block
 from mlmc_ray.payloads import DensePayload, Payload, ZeroPayload
@@ -30,16 +37,18 @@ class PermK:
         Szlendak, Tyurin, Richtarik, 2021, arXiv:2110.03300.
     """
 
-    worker_id: int = 0
-    num_workers: int = 1
-    seed: int = 0
+    worker_id: RunTime[int] = 0
+    num_workers: RunTime[int] = 1
+    seed: RunTime[int] = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.worker_id < self.num_workers:
+        check_whole("num_workers", self.num_workers, 1)
+        if not (is_whole(self.worker_id) and 0 <= self.worker_id < self.num_workers):
             raise ValueError(
                 f"worker_id is {self.worker_id!r}: give 0 to num_workers - 1, which is "
                 f"{self.num_workers - 1}"
             )
+        check_whole("seed", self.seed, 0, (1 << 64) - 1)
 
     def bind(self, context: Context) -> "PermK":
         """Return the compressor of this worker and round."""
@@ -58,6 +67,7 @@ class PermK:
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the entries of this worker's block; the generator is not used."""
         check_finite(vector)
+        vector = vector.detach()
         dim = vector.numel()
         if self.num_workers == 1:
             return DensePayload(vector) if vector.any() else ZeroPayload(dim)
@@ -69,7 +79,6 @@ class PermK:
             return ZeroPayload(dim)
         sharing = block_size(self.num_workers, num_blocks, block)
         values = scaled_values(kept, self.num_workers / sharing)
-        check_finite(values)
         return PermutedBlockPayload(dim, self.seed, num_blocks, block, values)
 
     def omega(self, dim: int) -> float:

@@ -1,14 +1,17 @@
 """Deterministic quantisation: fewer mantissa bits, or a uniform grid of a number of bits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import PaperCost
+from mlmc_ray.compressors.base import PaperCost, check_positive, check_whole
 from mlmc_ray.compressors.rounding import finite_float32, finite_range, wire_step
 from mlmc_ray.kernels.common_values import common_values
+from mlmc_ray.kernels.histograms import entropy_bits
 from mlmc_ray.kernels.rounding import nearest_codes, nearest_counts
 from mlmc_ray.payloads import CodesPayload, DensePayload, Grid, Payload, Table, ZeroPayload
 
@@ -18,6 +21,8 @@ _MOST_VALUES = 65_535  # that are coded by their frequency on the wire
 _LEAST_USES = 8  # of a value on average, so that a table of values costs half a byte an entry
 _MAX_BITS = 16
 _MAX_STEPS = 20
+_MANY = 1 << 17  # entries, from which a pass takes longer than a histogram
+_FINE_CELLS = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +40,7 @@ class FloatingPoint:
     mantissa_bits: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mantissa_bits <= _MANTISSA_BITS:
-            raise ValueError(f"mantissa_bits is {self.mantissa_bits!r}: give 0 to {_MANTISSA_BITS}")
+        check_whole("mantissa_bits", self.mantissa_bits, 0, _MANTISSA_BITS)
 
     @property
     def unbiased(self) -> bool:
@@ -110,8 +114,7 @@ class RTN:
     nested: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= _MAX_BITS:
-            raise ValueError(f"bits is {self.bits!r}: give 1 to {_MAX_BITS}")
+        check_whole("bits", self.bits, 1, _MAX_BITS)
 
     @property
     def unbiased(self) -> bool:
@@ -171,10 +174,8 @@ class ECUQ:
     tolerance: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits < _MAX_BITS:
-            raise ValueError(f"bits is {self.bits!r}: give 1 to {_MAX_BITS - 1}")
-        if not self.tolerance > 0:
-            raise ValueError(f"tolerance is {self.tolerance!r}: give a positive number of bits")
+        check_whole("bits", self.bits, 1, _MAX_BITS - 1)
+        check_positive("tolerance", self.tolerance, "a positive number of bits")
 
     @property
     def unbiased(self) -> bool:
@@ -187,10 +188,10 @@ class ECUQ:
         Raises:
             NonFiniteError: there is NaN or infinity, or the vector does not fit float32.
         """
-        values, largest = finite_float32(vector)
-        if largest == 0:
-            return ZeroPayload(vector.numel())
+        values = finite_float32(vector)[0].detach()
         low, high = (float(end) for end in torch.aminmax(values))
+        if low == high == 0:  # in float32, whatever the vector is
+            return ZeroPayload(vector.numel())
         if low == high:
             codes = torch.zeros(len(values), dtype=torch.int8, device=values.device)
             return CodesPayload(codes, torch.tensor([low]), codebook=Grid(1.0))
@@ -212,14 +213,28 @@ class ECUQ:
         return PaperCost("bits d + 128", self.bits * dim + 128)
 
     def _num_cells(self, values: Tensor, low: float, high: float) -> int:
-        start = 1 << self.bits
-        fits, exceeds, cells = (
-            start,
-            _MOST_VALUES + 1,
-            start,
-        )  # the entropy is at most log2 of cells
+        """Return K, which for a long vector is sought in one fine histogram and then confirmed."""
+
+        def exact(num_cells: int) -> float:
+            step, grid = _cells(low, high, num_cells)
+            return entropy_bits(nearest_counts(values, step, grid.offset, num_cells)) / len(values)
+
+        if len(values) >= _MANY:
+            step, grid = _cells(low, high, _FINE_CELLS)
+            fine = nearest_counts(values, step, grid.offset, _FINE_CELLS)
+            found = self._most_cells(lambda cells: _merged_entropy(fine, cells))
+            entropy = exact(found)
+            near = entropy >= self.bits - self.tolerance or exact(found + 1) > self.bits
+            if near and entropy <= self.bits:
+                return found
+        return self._most_cells(exact)
+
+    def _most_cells(self, entropy_of: Callable[[int], float]) -> int:
+        """Search for the most cells with an entropy of at most ``bits``, in bits an entry."""
+        start = 1 << self.bits  # the entropy is at most log2 of cells
+        fits, exceeds, cells = start, _MOST_VALUES + 1, start
         for attempt in range(_MAX_STEPS):
-            entropy = _entropy(values, low, high, cells)
+            entropy = entropy_of(cells)
             if entropy > self.bits:
                 exceeds = cells
             else:
@@ -240,9 +255,8 @@ def _cells(low: float, high: float, num_cells: int) -> tuple[float, Grid]:
     return step, Grid(low / step + 0.5)
 
 
-def _entropy(values: Tensor, low: float, high: float, num_cells: int) -> float:
-    """Return the bits per entry of the codes in the best code for their frequencies."""
-    step, grid = _cells(low, high, num_cells)
-    counts = nearest_counts(values, step, grid.offset, num_cells)
-    shares = counts[counts > 0] / len(values)
-    return float(-(shares * np.log2(shares)).sum())
+def _merged_entropy(fine: npt.NDArray[np.int64], num_cells: int) -> float:
+    """Return about the bits an entry of the codes of cells, each made of many fine ones."""
+    cells = (np.arange(len(fine)) * 2 + 1) * num_cells // (2 * len(fine))
+    counts = np.bincount(cells, weights=fine)
+    return entropy_bits(counts.astype(np.int64)) / int(fine.sum())

@@ -44,7 +44,7 @@ class RandK:
         dim = vector.numel()
         k = count_of(self.k, dim)
         indices = torch.from_numpy(random_subset(seed, dim, k)).to(vector.device)
-        payload = SeededSparsePayload(dim, seed, vector[indices])
+        payload = SeededSparsePayload(dim, seed, vector.detach()[indices])
         return payload.scaled(dim / k) if self.scaled else payload
 
     def omega(self, dim: int) -> float | None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import PaperCost, check_finite
+from mlmc_ray.compressors.base import PaperCost, check_finite, is_number
 from mlmc_ray.kernels import sampling
 from mlmc_ray.kernels.device import array_of, at_least_single, on_cpu
 from mlmc_ray.kernels.tensors import sampling as tensors
@@ -44,7 +44,6 @@ class Bernoulli:
         if not isinstance(kept, SparsePayload):
             return kept
         values = scaled_values(at_least_single(kept.values), 1 / self.p)
-        check_finite(values)
         return SparsePayload(kept.dim, kept.indices, values)
 
     def omega(self, dim: int) -> float:
@@ -122,7 +121,7 @@ class AdaptiveRandom:
         # Below 1, so that the rounded product is below the last end and falls on an entry.
         point = torch.rand(1, dtype=torch.float64, generator=generator) * ends[-1]
         place = find_in_proportion(vector, ends, point.numpy())
-        return SparsePayload(vector.numel(), place, vector[place])
+        return SparsePayload(vector.numel(), place, vector.detach()[place])
 
     def probabilities(self, vector: Tensor) -> Tensor:
         """Return the probability of every entry of a vector that is not zero, float64."""
@@ -148,7 +147,7 @@ def check_probability(name: str, probability: float) -> None:
     Raises:
         ValueError: names the field and quotes the value.
     """
-    if not SMALLEST_PROBABILITY <= probability <= 1:
+    if not (is_number(probability) and SMALLEST_PROBABILITY <= probability <= 1):
         raise ValueError(f"{name} is {probability!r}: give a probability, from 2^-32 to 1")
 
 
@@ -183,7 +182,7 @@ def _kept(vector: Tensor, probability: float, generator: Generator) -> SparsePay
         indices = torch.from_numpy(sampling.bernoulli_subset(seed, dim, probability))
     else:
         indices = tensors.bernoulli_subset(seed, dim, probability, vector.device)
-    values = vector[indices]
+    values = vector.detach()[indices]
     count = int(torch.count_nonzero(values))
     if count == 0:
         return ZeroPayload(dim)

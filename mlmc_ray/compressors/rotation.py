@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import PaperCost, check_finite, peak_of
+from mlmc_ray.compressors.base import PaperCost, check_finite, check_vector, is_number, peak_of
 from mlmc_ray.compressors.rounding import draw_seed
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.kernels.centroids import nearest_centroids
@@ -80,6 +80,7 @@ class DRIVE:
         Raises:
             NonFiniteError: there is NaN or infinity, or what is decoded may not fit float32.
         """
+        check_vector(vector)
         return _rotated(vector, draw_seed(generator), 1, unbiased=self.unbiased)
 
     def omega(self, dim: int) -> None:
@@ -123,7 +124,7 @@ class EDEN:
     bits: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.bits <= _MAX_BITS:
+        if not (is_number(self.bits) and 0 < self.bits <= _MAX_BITS):
             raise ValueError(f"bits is {self.bits!r}: give a rate above 0, up to {_MAX_BITS}")
 
     @property
@@ -137,6 +138,7 @@ class EDEN:
         Raises:
             NonFiniteError: there is NaN or infinity, or what is decoded may not fit float32.
         """
+        check_vector(vector)
         dim, seed = vector.numel(), draw_seed(generator)
         if self.bits >= 1:
             return _rotated(vector, seed, self.bits)

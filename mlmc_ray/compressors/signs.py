@@ -1,12 +1,14 @@
 """One bit an entry: signs, with one magnitude or with one for each sign."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import PaperCost
-from mlmc_ray.compressors.rounding import finite_range, wire_step
+from mlmc_ray.compressors.rounding import finite_range
+from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.kernels.signs import sign_codes
 from mlmc_ray.payloads import CodesPayload, Payload, Table, ZeroPayload
 
@@ -36,7 +38,7 @@ class ScaledSign:
         if largest == 0:
             return ZeroPayload(vector.numel())
         codes, _, positive, negative = sign_codes(vector)
-        mean = wire_step(positive - negative, vector.numel())
+        mean = _rounded((positive - negative) / vector.numel())
         return CodesPayload(codes, torch.tensor([mean]), codebook=Table((-1.0, 1.0)))
 
     def omega(self, dim: int) -> None:
@@ -79,8 +81,8 @@ class OneBit:
         if largest == 0:
             return ZeroPayload(vector.numel())
         codes, count, positive, negative = sign_codes(vector)
-        upper = wire_step(positive, max(1, count))
-        lower = -wire_step(-negative, max(1, vector.numel() - count))
+        upper = _rounded(positive / max(1, count))
+        lower = _rounded(negative / max(1, vector.numel() - count))
         return CodesPayload(codes, torch.ones(1), codebook=Table((lower, upper)))
 
     def omega(self, dim: int) -> None:
@@ -94,3 +96,20 @@ class OneBit:
     def paper_cost(self, dim: int) -> PaperCost:
         """A sign per entry, and two means."""
         return PaperCost("d + 128", dim + 128)
+
+
+def _rounded(mean: float) -> float:
+    """Return the nearest float32, which adds no more to the error than leaving the entries out.
+
+    Rounded up, a mean of less than 2^-150 would be more than twice itself.
+
+    Raises:
+        NonFiniteError: it is above the largest float32.
+    """
+    nearest = float(torch.tensor(mean, dtype=torch.float64).to(torch.float32))
+    if not math.isfinite(nearest):
+        raise NonFiniteError(
+            f"a mean of {mean:g} does not fit float32, whose largest number is "
+            f"{torch.finfo(torch.float32).max:g}"
+        )
+    return nearest

@@ -12,8 +12,8 @@ from mlmc_ray.compressors.base import (
     EntryCount,
     PaperCost,
     check_count,
-    check_finite,
     count_of,
+    is_number,
     peak_of,
 )
 from mlmc_ray.compressors.rounding import draw_seed
@@ -21,6 +21,7 @@ from mlmc_ray.kernels.device import at_least_single
 from mlmc_ray.kernels.select import largest_entries
 from mlmc_ray.kernels.subset import random_subset
 from mlmc_ray.payloads import Payload, SeededSparsePayload, SparsePayload, SumPayload, ZeroPayload
+from mlmc_ray.payloads.base import scaled_values
 
 _Positions = npt.NDArray[np.int64]
 
@@ -54,7 +55,7 @@ class TopRand:
 
     def __post_init__(self) -> None:
         check_count("k", self.k)
-        if not 0 < self.top_share < 1:
+        if not (is_number(self.top_share) and 0 < self.top_share < 1):
             raise ValueError(
                 f"top_share is {self.top_share!r}: give a part of the entries between 0 and 1; "
                 "at the ends are RandK and TopK"
@@ -157,8 +158,5 @@ def _entries(
 
 def _scaled(vector: Tensor, indices: _Positions, factors: npt.NDArray[np.float64]) -> Tensor:
     """Return some entries times their factors, each rounded once."""
-    kept = at_least_single(vector[torch.from_numpy(indices).to(vector.device)])
-    products = kept.to(torch.float64) * torch.from_numpy(factors).to(vector.device)
-    values = products.to(kept.dtype)
-    check_finite(values)
-    return values
+    kept = at_least_single(vector.detach()[torch.from_numpy(indices).to(vector.device)])
+    return scaled_values(kept, torch.from_numpy(factors).to(vector.device))

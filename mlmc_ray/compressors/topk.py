@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import (
@@ -9,6 +10,8 @@ from mlmc_ray.compressors.base import (
     PaperCost,
     SegmentCount,
     check_count,
+    check_vector,
+    check_whole,
     count_of,
     peak_of,
 )
@@ -42,7 +45,7 @@ class TopK:
         if not peak_of(vector):
             return ZeroPayload(vector.numel())
         indices = largest_entries(vector, count_of(self.k, vector.numel()))
-        return SparsePayload(vector.numel(), indices, vector[indices])
+        return SparsePayload(vector.numel(), indices, vector.detach()[indices])
 
     def omega(self, dim: int) -> None:
         """None: biased."""
@@ -76,8 +79,7 @@ class SegmentedTopK:
 
     def __post_init__(self) -> None:
         check_count("segment_size", self.segment_size)
-        if self.k < 1:
-            raise ValueError(f"k is {self.k!r}: keep at least 1 segment")
+        check_whole("k", self.k, 1, advice=" segment")
 
     @property
     def unbiased(self) -> bool:
@@ -86,6 +88,7 @@ class SegmentedTopK:
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the kept segments; the generator is not used."""
+        check_vector(vector)
         if not self.contiguous:
             return TopK(k=max(1, self._kept(vector.numel()))).compress(vector, generator=generator)
         dim, size = vector.numel(), count_of(self.segment_size, vector.numel())
@@ -115,5 +118,8 @@ class SegmentedTopK:
 
 def segments_of(vector: Tensor, segment_size: int, segments: Tensor) -> SegmentsPayload:
     """Return the payload of the given segments (int64, ascending) of a vector."""
-    empty = SegmentsPayload(vector.numel(), segment_size, segments, vector[:0])
-    return SegmentsPayload(vector.numel(), segment_size, segments, vector[empty.indices()])
+    dim = vector.numel()
+    offsets = torch.arange(segment_size, device=segments.device)
+    indices = (segments[:, None] * segment_size + offsets).flatten()
+    values = vector.detach()[indices[indices < dim]]  # the last segment may be shorter
+    return SegmentsPayload(dim, segment_size, segments, values)

@@ -100,41 +100,45 @@ def read_gaps(words: _Words, parameter: np.int64, dim: int, width: int, indices:
             prefix = entry >> np.uint64(5)
             length = entry & np.uint64(31)
             if entry == np.uint64(0):
-                ones = np.uint64(WINDOW - 2)
-                while ones < np.uint64(ESCAPE) and (pending >> ones) & one:
-                    ones += one
-                if ones == np.uint64(ESCAPE):
-                    pending >>= ones
-                    filled -= ones
-                    taken = _take_long(words, at, pending, filled, np.uint64(width))
-                    at, pending, filled, gap = taken
-                    if gap >> shift < limit:
-                        return np.int64(-3)
-                    if gap >= np.uint64(dim - 1 - index):
-                        return np.int64(-2)
-                    index += np.int64(gap) + 1
-                    indices[i] = index
-                    continue
-                length = ones + one
-                prefix = ones
-                if kind:
-                    digit = (pending >> length) & np.uint64(3)
-                    length += one + (digit & one)
-                    prefix = np.uint64(3) * ones + (digit & one) * (one + (digit >> one))
+                prefix, length = _long_prefix(pending, kind)
             pending >>= length
             filled -= length
-            if length + shift <= np.uint64(32):
-                low = pending & mask
+            if prefix == limit:
+                at, pending, filled, gap = _take_long(words, at, pending, filled, np.uint64(width))
+                if gap >> shift < limit:
+                    return np.int64(-3)
+            elif length + shift <= np.uint64(32):
+                gap = (prefix << shift) | (pending & mask)
                 pending >>= shift
                 filled -= shift
             else:
                 at, pending, filled, low = _take_long(words, at, pending, filled, shift)
-            gap = (prefix << shift) | low
+                gap = (prefix << shift) | low
             if gap >= np.uint64(dim - 1 - index):
                 return np.int64(-2)
             index += np.int64(gap) + 1
             indices[i] = index
     return 32 * at - np.int64(filled)
+
+
+@compiled
+def _long_prefix(pending: np.uint64, kind: int) -> tuple[np.uint64, np.uint64]:
+    """Return the value and the length of a prefix that ``PREFIXES`` does not have.
+
+    The value of an escape is the limit, which no other prefix reaches.
+    """
+    one = np.uint64(1)
+    ones = np.uint64(WINDOW - 2)
+    while ones < np.uint64(ESCAPE) and (pending >> ones) & one:
+        ones += one
+    if ones == np.uint64(ESCAPE):
+        return np.uint64(3 * ESCAPE if kind else ESCAPE), ones
+    length = ones + one
+    if not kind:
+        return ones, length
+    digit = (pending >> length) & np.uint64(3)
+    prefix = np.uint64(3) * ones + (digit & one) * (one + (digit >> one))
+    return prefix, length + one + (digit & one)
 
 
 @compiled

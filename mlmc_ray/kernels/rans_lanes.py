@@ -36,11 +36,7 @@ def write_states(
         The place before the first word.
     """
     bits = np.uint64(precision)
-    inverses = np.zeros(len(frequencies), dtype=np.uint64)
-    for i in range(len(frequencies)):
-        if frequencies[i] > 0:
-            scaled = (np.uint64(1) << (np.uint64(32) + bits)) - np.uint64(1)
-            inverses[i] = scaled // frequencies[i] + np.uint64(1)
+    inverses = _inverses(frequencies, bits)
     at = np.int64(len(symbols))
     lanes = len(states)
     whole = len(symbols) - len(symbols) % 4 if lanes == 4 else 0
@@ -110,6 +106,17 @@ def read_states(
     for lane in range(lanes):
         good = good and states[lane] == np.uint64(LOWEST_STATE)
     return bool(good)
+
+
+@compiled
+def _inverses(frequencies: _States, precision: np.uint64) -> _States:
+    """Return 2**(32 + precision) / frequency, rounded up, for those that are not 0."""
+    inverses = np.zeros(len(frequencies), dtype=np.uint64)
+    scaled = (np.uint64(1) << (np.uint64(32) + precision)) - np.uint64(1)
+    for i in range(len(frequencies)):
+        if frequencies[i] > 0:
+            inverses[i] = scaled // frequencies[i] + np.uint64(1)
+    return inverses
 
 
 @compiled

@@ -9,6 +9,7 @@ as well: the estimator is unbiased whenever the draw of the level is independent
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import Context, PaperCost
@@ -45,6 +46,10 @@ class Levels(Protocol):
 class Ladder(Protocol):
     """A frozen value that turns a vector into levels."""
 
+    @property
+    def has_own_law(self) -> bool:
+        """Whether ``Levels.own_law`` gives probabilities, for every vector, or None."""
+
     def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels of a finite vector of shape (d,), any device; not modified.
 
@@ -55,7 +60,10 @@ class Ladder(Protocol):
         """
 
     def omega(self, dim: int) -> float | None:
-        """Bound the relative variance with the adaptive or the ladder's own law; None: no bound."""
+        """Bound the relative variance of one draw with the adaptive or the ladder's own law.
+
+        It counts what a random top adds. None where no bound is known.
+        """
 
     def paper_cost(self, dim: int) -> PaperCost | None:
         """Return what the paper's formula says that one increment costs; None where it has none."""
@@ -72,6 +80,32 @@ class BindableLadder(Protocol):
 def bound_ladder(ladder: Ladder, context: Context) -> Ladder:
     """Return a ladder as it is to be used in a context; most are the same everywhere."""
     return ladder.bind(context) if isinstance(ladder, BindableLadder) else ladder
+
+
+@runtime_checkable
+class RandomTopLadder(Protocol):
+    """A ladder whose highest step may be random: an unbiased estimate of the vector."""
+
+    def top_omega(self, dim: int) -> float | None:
+        """Bound w of E|C^L(v) - v|^2 <= w|v|^2, 0 where it is exact; None where none is known."""
+
+
+def top_omega(ladder: Ladder, dim: int) -> float | None:
+    """Return the relative variance of the highest step, which no number of draws reduces.
+
+    0 for a ladder that does not say: its highest step is the vector.
+    """
+    return ladder.top_omega(dim) if isinstance(ladder, RandomTopLadder) else 0.0
+
+
+def halving_law(num_levels: int) -> Tensor:
+    """Return p_l = 2^-l / (1 - 2^-L) for l = 1 to L, the law of binary digits.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, equations 8 and 20.
+    """
+    weights = 2.0 ** -torch.arange(1, num_levels + 1, dtype=torch.float64)
+    return weights / weights.sum()
 
 
 def fixed_generator() -> Generator:

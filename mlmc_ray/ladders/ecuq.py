@@ -2,23 +2,22 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
+from mlmc_ray.compressors.base import check_whole
 from mlmc_ray.compressors.quantization import ECUQ
 from mlmc_ray.compressors.rounding import draw_seed, finite_float32
-from mlmc_ray.kernels.common_values import common_values
+from mlmc_ray.kernels.device import at_least_single
 from mlmc_ray.kernels.rounding import linear_codes
 from mlmc_ray.ladders.base import Levels, check_level, fixed_generator
-from mlmc_ray.ladders.sizes import VALUE_BITS, packed_bits
-from mlmc_ray.ladders.sums import difference, sum_of
-from mlmc_ray.payloads import CodesPayload, DensePayload, Grid, Payload, Table
+from mlmc_ray.ladders.grid_steps import grid_of, increment_norms, step_difference
+from mlmc_ray.ladders.sizes import packed_bits
+from mlmc_ray.ladders.sums import difference
+from mlmc_ray.payloads import CodesPayload, DensePayload, Grid, Payload
 
-_MOST_PAIRS = 0xFFFF  # whose codes the wire codes by their frequency
 _FINEST = 2.0**-24  # of the largest magnitude: finer grids tell no float32 numbers apart
 
 
@@ -42,10 +41,14 @@ class ECUQLadder:
         Zukerman et al., 2025, arXiv:2507.05508, appendix G.2, which leaves open what the top is.
     """
 
+    has_own_law: ClassVar[bool] = False
+
     budgets: tuple[int, ...] = (1, 2, 3, 4)
     construction: Literal["identity", "unbiased"] = "identity"
 
     def __post_init__(self) -> None:
+        for bits in self.budgets:
+            check_whole("budgets", bits, 1)
         if not self.budgets or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets are {self.budgets!r}: give growing numbers of bits")
         if self.construction not in ("identity", "unbiased"):
@@ -70,6 +73,10 @@ class ECUQLadder:
         """None: the steps do not contract."""
         return None
 
+    def top_omega(self, dim: int) -> float | None:
+        """0 where the top is exact; None where its grid depends on the vector."""
+        return 0.0 if self.construction == "identity" else None
+
     def paper_cost(self, dim: int) -> None:
         """None: the paper does not say what an increment costs."""
         return None
@@ -80,7 +87,7 @@ class ECUQLadder:
 
 class _ECUQLevels:
     def __init__(self, vector: Tensor, steps: list[Payload], exact: bool) -> None:
-        self._vector = vector
+        self._vector = at_least_single(vector.detach())
         self._steps = steps
         self._exact = exact  # whether there is a level above the steps
 
@@ -88,16 +95,8 @@ class _ECUQLevels:
         return len(self._steps) + self._exact
 
     def norms(self) -> Tensor:
-        before = torch.zeros(self._vector.shape, dtype=torch.float64, device=self._vector.device)
-        norms = []
-        for step in self._steps:
-            after = torch.zeros_like(before)
-            step.add_to(after)
-            norms.append(float((after - before).norm()))
-            before = after
-        if self._exact:
-            norms.append(float((self._vector.to(torch.float64) - before).norm()))
-        return torch.tensor(norms, dtype=torch.float64)
+        top = [DensePayload(self._vector.contiguous())] if self._exact else []
+        return increment_norms(self._vector, [*self._steps, *top])
 
     def costs(self) -> Tensor:
         bits = [packed_bits(self.increment(level)) for level in range(1, len(self) + 1)]
@@ -112,9 +111,7 @@ class _ECUQLevels:
             return DensePayload(difference(self._vector, self._steps[-1]))
         if level == 1:
             return self._steps[0]
-        upper, lower = self._steps[level - 1], self._steps[level - 2]
-        joint = _joint(upper, lower)
-        return joint or sum_of([upper, lower.scaled(-1.0)], self._vector.numel())
+        return step_difference(self._steps[level - 1], self._steps[level - 2])
 
     def own_law(self) -> None:
         return None
@@ -125,61 +122,15 @@ def _stochastic(vector: Tensor, step: Payload, seed: int) -> Payload:
 
     Where the grid is finer than the float32 numbers themselves, a coarser one is taken.
     """
-    values, largest = finite_float32(vector)
-    low, high = torch.aminmax(values)
-    if low == high:
+    values, _ = finite_float32(vector)
+    low, high = (float(end) for end in torch.aminmax(values))
+    if low == high or not isinstance(step, CodesPayload):
         return step  # which is the vector
-    width, offset = _grid_of(step)
+    width, offset = grid_of(step)
+    largest = max(-low, high)
     widths = torch.tensor([max(width, largest * _FINEST)])
     width, shift = float(widths), offset - math.floor(offset)
     shifted = values.to(torch.float64) - shift * width
     highest = math.ceil(largest / width) + 1
     codes = linear_codes(shifted, widths, len(shifted), highest, seed)
     return CodesPayload(codes, widths, codebook=Grid(shift))
-
-
-def _joint(upper: Payload, lower: Payload) -> CodesPayload | None:
-    """Return the difference of two steps as one code an entry; None where two codes are shorter.
-
-    An upper code leaves few lower ones: those near the one for its point. A pair is numbered by
-    the upper code and how far the lower one is from that, and the numbers that occur are the codes.
-    """
-    if not isinstance(upper, CodesPayload) or not isinstance(lower, CodesPayload):
-        return None
-    (width, offset), (below, below_offset) = _grid_of(upper), _grid_of(lower)
-    first, last = upper.range()
-    points = np.arange(first, last + 1) + offset
-    nearest = np.rint(points * (width / below) - below_offset).astype(np.int64)
-    ranks = upper.codes.long() - first
-    off = lower.codes.long() - torch.from_numpy(nearest).to(ranks.device)[ranks]
-    least, spread = (int(end) for end in torch.aminmax(off))
-    spread -= least - 1
-    if len(points) * spread > 4 * _MOST_PAIRS:
-        return None
-    found = common_values((ranks * spread + (off - least)).to(torch.int32), _MOST_PAIRS)
-    if found is None or not _is_shorter(found[1], len(found[0]), upper.codes, lower.codes):
-        return None
-    rank, far = np.divmod(found[0].cpu().numpy().astype(np.int64), spread)
-    entries = points[rank] - (nearest[rank] + far + least + below_offset) * (below / width)
-    codes = found[1].to(torch.int8 if len(entries) <= 128 else torch.int32)
-    return CodesPayload(codes, upper.scales, codebook=Table(tuple(entries.tolist())))
-
-
-def _grid_of(step: Payload) -> tuple[float, float]:
-    """Return the width of the cells and the offset of the points, in cells."""
-    assert isinstance(step, CodesPayload)
-    assert isinstance(step.codebook, Grid)
-    return float(step.scales), step.codebook.offset
-
-
-def _is_shorter(pairs: Tensor, num_pairs: int, upper: Tensor, lower: Tensor) -> bool:
-    """Compare a table of the pairs with what the two codes tell of each other."""
-    told = _entropy(upper) + _entropy(lower) - _entropy(pairs)
-    return VALUE_BITS * num_pairs < told * len(pairs)
-
-
-def _entropy(codes: Tensor) -> float:
-    """Return the bits an entry of whole numbers in the best code for their frequencies."""
-    counts = torch.bincount(codes.long() - int(codes.min()))
-    shares: npt.NDArray[np.float64] = counts[counts > 0].cpu().numpy() / len(codes)
-    return float(-(shares * np.log2(shares)).sum())

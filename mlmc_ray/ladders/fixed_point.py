@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +14,7 @@ from mlmc_ray.compressors.fixed_point import scale_exponent
 from mlmc_ray.kernels.device import array_of, on_cpu
 from mlmc_ray.kernels.digits import digit_counts, digit_positions
 from mlmc_ray.kernels.tensors import bits as tensors
-from mlmc_ray.ladders.base import Levels, check_level
+from mlmc_ray.ladders.base import Levels, check_level, halving_law
 from mlmc_ray.payloads import CodesPayload, Payload, ScatteredPayload
 
 _PAPER_LEVELS = 63
@@ -36,6 +37,8 @@ class FixedPointLadder:
     References:
         Zukerman et al., 2025, arXiv:2507.05508, section 3.1, lemma 3.3 and appendix C.
     """
+
+    has_own_law: ClassVar[bool] = True
 
     def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels; an entry's digits are read from its own binary representation."""
@@ -95,8 +98,7 @@ class _Levels(ABC):
         return None
 
     def own_law(self) -> Tensor:
-        weights = 2.0 ** -torch.arange(1, len(self) + 1, dtype=torch.float64)
-        return weights / weights.sum()
+        return halving_law(len(self))
 
 
 class _SingleLevels(_Levels):

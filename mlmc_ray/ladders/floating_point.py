@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -11,7 +12,7 @@ from mlmc_ray.kernels import exponents
 from mlmc_ray.kernels.device import array_of, on_cpu
 from mlmc_ray.kernels.fraction_counts import FRACTION_BITS
 from mlmc_ray.kernels.tensors import bits as tensors
-from mlmc_ray.ladders.base import Levels, check_level
+from mlmc_ray.ladders.base import Levels, check_level, halving_law
 from mlmc_ray.payloads import CodesPayload, Payload, Powers
 
 _MESSAGE_BITS = 10  # per entry: sign, exponent, digit
@@ -33,6 +34,8 @@ class FloatingPointLadder:
         Zukerman et al., 2025, arXiv:2507.05508, appendix B and lemma B.1; equation 33 subtracts
         the norm of the vector where that of the vector less the base is meant.
     """
+
+    has_own_law: ClassVar[bool] = True
 
     def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels; digits are read from the float32 representation."""
@@ -96,8 +99,7 @@ class _FloatingPointLevels:
         return _powers(codes, 2.0 ** (lowest - level))
 
     def own_law(self) -> Tensor:
-        weights = 2.0 ** -torch.arange(1, len(self) + 1, dtype=torch.float64)
-        return weights / weights.sum()
+        return halving_law(len(self))
 
 
 def _powers(codes: Tensor, scale: float) -> CodesPayload:

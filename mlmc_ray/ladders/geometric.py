@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ class GeometricLadder:
         first: entries of the first level.
         tail_segment: the most entries a level may add; None for no limit.
     """
+
+    has_own_law: ClassVar[bool] = False
 
     first: EntryCount
     tail_segment: EntryCount | None = None

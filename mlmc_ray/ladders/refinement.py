@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
+from mlmc_ray.compressors.base import Compressor, Context, bound, check_compressor, check_whole
 from mlmc_ray.ladders.base import Levels, check_level, fixed_generator
 from mlmc_ray.ladders.sizes import packed_bits
 from mlmc_ray.ladders.sums import difference
@@ -20,21 +21,31 @@ class RefinementLadder:
 
     So an increment is a message of the compressor C, or, with a probability that falls with the
     norm of the rest, the rest itself. The estimator is unbiased for every C. Where C contracts, the
-    norms fall geometrically.
+    norms fall geometrically; an unbiased C is refused, since r_l need not be shorter than r_(l-1).
 
     Attributes:
-        compressor: C, usually biased.
+        compressor: C, biased.
         steps: how many times it is applied; there is one level more.
         top: an unbiased compressor for the rest; by default all of its entries are sent.
     """
+
+    has_own_law: ClassVar[bool] = False
 
     compressor: Compressor
     steps: int = 1
     top: Compressor | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps!r}: apply the compressor at least once")
+        check_whole("steps", self.steps, 1)
+        check_compressor("compressor", self.compressor)
+        if self.top is not None:
+            check_compressor("top", self.top)
+        if self.compressor.unbiased:
+            raise ValueError(
+                f"compressor is {self.compressor!r}, which is unbiased: what it leaves may be "
+                "longer than the vector; use it without mlmc, or give a biased one, such as top-k, "
+                "or rand-k with scaled: false"
+            )
         if self.top is not None and not self.top.unbiased:
             raise ValueError(
                 f"top is {self.top!r}, which is biased: give an unbiased compressor, or none to "
@@ -66,9 +77,17 @@ class RefinementLadder:
         steps = 1 + 2 * sum(a**level for level in range(1, self.steps))
         return float((steps + a**self.steps * (1 + math.sqrt(1 + top))) ** 2 - 1)
 
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's: what every level but the top costs."""
-        return self.compressor.paper_cost(dim)
+    def top_omega(self, dim: int) -> float | None:
+        """(1 - alpha)^steps w: what the top makes of the rest."""
+        top = 0.0 if self.top is None else self.top.omega(dim)
+        if not top:
+            return top
+        alpha = self.compressor.alpha(dim)
+        return None if alpha is None else float((1 - alpha) ** self.steps * top)
+
+    def paper_cost(self, dim: int) -> None:
+        """None: no paper has a formula for levels of which the top is dense."""
+        return None
 
 
 class _RefinementLevels:

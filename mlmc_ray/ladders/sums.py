@@ -11,7 +11,7 @@ from mlmc_ray.payloads import Payload, SumPayload, ZeroPayload
 def difference(vector: Tensor, payload: Payload) -> Tensor:
     """Return the vector less a payload, contiguous, float32 or float64."""
     dtype = torch.promote_types(vector.dtype, torch.float32)
-    rest = vector.to(dtype).clone(memory_format=torch.contiguous_format)
+    rest = vector.detach().to(dtype).clone(memory_format=torch.contiguous_format)
     payload.add_to(rest, weight=-1.0)
     return rest
 

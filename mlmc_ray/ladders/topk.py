@@ -1,7 +1,9 @@
 """The Top-k and s-Top-k ladders: level l adds the next entry, or the next segment of entries."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +43,8 @@ class SegmentedTopKLadder:
         Zukerman et al., 2025, arXiv:2507.05508, sections 2.2 and 3.2, equations 56-60.
     """
 
+    has_own_law: ClassVar[bool] = False
+
     segment_size: EntryCount
     contiguous: bool = False
 
@@ -71,11 +75,14 @@ class TopKLadder:
     """Level l adds the entry of magnitude rank l: d levels of one entry.
 
     With the adaptive law this is importance sampling of coordinates in proportion to |v_j|, with
-    variance |v|_1^2 - |v|^2.
+    variance |v|_1^2 - |v|^2. Where the order of the levels does not matter, as to that estimator,
+    ``SegmentedTopKLadder(segment_size=1, contiguous=True)`` has the same law without a sort.
 
     References:
         Zukerman et al., 2025, arXiv:2507.05508, section 3.2.
     """
+
+    has_own_law: ClassVar[bool] = False
 
     def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels; the sort is done when first needed."""
@@ -117,51 +124,62 @@ class _ContiguousLevels:
         return None
 
 
-class _SortedLevels:
+class _RankedLevels(ABC):
+    """Segments of the entries by decreasing magnitude, however they are found."""
+
     def __init__(self, vector: Tensor, segment_size: int) -> None:
         self._vector = vector
+        self._dim = vector.numel()
         self._size = segment_size
 
-    @cached_property
-    def _order(self) -> Tensor:
-        return rank(self._vector.abs())
+    @abstractmethod
+    def _indices(self, low: int, high: int) -> Tensor:
+        """Return the positions of the entries of rank ``low`` to ``high - 1``, ascending."""
+
+    @abstractmethod
+    def norms(self) -> Tensor:
+        """See ``Levels.norms``."""
 
     def __len__(self) -> int:
-        return -(-self._vector.numel() // self._size)
-
-    def norms(self) -> Tensor:
-        return segment_energies(self._vector[self._order], self._size).sqrt_().cpu()
+        return -(-self._dim // self._size)
 
     def costs(self) -> Tensor:
-        dim = self._vector.numel()
-        return (VALUE_BITS + index_bits(dim)) * equal_sizes(dim, self._size)
+        return (VALUE_BITS + index_bits(self._dim)) * equal_sizes(self._dim, self._size)
 
     def base(self) -> None:
         return None
 
     def increment(self, level: int) -> Payload:
+        """See ``Levels.increment``."""
         check_level(level, len(self))
-        ranked = self._order[(level - 1) * self._size : level * self._size]
-        indices = ranked.sort().values
-        return SparsePayload(self._vector.numel(), indices, self._vector[indices])
+        indices = self._indices((level - 1) * self._size, min(self._dim, level * self._size))
+        return SparsePayload(self._dim, indices, self._vector[indices])
 
     def own_law(self) -> None:
         return None
 
 
-class _HistogramLevels:
-    """The sorted levels of a long vector, without a sort."""
+class _SortedLevels(_RankedLevels):
+    @cached_property
+    def _order(self) -> Tensor:
+        return rank(self._vector.abs())
 
-    def __init__(self, vector: Tensor, segment_size: int) -> None:
-        self._vector = vector
-        self._size = segment_size
+    def _indices(self, low: int, high: int) -> Tensor:
+        return self._order[low:high].sort().values
+
+    def norms(self) -> Tensor:
+        return segment_energies(self._vector[self._order], self._size).sqrt_().cpu()
+
+
+class _HistogramLevels(_RankedLevels):
+    """The levels of a long vector, without a sort."""
 
     @cached_property
     def _histogram(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         return magnitude_histogram(self._vector)
 
-    def __len__(self) -> int:
-        return -(-self._vector.numel() // self._size)
+    def _indices(self, low: int, high: int) -> Tensor:
+        return entries_between(self._vector, low, high, self._histogram[0])
 
     def norms(self) -> Tensor:
         """Share the energy of a bin that a boundary cuts by the numbers of entries.
@@ -176,23 +194,6 @@ class _HistogramLevels:
         bins = np.searchsorted(from_above, starts, side="right")
         pieces = sizes * (energies[bins] / counts[bins])
         return torch.from_numpy(np.sqrt(np.bincount(starts // self._size, weights=pieces)))
-
-    def costs(self) -> Tensor:
-        dim = self._vector.numel()
-        return (VALUE_BITS + index_bits(dim)) * equal_sizes(dim, self._size)
-
-    def base(self) -> None:
-        return None
-
-    def increment(self, level: int) -> Payload:
-        check_level(level, len(self))
-        dim = self._vector.numel()
-        low, high = (level - 1) * self._size, min(dim, level * self._size)
-        indices = entries_between(self._vector, low, high, self._histogram[0])
-        return SparsePayload(dim, indices, self._vector[indices])
-
-    def own_law(self) -> None:
-        return None
 
 
 def equal_sizes(dim: int, size: int) -> Tensor:

@@ -23,6 +23,7 @@ from mlmc_ray.payloads.plain import (
     SparsePayload,
     ZeroPayload,
 )
+from mlmc_ray.payloads.reach import reach
 
 __all__ = [
     "Codebook",
@@ -44,4 +45,5 @@ __all__ = [
     "SumPayload",
     "Table",
     "ZeroPayload",
+    "reach",
 ]

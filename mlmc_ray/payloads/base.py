@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 import torch
 from torch import Tensor
 
+from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.kernels.finite import all_finite, scan
+
 
 class Payload(ABC):
     """Something said, exactly and compactly, about a vector of shape (dim,)."""
@@ -19,7 +22,11 @@ class Payload(ABC):
 
     @abstractmethod
     def scaled(self, factor: float) -> "Payload":
-        """Return the payload of ``factor`` times the vector."""
+        """Return the payload of ``factor`` times the vector.
+
+        Raises:
+            NonFiniteError: an entry may become larger than its dtype holds.
+        """
 
     def to_dense(self) -> Tensor:
         """Return the vector, shape (dim,), on its device; may share memory with the payload."""
@@ -55,9 +62,30 @@ def device_of(payload: Payload) -> torch.device:
     return found
 
 
-def scaled_values(values: Tensor, factor: float) -> Tensor:
-    """Round each product once; a factor such as 1/p may be too large for the values' dtype."""
-    return (values.to(torch.float64) * factor).to(values.dtype)
+def scaled_values(values: Tensor, factor: float | Tensor) -> Tensor:
+    """Round each product once; a factor such as 1/p may be too large for the values' dtype.
+
+    Args:
+        values: any shape and float dtype; not modified.
+        factor: a number, or float64 numbers of the same shape on the same device.
+
+    Raises:
+        NonFiniteError: a product does not fit the dtype.
+    """
+    scaled = (values.to(torch.float64) * factor).to(values.dtype)
+    if not all_finite(scaled.reshape(-1)):
+        largest = float(torch.as_tensor(factor).abs().max())
+        raise NonFiniteError(too_large(scan(values.reshape(-1))[1], largest, values.dtype))
+    return scaled
+
+
+def too_large(largest: float, factor: float, dtype: torch.dtype) -> str:
+    """Return what to say where a scaled vector does not fit its dtype."""
+    return (
+        f"values of up to {largest:g}, scaled by up to {abs(factor):g}, may become infinite: the "
+        f"largest {str(dtype).removeprefix('torch.')} is {torch.finfo(dtype).max:g}; scale the "
+        "vector down"
+    )
 
 
 def check_shape(payload: Payload, accumulator: Tensor) -> None:

@@ -8,9 +8,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.kernels.codes import add_looked_up, add_scaled
 from mlmc_ray.kernels.device import on_cpu
-from mlmc_ray.payloads.base import Payload, check_shape
+from mlmc_ray.kernels.powers import powers
+from mlmc_ray.payloads.base import Payload, check_shape, too_large
+
+MAX_BASE = 1024.0
+"""The largest base of ``Powers``."""
+MAX_POWERS = 1 << 17
+"""How many powers there are at most, so that a table of them is small."""
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 class Codebook(Protocol):
@@ -18,6 +26,13 @@ class Codebook(Protocol):
 
     def values(self, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return the value of every code."""
+
+    def peak(self, low: int, high: int) -> float:
+        """Return the largest magnitude that a code from ``low`` to ``high`` stands for.
+
+        Raises:
+            ValueError: the codebook does not have these codes.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +48,41 @@ class Grid:
         """q + offset."""
         return np.asarray(codes + self.offset, dtype=np.float64)
 
+    def peak(self, low: int, high: int) -> float:
+        """That of one of the two ends."""
+        return max(abs(low + self.offset), abs(high + self.offset))
+
 
 @dataclass(frozen=True, slots=True)
 class Powers:
-    """Powers of a base: code 0 is 0, code q stands for sgn(q) base^(|q| - 1)."""
+    """Powers of a base: code 0 is 0, code q stands for sgn(q) base^(|q| - 1).
+
+    The base is above 1 and at most ``MAX_BASE``, |q| at most ``MAX_POWERS``; the powers are those
+    of ``kernels.powers``.
+    """
 
     base: float = 2.0
 
+    def __post_init__(self) -> None:
+        if not 1 < self.base <= MAX_BASE:
+            raise ValueError(f"base is {self.base!r}: give a number above 1, at most {MAX_BASE:g}")
+        object.__setattr__(self, "base", float(self.base))
+
     def values(self, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """sgn(q) base^(|q| - 1)."""
-        powers = np.power(self.base, np.abs(codes) - 1.0)
-        return np.asarray(np.sign(codes) * powers, dtype=np.float64)
+        magnitudes = np.abs(codes)
+        points = np.append(0.0, powers(self.base, int(magnitudes.max(initial=0))))
+        return np.asarray(np.sign(codes) * points[magnitudes], dtype=np.float64)
+
+    def peak(self, low: int, high: int) -> float:
+        """That of one of the two ends."""
+        highest = max(abs(low), abs(high))
+        if highest > MAX_POWERS:
+            raise ValueError(
+                f"code {highest} stands for a power of {self.base}: there are at most {MAX_POWERS} "
+                "powers; use a larger base"
+            )
+        return float(self.values(np.array([highest]))[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +98,12 @@ class Table:
     def values(self, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """entries[q]."""
         return np.asarray(self.entries, dtype=np.float64)[codes]
+
+    def peak(self, low: int, high: int) -> float:
+        """The largest of the entries in question."""
+        if not 0 <= low <= high < len(self.entries):
+            raise ValueError(f"{len(self.entries)} entries for codes from {low} to {high}")
+        return max(map(abs, self.entries[low : high + 1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +131,16 @@ class CodesPayload(Payload):
 
     @classmethod
     def on_grid(cls, codes: Tensor, step: float) -> "CodesPayload":
-        """Return the payload whose entry j is ``step * codes[j]``; the step becomes float32."""
-        return cls(codes, torch.tensor([step], dtype=torch.float64).to(torch.float32))
+        """Return the payload whose entry j is ``step * codes[j]``; the step becomes float32.
+
+        Raises:
+            NonFiniteError: an entry is larger than float32 holds.
+        """
+        payload = cls(codes, torch.tensor([step], dtype=torch.float64).to(torch.float32))
+        if codes.numel() and not payload.reach() <= LARGEST_FLOAT:
+            largest = payload.codebook.peak(*payload.range())
+            raise NonFiniteError(too_large(largest, step, torch.float32))
+        return payload
 
     @property
     def dim(self) -> int:  # type: ignore[override]
@@ -98,6 +151,10 @@ class CodesPayload(Payload):
         """Return the smallest and the largest code."""
         low, high = torch.aminmax(self.codes)
         return int(low), int(high)
+
+    def reach(self) -> float:
+        """Return the largest magnitude that a scale and a code between the extremes can give."""
+        return float(self.scales.abs().max()) * self.codebook.peak(*self.range())
 
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Add in one pass over the vector; each sum is rounded once, from float64."""
@@ -131,6 +188,13 @@ class CodesPayload(Payload):
             add_looked_up(accumulator, codes, scales, self.bucket_size, table, low)
 
     def scaled(self, factor: float) -> "CodesPayload":
-        """Scale the scales, each rounded once."""
+        """Scale the scales, each rounded once.
+
+        Raises:
+            NonFiniteError: an entry may become larger than float32 holds.
+        """
         scales = (self.scales.to(torch.float64) * factor).to(torch.float32)
-        return CodesPayload(self.codes, scales, self.bucket_size, self.codebook)
+        scaled = CodesPayload(self.codes, scales, self.bucket_size, self.codebook)
+        if self.dim and not scaled.reach() <= LARGEST_FLOAT:
+            raise NonFiniteError(too_large(self.reach(), factor, torch.float32))
+        return scaled

@@ -9,7 +9,7 @@ from mlmc_ray.kernels.device import on_cpu
 from mlmc_ray.kernels.hadamard import unrotate
 from mlmc_ray.kernels.subset import random_subset
 from mlmc_ray.kernels.tensors import hadamard as tensors
-from mlmc_ray.payloads.base import Payload, check_shape
+from mlmc_ray.payloads.base import Payload, check_shape, scaled_values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,8 +155,7 @@ class LowRankPayload(Payload):
 
     def scaled(self, factor: float) -> "LowRankPayload":
         """Scale the left factor."""
-        left = (self.left.to(torch.float64) * factor).to(self.left.dtype)
-        return LowRankPayload(left, self.right)
+        return LowRankPayload(scaled_values(self.left, factor), self.right)
 
 
 def _values(inner: Payload, like: Tensor, weight: float) -> Tensor:

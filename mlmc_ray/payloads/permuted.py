@@ -30,7 +30,11 @@ class PermutedBlockPayload(Payload):
         return torch.from_numpy(random_block(self.seed, self.dim, self.num_blocks, self.block))
 
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
-        """Draw the indices in O(dim), then add in O(number of entries)."""
+        """Add in O(number of entries).
+
+        The indices take O(dim) to draw for the first block of a partition, less for each that
+        follows: see ``kernels.partition``.
+        """
         check_shape(self, accumulator)
         SparsePayload(self.dim, self.indices(), self.values).add_to(accumulator, weight)
 

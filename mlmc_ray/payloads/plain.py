@@ -109,7 +109,8 @@ class SegmentsPayload(Payload):
 
     def indices(self) -> Tensor:
         """Return the index of every value, int64, strictly ascending."""
-        offsets = torch.arange(self.segment_size, device=self.segments.device)
+        length = min(self.segment_size, self.values.numel())  # the last one alone may be shorter
+        offsets = torch.arange(length, device=self.segments.device)
         indices = (self.segments[:, None] * self.segment_size + offsets).flatten()
         return indices[indices < self.dim]
 

@@ -11,13 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mlmc_ray.errors import WireError
+from mlmc_ray.errors import MlmcRayError, NonFiniteError, WireError
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.kernels.index_coding import decode_indices, encode_indices
+from mlmc_ray.payloads.codes import LARGEST_FLOAT
 
+MAX_DIM = (1 << 31) - 1
+"""The largest dimension of a payload, and that ``decode`` accepts unless told otherwise."""
 MAX_DEPTH = 6
 """How deep payloads may lie in payloads."""
-LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -47,10 +49,25 @@ def quote(value: object) -> str:
     return f"{value!r:.40}"
 
 
-def value_fields(values: Tensor) -> list[Any]:
+def check_count(field: str, expected: int, found: int) -> None:
+    """Refuse another number of values than expected."""
+    if found != expected:
+        raise WireError(f"{field}: expected {expected} values, got {found}")
+
+
+def check_reach(name: str, largest: float, error: type[MlmcRayError]) -> None:
+    """Refuse a payload whose entries may become larger than float32 holds."""
+    if not largest <= LARGEST_FLOAT:
+        raise error(
+            f"{name}: its entries may reach {largest:g}, and the largest float32 is "
+            f"{LARGEST_FLOAT:g}; scale the vector down before it is compressed"
+        )
+
+
+def value_fields(name: str, values: Tensor) -> list[Any]:
     """Return format and bytes: half precision as it is, anything else as float32."""
     if values.dtype not in _FORMATS[1:]:
-        return [0, float_bytes(values)]
+        return [0, float_bytes(f"{name}.values", values)]
     raw = values.detach().cpu().contiguous().view(torch.int16).numpy().astype("<i2", copy=False)
     return [_FORMATS.index(values.dtype), raw.view(np.uint8).data]
 
@@ -67,15 +84,25 @@ def read_values(name: str, form: object, value: object) -> Tensor:
     return _finite(f"{name}.values", raw.view(_FORMATS[kind]))
 
 
-def float_bytes(values: Tensor) -> memoryview:
-    """Return values as little-endian float32."""
-    array = values.detach().cpu().to(torch.float32).contiguous().numpy()
+def float_bytes(field: str, values: Tensor) -> memoryview:
+    """Return values as little-endian float32.
+
+    Raises:
+        NonFiniteError: a float64 value is beyond the largest float32.
+    """
+    single = values.detach().cpu().to(torch.float32).contiguous()
+    if values.dtype == torch.float64 and not all_finite(single):
+        check_reach(field, float(values.abs().max()), NonFiniteError)
+    array = single.numpy()
     return array.astype("<f4", copy=False).view(np.uint8).data
 
 
-def index_bytes(indices: Tensor, size: int) -> bytes:
-    """Return ascending indices below ``size`` as an index set."""
-    return encode_indices(indices.cpu().numpy(), size)
+def index_bytes(field: str, indices: Tensor, size: int) -> bytes:
+    """Return strictly ascending indices below ``size`` as an index set."""
+    try:
+        return encode_indices(indices.cpu().numpy(), size)
+    except ValueError as error:
+        raise WireError(f"{field}: {error}; sort them, and give each once") from error
 
 
 def read_dim(name: str, value: object, limits: Limits) -> int:

@@ -7,32 +7,49 @@ ends in ``WireError`` with the name of the field, and nothing is ever unpickled.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgpack
 
 from mlmc_ray.errors import WireError
 from mlmc_ray.payloads import Message
-from mlmc_ray.wire.fields import Limits, quote
+from mlmc_ray.wire.claims import check_claims
+from mlmc_ray.wire.fields import MAX_DIM, Limits, quote
 from mlmc_ray.wire.payload_codecs import pack, unpack
 
 WIRE_VERSION = 2
-_MAX_FIELDS = 4096  # of an array: no payload has more fields, and no model so many layers
-MAX_DIM = (1 << 31) - 1
-"""The largest dimension that ``decode`` accepts unless told otherwise."""
+_MAX_FIELDS = 8  # of an array that does not hold payloads
+_LEAST_PAYLOAD = 3  # bytes
 _MAX_NAMES = 64  # of payloads or scalars in a message
 _MAX_NAME = 64  # letters
 
 
 def encode(message: Message) -> bytes:
-    """Return the frame of a message; tensors are copied to the CPU, floats become float32."""
+    """Return the frame of a message; tensors are copied to the CPU, floats become float32.
+
+    Raises:
+        WireError: a reader would refuse the message, or it holds what is no payload; the text
+            names the field.
+        NonFiniteError: an entry may be larger than float32 holds.
+    """
+    payloads = {
+        name: pack(name, payload) for name, payload in _named("payloads", message.payloads).items()
+    }
+    scalars = {
+        name: _scalar(name, float(value))
+        for name, value in _named("scalars", message.scalars).items()
+    }
     packer = msgpack.Packer()
     parts = [packer.pack_array_header(3), packer.pack(WIRE_VERSION)]
-    parts.append(packer.pack_map_header(len(message.payloads)))
-    for name, payload in message.payloads.items():
-        parts += [packer.pack(name), *_parts(packer, pack(payload))]
-    parts.append(packer.pack({name: float(value) for name, value in message.scalars.items()}))
-    return b"".join(parts)
+    parts.append(packer.pack_map_header(len(payloads)))
+    for name, fields in payloads.items():
+        parts += [packer.pack(name), *_parts(packer, fields)]
+    parts.append(packer.pack(scalars))
+    frame = b"".join(parts)
+    longest = max((payload.dim for payload in message.payloads.values()), default=0)
+    check_claims(payloads, longest, len(frame))
+    return frame
 
 
 def decode(frame: bytes | memoryview, *, max_dim: int = MAX_DIM) -> Message:
@@ -51,7 +68,7 @@ def decode(frame: bytes | memoryview, *, max_dim: int = MAX_DIM) -> Message:
             strict_map_key=True,
             object_pairs_hook=_distinct,
             ext_hook=_refuse_extension,
-            max_array_len=_MAX_FIELDS,
+            max_array_len=max(_MAX_FIELDS, memoryview(frame).nbytes // _LEAST_PAYLOAD),
             max_map_len=_MAX_NAMES,
         )
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
@@ -69,6 +86,7 @@ def decode(frame: bytes | memoryview, *, max_dim: int = MAX_DIM) -> Message:
         raise WireError(f"frame: expected 3 fields, got {len(fields)}")
     payloads = _named("payloads", fields[1])
     scalars = _named("scalars", fields[2])
+    check_claims(payloads, max_dim, memoryview(frame).nbytes)
     return Message(
         {name: unpack(name, value, Limits(max_dim)) for name, value in payloads.items()},
         {name: _scalar(name, value) for name, value in scalars.items()},
@@ -85,9 +103,11 @@ def _parts(packer: msgpack.Packer, value: Any) -> list[bytes | memoryview]:
     return [packer.pack(value)]
 
 
-def _named(field: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
+def _named(field: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
         raise WireError(f"{field}: expected a map from names, got {quote(value)}")
+    if len(value) > _MAX_NAMES:
+        raise WireError(f"{field}: expected {_MAX_NAMES} names at most, got {len(value)}")
     for name in value:
         if not isinstance(name, str) or len(name) > _MAX_NAME or not name.isprintable():
             raise WireError(f"{field}: expected a name, got {quote(name)}")

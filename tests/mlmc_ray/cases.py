@@ -95,6 +95,7 @@ ALL_COMPRESSORS: list[Compressor] = [
     MLMC(ladder=FixedPointLadder(), law=OwnLaw()),
     MLMC(ladder=FloatingPointLadder(), law=OwnLaw()),
     MLMC(ladder=RTNLadder(bits=3, construction="unbiased")),
+    MLMC(ladder=RTNLadder(bits=2, construction="nested-unbiased"), draws=2),
     MLMC(ladder=SegmentedTopKLadder(segment_size=2), draws=2, base=TopK(k=1)),
     MLMC(ladder=GeometricLadder(first=1), inclusion=True, expected_levels=1.5),
     MLMC(ladder=RefinementLadder(compressor=ScaledSign(), steps=2)),
@@ -115,8 +116,10 @@ ALL_COMPRESSORS: list[Compressor] = [
     ECUQ(bits=2),
     Natural(),
     UnbiasedRounding(base=3.0),
+    UnbiasedRounding(base=3),
     BiasedRounding(base=2.0),
     ExponentialDithering(levels=4),
+    ExponentialDithering(levels=4, base=3),
     TopKDithering(k=2, levels=3),
     StandardDithering(levels=3, bucket_size=2),
     QSGD(levels=3, bucket_size=4),
@@ -179,7 +182,7 @@ LADDERS_AND_LAWS: list[tuple[Ladder, str]] = [
     (ladder, law)
     for ladder in EXACT_LADDERS
     for law in ALL_LAWS
-    if law != "own" or ladder.levels(torch.ones(2)).own_law() is not None
+    if law != "own" or ladder.has_own_law
 ]
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import subprocess
 import sys
+import warnings
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,37 @@ from mlmc_ray.compressors import (
     DRIVE,
     ECUQ,
     EDEN,
+    QSGD,
     AdaptiveRandom,
+    Bernoulli,
     Compressor,
+    Context,
     FixedPoint,
     FloatingPoint,
     Identity,
+    ImportanceSampled,
+    Induced,
     Lazy,
     PerBucket,
+    PerLayer,
     PermK,
     PowerSGD,
     RandK,
     RandomSparse,
     SegmentedTopK,
+    SparseDithering,
+    StandardDithering,
+    TernGrad,
     TopK,
     TopKDithering,
+    TopRand,
+    UnbiasedRounding,
+    bound,
 )
-from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.errors import NonFiniteError, ProblemError
 from mlmc_ray.estimator import MLMC
-from mlmc_ray.payloads import Message, SeededSparsePayload, ZeroPayload
+from mlmc_ray.ladders import TopKLadder
+from mlmc_ray.payloads import DensePayload, Message, SeededSparsePayload, ZeroPayload
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.truncation import RandomTruncation
 from mlmc_ray.wire import encode
@@ -138,6 +152,47 @@ def test_subnormal_entries_and_one_entry_are_compressed(compressor: Compressor) 
 def test_a_vector_without_entries_is_refused(compressor: Compressor) -> None:
     with pytest.raises(ValueError, match="no entries: there is nothing to compress"):
         compressor.compress(torch.empty(0), generator=generator_for(0))
+
+
+@EVERY_COMPRESSOR
+def test_what_float32_does_not_hold_is_refused(compressor: Compressor) -> None:
+    vector = torch.tensor([1.0, -1e200, 0.0, 2.0, -3.0, 0.25, 0.0, 1.5], dtype=torch.float64)
+    beyond = "(may|does) not fit float32|rounded up to more than 3.4"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(NonFiniteError, match=beyond):
+            compressor.compress(vector, generator=generator_for(0))
+
+
+@EVERY_COMPRESSOR
+@pytest.mark.parametrize(
+    ("vector", "text"),
+    [
+        (torch.ones(2, 4), r"the vector has shape \(2, 4\): give one of shape \(d,\)"),
+        (torch.tensor(3.0), r"the vector has shape \(\): give one of shape \(d,\)"),
+        (torch.tensor([1, 2, 3]), r"the vector is of torch\.int64: give real floating-point"),
+        (torch.tensor([1 + 2j, 3]), r"the vector is of torch\.complex64: give real"),
+        ([1.0, 2.0], "the vector is a list: give a tensor"),
+    ],
+    ids=["matrix", "number", "whole numbers", "complex", "list"],
+)
+def test_what_is_no_vector_is_refused(compressor: Compressor, vector: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        compressor.compress(vector, generator=generator_for(0))
+
+
+@pytest.mark.parametrize(
+    "compressor", [*ALL_COMPRESSORS, StandardDithering(levels=3, norm=1.5)], ids=str
+)
+def test_a_vector_with_a_graph_gives_a_payload_without(compressor: Compressor) -> None:
+    entries = [4.0, 1.0, -2.0, 3.0, 0.5, 0.0, 1.0, 2.0]
+    plain, tracked = torch.tensor(entries), torch.tensor(entries, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        payload = compressor.compress(2 * tracked, generator=generator_for(1))
+    expected = compressor.compress(2 * plain, generator=generator_for(1))
+    assert not payload.to_dense().requires_grad
+    assert torch.equal(payload.to_dense(), expected.to_dense())
 
 
 READER = """
@@ -393,10 +448,44 @@ def test_paper_costs() -> None:
         (TopK, {"k": 1.5}, r"k is 1\.5"),
         (TopK, {"k": True}, "k is True"),
         (RandK, {"k": -1}, "k is -1"),
-        (SegmentedTopK, {"k": 0, "segment_size": 1}, "k is 0: keep at least 1 segment"),
+        (SegmentedTopK, {"k": 0, "segment_size": 1}, "k is 0: give at least 1 segment"),
         (SegmentedTopK, {"k": 1, "segment_size": 0.0}, r"segment_size is 0\.0"),
         (FixedPoint, {"planes": 0}, "planes is 0: give 1 to 31"),
         (FixedPoint, {"planes": 32}, "planes is 32: give 1 to 31"),
+        (FixedPoint, {"planes": 1.5}, r"planes is 1\.5: give a whole number, 1 to 31"),
+        (SegmentedTopK, {"k": "1", "segment_size": 1}, "k is '1': give a whole number, at least 1"),
+        (Bernoulli, {"p": "x"}, "p is 'x': give a probability"),
+        (Bernoulli, {"p": True}, "p is True: give a probability"),
+        (PermK, {"num_workers": "a"}, "num_workers is 'a': give a whole number, at least 1"),
+        (PermK, {"seed": -1}, "seed is -1: give 0 to"),
+        (StandardDithering, {"levels": 2.5}, r"levels is 2\.5: give a whole number, 1 to 32767"),
+        (StandardDithering, {"levels": 2, "norm": "2"}, "norm is '2': give p of the l_p norm"),
+        (
+            StandardDithering,
+            {"levels": 2, "bucket_size": True},
+            "bucket_size is True: give a whole",
+        ),
+        (QSGD, {"levels": 2, "bucket_size": "8"}, "bucket_size is '8': give a whole number"),
+        (TernGrad, {"clip": "3"}, "clip is '3': give a positive number of standard deviations"),
+        (SparseDithering, {"nu": "1"}, "nu is '1': give a positive number"),
+        (UnbiasedRounding, {"base": "2"}, "base is '2': give a number above 1"),
+        (EDEN, {"bits": "2"}, "bits is '2': give a rate"),
+        (TopRand, {"k": 2, "top_share": "a"}, "top_share is 'a': give a part"),
+        (PowerSGD, {"rank": 2.5}, r"rank is 2\.5: give a whole number, at least 1 column"),
+        (PowerSGD, {"rank": 2, "layer_shapes": ((-24,),)}, "layer_shapes is -24: give at least 1"),
+        (PerLayer, {"compressor": TopK(k=1), "layer_sizes": (0,)}, "layer_sizes is 0: give at"),
+        (PerLayer, {"compressor": 3}, "compressor is 3: give a compressor, such as"),
+        (PerBucket, {"compressor": TopK, "bucket_size": 2}, "compressor is <class .*: give a"),
+        (Lazy, {"compressor": 3, "p": 0.5}, "compressor is 3: give a compressor, such as"),
+        (Induced, {"contractive": 3, "correction": RandK(k=1)}, "contractive is 3: give a comp"),
+        (Induced, {"contractive": TopK(k=1), "correction": 3}, "correction is 3: give a comp"),
+        (ImportanceSampled, {"draws": 10**30}, "draws is 10+: give 1 to 2147483647, or a fraction"),
+        (ImportanceSampled, {"draws": 0}, "draws is 0: give 1 to 2147483647"),
+        (
+            MLMC,
+            {"ladder": TopKLadder(), "draws": 10**30},
+            "draws is 10+: draw at least 1 level, at",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(
@@ -404,3 +493,82 @@ def test_settings_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         kind(**arguments)
+
+
+def test_there_may_be_more_draws_than_entries() -> None:
+    payload = ImportanceSampled(draws=100).compress(torch.ones(4), generator=generator_for(0))
+    assert payload.to_dense().sum() == pytest.approx(4.0)
+
+
+# A compressor of one's own.
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """Calls a function, which may return or raise anything."""
+
+    does: Any
+    unbiased: bool = False
+
+    def compress(self, vector: Tensor, *, generator: Any) -> Any:
+        return self.does(vector)
+
+    def omega(self, dim: int) -> None: ...
+
+    def alpha(self, dim: int) -> float:
+        return 0.25
+
+    def paper_cost(self, dim: int) -> None: ...
+
+
+def look_up(vector: Tensor) -> Any:
+    known: dict[str, Any] = {}
+    return known["boom"]
+
+
+def own(does: Any) -> Compressor:
+    return bound(Own(does), Context(generator=generator_for(0)))
+
+
+def test_a_bound_compressor_of_ones_own_does_the_same() -> None:
+    compressor = own(DensePayload)
+    assert not compressor.unbiased
+    assert (compressor.omega(3), compressor.alpha(3), compressor.paper_cost(3)) == (
+        None,
+        0.25,
+        None,
+    )
+    assert compressed(compressor, torch.ones(3)).tolist() == [1, 1, 1]
+    library = TopK(k=1)
+    assert bound(library, Context(generator=generator_for(0))) is library
+
+
+@pytest.mark.parametrize(
+    ("does", "text"),
+    [
+        (
+            look_up,
+            r"KeyError while compressing: 'boom' \(.*test_compressors.py, line \d+, in look_up",
+        ),
+        (lambda v: v, "compress returned a Tensor: return a payload, such as SparsePayload"),
+        (lambda v: None, "compress returned None: return a payload"),
+        (
+            lambda v: ZeroPayload(2),
+            "compress returned a payload of 2 entries for a vector of 3: return one",
+        ),
+    ],
+    ids=["raises", "tensor", "none", "other length"],
+)
+def test_errors_of_a_compressor_of_ones_own_name_it(does: Any, text: str) -> None:
+    inside = bound(Lazy(compressor=Own(does), p=1.0), Context(generator=generator_for(0)))
+    for compressor in (own(does), inside):
+        with pytest.raises(ProblemError, match=f"^compressor Own: {text}"):
+            compressor.compress(torch.ones(3), generator=generator_for(0))
+
+
+def test_refusals_in_a_compressor_of_ones_own_stay_what_they_are() -> None:
+    with pytest.raises(NonFiniteError, match="1 of 3"):
+        compressed(
+            own(lambda v: Identity().compress(v / v[0], generator=generator_for(0))),
+            torch.tensor([2.0, 1e38, math.nan]),
+        )

@@ -8,10 +8,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mlmc_ray.compressors import ECUQ
-from mlmc_ray.estimator import MLMC
+from mlmc_ray.compressors import ECUQ, TopK, quantization
+from mlmc_ray.estimator import MLMC, CostAwareLaw
+from mlmc_ray.kernels.rounding import nearest_counts
 from mlmc_ray.ladders import ECUQLadder, ecuq
-from mlmc_ray.payloads import CodesPayload, DensePayload, Grid, Message, Payload, SumPayload, Table
+from mlmc_ray.payloads import (
+    CodesPayload,
+    DensePayload,
+    Grid,
+    Message,
+    Payload,
+    SumPayload,
+    Table,
+    ZeroPayload,
+)
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.wire import encode
 from mlmc_ray.wire.ideal import entropy_bits
@@ -189,6 +199,49 @@ def test_short_vectors_keep_two_codes() -> None:
     levels = ECUQLadder().levels(SPREAD)
     assert isinstance(levels.increment(3), SumPayload)
     assert isinstance(levels.increment(5), DensePayload)
+
+
+def test_float64_that_float32_does_not_hold() -> None:
+    """Behind its base the vector is zero in float32, and the top adds it."""
+    vector = torch.tensor([1e10, 1e-200, -1e-60], dtype=torch.float64)
+    for construction in ("identity", "unbiased"):
+        ladder = ECUQLadder(construction=construction)
+        estimator = MLMC(ladder=ladder, law=CostAwareLaw(), base=TopK(k=1))
+        sent = dense(estimator.compress(vector, generator=generator_for(0)))
+        assert float(sent[0]) == 1e10
+        assert bool(torch.isfinite(sent).all())
+        if construction == "identity":
+            assert torch.equal(sent, vector)
+    small = ECUQ(bits=2).compress(vector[1:], generator=generator_for(0))
+    assert isinstance(small, ZeroPayload)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 9])
+@pytest.mark.parametrize("kind", ["normal", "heavy", "few"])
+def test_the_search_in_one_histogram_keeps_the_budget(
+    bits: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vector = torch.randn(150_000, generator=generator_for(0))
+    if kind == "heavy":
+        vector = vector / torch.rand(150_000, generator=generator_for(1))
+    elif kind == "few":
+        vector = vector.round().clamp(-1, 1)
+    passes = []
+
+    def counted(*args: object) -> object:
+        passes.append(args)
+        return nearest_counts(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(quantization, "nearest_counts", counted)
+    entropies = []
+    for many in (1 << 17, 1 << 30):  # with the histogram, and without
+        monkeypatch.setattr(quantization, "_MANY", many)
+        payload = ECUQ(bits=bits).compress(vector, generator=generator_for(0))
+        entropies.append(entropy_bits(codes_of(payload)) / len(vector))
+        if many == 1 << 17 and kind == "normal":
+            assert 2 <= len(passes) <= 3
+    assert max(entropies) <= bits
+    assert entropies[0] == pytest.approx(entropies[1], abs=0.1)
 
 
 def test_constructions_are_checked() -> None:

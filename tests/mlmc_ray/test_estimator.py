@@ -10,9 +10,10 @@ from launch.catalogue import KINDS
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.estimator import MLMC, AdaptiveLaw, GivenLaw, LevelLaw, OwnLaw
-from mlmc_ray.ladders import FixedPointLadder, Ladder, SegmentedTopKLadder, TopKLadder
+from mlmc_ray.ladders import FixedPointLadder, Ladder, RankLadder, SegmentedTopKLadder, TopKLadder
 from mlmc_ray.payloads import CodesPayload, Payload, ZeroPayload
 from mlmc_ray.seeding import generator_for
+from mlmc_ray.truncation import RandomTruncation
 from tests.mlmc_ray.cases import (
     ALL_LADDERS,
     ALL_LAWS,
@@ -192,8 +193,18 @@ def test_probabilities_beyond_the_last_level_send_zero() -> None:
 
 
 def test_the_own_law_of_a_ladder_without_one_is_refused() -> None:
+    for ladder in (TopKLadder(), RankLadder(rows=4)):
+        with pytest.raises(ValueError, match="no fixed law of its own"):
+            MLMC(ladder=ladder, law=OwnLaw())
+        with pytest.raises(ValueError, match="no fixed law of its own"):
+            RandomTruncation(ladder=ladder, law=OwnLaw())
     with pytest.raises(ValueError, match="no fixed law of its own"):
-        MLMC(ladder=TopKLadder(), law=OwnLaw()).probabilities(GOLDEN)
+        OwnLaw().probabilities(TopKLadder().levels(GOLDEN))
+
+
+@pytest.mark.parametrize("ladder", ALL_LADDERS, ids=str)
+def test_ladders_say_whether_they_have_a_law(ladder: Ladder) -> None:
+    assert ladder.has_own_law == (ladder.levels(torch.ones(4)).own_law() is not None)
 
 
 def test_too_few_given_probabilities_are_refused() -> None:

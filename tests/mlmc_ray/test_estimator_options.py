@@ -9,10 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mlmc_ray.compressors import Compressor, Context, FixedPoint, Identity, PaperCost, RandK, TopK
+from mlmc_ray.compressors import (
+    Compressor,
+    Context,
+    FixedPoint,
+    Identity,
+    PaperCost,
+    PowerSGD,
+    RandK,
+    TopK,
+)
 from mlmc_ray.compressors import bound as bound_compressor
 from mlmc_ray.estimator import MLMC, AdaptiveLaw, CostAwareLaw, GivenLaw, OwnLaw
 from mlmc_ray.ladders import (
+    ECUQLadder,
     FixedPointLadder,
     FloatingPointLadder,
     GeometricLadder,
@@ -40,6 +50,12 @@ LADDERS: list[Ladder] = [
     RTNLadder(bits=2),
     RTNLadder(bits=3, construction="nested"),
     RefinementLadder(compressor=FixedPoint(planes=1), steps=2),
+]
+RANDOM_TOPS: list[Ladder] = [
+    RTNLadder(bits=2, construction="unbiased"),
+    RTNLadder(bits=2, construction="nested-unbiased"),
+    ECUQLadder(budgets=(1, 2), construction="unbiased"),
+    RefinementLadder(compressor=TopK(k=1), top=RandK(k=1)),
 ]
 BASES: list[Compressor | None] = [None, TopK(k=1), FixedPoint(planes=2), RandK(k=2), Identity()]
 EVERY_LADDER = pytest.mark.parametrize("ladder", LADDERS, ids=str)
@@ -220,6 +236,80 @@ def test_omega_with_options(ladder: Ladder, vector: Tensor, expected: float) -> 
             omega = estimator.omega(len(vector))
             assert omega is not None
             assert estimator.variance(vector) <= omega * energy(vector) + (1 + omega) * slack
+
+
+EVERY_RANDOM_TOP = pytest.mark.parametrize("ladder", RANDOM_TOPS, ids=str)
+MIDWAY = torch.tensor([1.0] + 99 * [0.25])  # between the points of a grid 1/2 apart
+
+
+@EVERY_RANDOM_TOP
+@pytest.mark.parametrize(
+    "options", [{}, {"draws": 3}, {"inclusion": True, "expected_levels": 1.5}], ids=str
+)
+def test_variance_counts_how_far_a_random_top_is_off(
+    ladder: Ladder, options: dict[str, float]
+) -> None:
+    """Given the top, whose draw is the same in all outcomes."""
+    for base in (None, TopK(k=1)):
+        estimator = MLMC(ladder=ladder, base=base, **options)  # type: ignore[arg-type]
+        _, variance = moments(estimator, SMALL)
+        assert variance > 0
+        assert estimator.variance(SMALL) == pytest.approx(variance, rel=1e-5)
+
+
+def of_top(ladder: Ladder, vector: Tensor, number: int) -> float:
+    """Return the mean of |g^L - v|^2 / |v|^2 over generators."""
+    errors = []
+    for seed in range(number):
+        levels = ladder.levels(vector, generator=generator_for(seed))
+        total = sum(dense(levels.increment(level)) for level in range(1, len(levels) + 1))
+        errors.append(energy(total - vector))
+    return sum(errors) / number / energy(vector)
+
+
+@EVERY_RANDOM_TOP
+@pytest.mark.parametrize(
+    "options", [{"draws": 10_000}, {"inclusion": True, "expected_levels": 1000.0}], ids=str
+)
+def test_no_number_of_draws_reduces_the_variance_of_the_top(
+    ladder: Ladder, options: dict[str, float]
+) -> None:
+    """The spread of the errors is 10% (RandK) or none; the part of the draws is below 1% of it."""
+    estimator, n = MLMC(ladder=ladder, **options), 300  # type: ignore[arg-type]
+    vector = MIDWAY
+    if isinstance(ladder, ECUQLadder):  # whose grid holds the two values
+        vector = torch.randn(100, generator=generator_for(0))
+    generator, total = generator_for(1), 0.0
+    for _ in range(n):
+        total += energy(dense(estimator.compress(vector, generator=generator)) - vector)
+    measured, top = total / n / energy(vector), of_top(ladder, vector, n)
+    omega = estimator.omega(100)
+    assert measured == pytest.approx(top, rel=0.03)
+    if isinstance(ladder, ECUQLadder):
+        assert omega is None
+    else:
+        assert omega is not None
+        assert top <= omega
+
+
+def test_golden_omega_of_a_random_top() -> None:
+    """Of 100 entries, 99 at 1/4: the two-point law of each has variance 1/16."""
+    ladder = RTNLadder(bits=2, construction="unbiased")
+    assert of_top(ladder, MIDWAY, 3) == pytest.approx(99 / 16 / energy(MIDWAY), rel=1e-6)
+    assert ladder.top_omega(100) == 10 / 2
+    one = ladder.omega(100)
+    assert one == 35
+    assert MLMC(ladder=ladder).omega(100) == one
+    assert MLMC(ladder=ladder, draws=50).omega(100) == pytest.approx(one / 50 + 0.98 * 5)
+    included = MLMC(ladder=ladder, inclusion=True, expected_levels=10.0)
+    assert included.omega(100) == pytest.approx(36 / 10 + 5)
+    behind = MLMC(ladder=ladder, base=TopK(k=20), draws=50)
+    assert behind.omega(100) == pytest.approx(0.8 * (one / 50 + 0.98 * 5))
+    refined = RefinementLadder(compressor=TopK(k=1), steps=2, top=RandK(k=1))
+    assert refined.top_omega(100) == pytest.approx(0.99**2 * 99)
+    assert RefinementLadder(compressor=TopK(k=1)).top_omega(100) == 0
+    assert RefinementLadder(compressor=PowerSGD(rank=1), top=RandK(k=1)).top_omega(100) is None
+    assert ECUQLadder().top_omega(100) == 0
 
 
 @given(vector=vectors(), expected=st.integers(1, 5))

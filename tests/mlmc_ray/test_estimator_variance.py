@@ -6,8 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mlmc_ray.compressors import RandK, TopK
 from mlmc_ray.estimator import MLMC, AdaptiveLaw, GivenLaw, OwnLaw
-from mlmc_ray.ladders import FixedPointLadder, Ladder, SegmentedTopKLadder, TopKLadder
+from mlmc_ray.ladders import (
+    FixedPointLadder,
+    Ladder,
+    RefinementLadder,
+    RTNLadder,
+    SegmentedTopKLadder,
+    TopKLadder,
+)
+from mlmc_ray.seeding import generator_for
 from tests.mlmc_ray.cases import ALL_LAWS, EXACT_LADDERS, GOLDEN, LADDERS_AND_LAWS, dense
 from tests.mlmc_ray.strategies import vectors
 
@@ -130,6 +139,41 @@ def test_omega_bounds_the_relative_variance(ladder: Ladder, law: str, vector: Te
     if omega is not None:
         moment = energy(vector) * (1 + omega)
         assert estimator.variance(vector) <= omega * energy(vector) + 1e-12 * moment
+
+
+@pytest.mark.parametrize("draws", [1, 2, 50])
+@pytest.mark.parametrize("bits", [2, 4])
+@given(vector=vectors(widest=20))
+@FEW
+def test_omega_bounds_the_variance_with_a_random_top(draws: int, bits: int, vector: Tensor) -> None:
+    """The variance of the top is that of the two-point law, here of all entries."""
+    ladder = RTNLadder(bits=bits, construction="unbiased")
+    width = float(vector.abs().max()) / 2 ** (bits - 1)
+    shares = (vector.double().abs() / width).frac() if width else torch.zeros(len(vector))
+    top = width**2 * float((shares * (1 - shares)).sum())
+    moment = sum(
+        float(ladder.levels(vector, generator=generator_for(seed)).norms().sum()) ** 2
+        for seed in range(5)
+    )
+    total = (moment / 5 - energy(vector) - top) / draws + top
+    omega = MLMC(ladder=ladder, draws=draws).omega(len(vector))
+    assert omega is not None
+    assert total <= (omega + 1e-6 * (1 + omega)) * energy(vector)
+
+
+@pytest.mark.parametrize("draws", [1, 2, 50])
+def test_omega_bounds_the_variance_with_a_random_rest(draws: int) -> None:
+    """Top-1 leaves 29 of 30 equal entries, and Rand-1 takes one of these or, rarely, of zero."""
+    estimator = MLMC(ladder=RefinementLadder(compressor=TopK(k=1), top=RandK(k=1)), draws=draws)
+    given_top = [
+        estimator.variance(torch.ones(30), generator=generator_for(seed)) for seed in range(200)
+    ]
+    variance = 29 / 30 * max(given_top) + 1 / 30 * min(given_top)
+    if draws == 50:
+        assert variance == pytest.approx(29 * 29, rel=0.01)  # of the top: w |r|^2
+    omega = estimator.omega(30)
+    assert omega is not None
+    assert 29 * 29 <= variance <= omega * 30
 
 
 def test_omega_is_attained() -> None:

@@ -1,7 +1,16 @@
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.kernels import partition
+from mlmc_ray.kernels.partition import block_size, random_block
+from mlmc_ray.kernels.powers import powers
 from mlmc_ray.payloads import (
     CodesPayload,
     ConcatPayload,
@@ -21,6 +30,7 @@ from mlmc_ray.payloads import (
     SumPayload,
     Table,
     ZeroPayload,
+    reach,
 )
 
 ALL_PAYLOADS: list[tuple[Payload, list[float]]] = [
@@ -99,6 +109,83 @@ def test_a_vector_of_another_size_is_refused(payload: Payload, values: list[floa
             payload.add_to(accumulator)
 
 
+@CASES
+def test_reach_bounds_every_entry(payload: Payload, values: list[float]) -> None:
+    assert max(map(abs, values)) <= reach(payload)
+
+
+EXACT_REACHES: list[tuple[Payload, float]] = [
+    (ZeroPayload(3), 0),
+    (SparsePayload(4, torch.tensor([0, 3]), torch.tensor([1.0, -5.0])), 5),
+    (CodesPayload(torch.tensor([-3, 1]), torch.tensor([2.0]), codebook=Grid(0.5)), 5),
+    (CodesPayload(torch.tensor([-3, 1]), torch.tensor([-2.0]), codebook=Powers(3.0)), 18),
+    (CodesPayload(torch.tensor([0, 2]), torch.ones(1), codebook=Table((1.0, -7.0, 2.0, 9.0))), 7),
+    (ConcatPayload((DensePayload(torch.tensor([-2.0])), DensePayload(torch.ones(1)))), 2),
+    (SumPayload((DensePayload(torch.tensor([-2.0])), DensePayload(torch.ones(1)))), 3),
+    (ScatteredPayload(9, torch.tensor([1]), DensePayload(torch.tensor([-2.0]))), 2),
+    (RotatedPayload(3, DensePayload(torch.tensor([1.0, -2.0, 0.0]))), 6),
+    (LowRankPayload(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[0.0, 2.0]])), 10),
+]
+
+
+@pytest.mark.parametrize(("payload", "bound"), EXACT_REACHES)
+def test_the_reach_of_every_payload(payload: Payload, bound: float) -> None:
+    assert reach(payload) == bound
+
+
+def test_a_product_that_does_not_fit_is_refused_where_it_is_made() -> None:
+    for payload in [
+        *sparse_forms(torch.tensor([3e38, 0.0])),
+        LowRankPayload(torch.tensor([[3e38], [1.0]]), torch.ones(1, 1)),
+        CodesPayload(torch.tensor([0, 3]), torch.tensor([1e38])),
+    ]:
+        assert payload.scaled(1.0).to_dense().isfinite().all()
+        with pytest.raises(
+            NonFiniteError, match=r"up to 3e\+38, scaled by up to 2, may become inf"
+        ):
+            payload.scaled(2.0)
+    with pytest.raises(NonFiniteError, match="infinite: the largest float16 is 65504"):
+        DensePayload(torch.tensor([3e4], dtype=torch.float16)).scaled(3.0)
+
+
+def test_codes_on_a_grid_beyond_float32_are_refused() -> None:
+    codes = torch.tensor([2, -1], dtype=torch.int8)
+    for step in (2e38, 1e39):
+        with pytest.raises(
+            NonFiniteError, match=r"up to 2, scaled by up to .*, may become infinite"
+        ):
+            CodesPayload.on_grid(codes, step)
+    assert CodesPayload.on_grid(codes, 1e38).to_dense().tolist() == pytest.approx([2e38, -1e38])
+
+
+def test_powers_are_rounded_products_and_those_of_two_exact() -> None:
+    assert powers(2.0, 1024).tolist() == [2.0**n for n in range(1024)]
+    expected, power = [], Fraction(1)
+    for _ in range(60):
+        expected.append(float(power))
+        power = Fraction(float(power * Fraction(1.1)))
+    assert powers(1.1, 60).tolist() == expected
+    assert np.isinf(powers(1024.0, 200)[-1])
+    assert len(powers(3.0, 0)) == 0
+
+
+@pytest.mark.parametrize("base", [1, 0.5, -2, math.nan, math.inf, 1025])
+def test_a_base_of_powers_is_checked(base: float) -> None:
+    with pytest.raises(ValueError, match=f"base is {base}: give a number above 1, at most 1024"):
+        Powers(base)
+
+
+def test_a_base_may_be_a_whole_number() -> None:
+    assert isinstance(Powers(3).base, float)
+    values = Powers(3).values(np.array([-3, -1, 0, 1, 2]))
+    assert values.tolist() == [-9, -1, 0, 1, 3]
+
+
+def test_the_last_segment_alone_may_be_far_shorter_than_the_others() -> None:
+    payload = SegmentsPayload((1 << 40) + 1, 1 << 40, torch.tensor([1]), torch.ones(1))
+    assert payload.indices().tolist() == [1 << 40]
+
+
 def sparse_forms(values: Tensor) -> list[Payload]:
     return [
         DensePayload(values),
@@ -139,3 +226,25 @@ def test_a_product_of_codes_is_rounded_once() -> None:
 
 def test_a_message_has_no_scalars_unless_given() -> None:
     assert Message({"gradient": ZeroPayload(1)}).scalars == {}
+
+
+def test_the_blocks_of_a_partition_are_drawn_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    split, work = partition._split, []
+
+    def counted(seed: Any, members: Any, *rest: Any) -> None:
+        work.append(len(members))
+        split(seed, members, *rest)
+
+    monkeypatch.setattr(partition, "_split", counted)
+    dim, number = 1000, 16
+    accumulator = torch.zeros(dim)
+    for block in range(number):
+        size = block_size(dim, number, block)
+        PermutedBlockPayload(dim, 1 << 60, number, block, torch.ones(size)).add_to(accumulator)
+        if block == 0:
+            assert sum(work) < 2 * dim  # no more of the partition than it takes
+    assert torch.equal(accumulator, torch.ones(dim))
+    assert sum(work) == 4 * dim
+    random_block(1 << 60, dim, number, 3)[:] = -1  # the caller's own
+    assert random_block(1 << 60, dim, number, 3).min() >= 0
+    assert sum(work) == 4 * dim

@@ -16,19 +16,24 @@ from mlmc_ray.problems import (
     CIFAR10,
     Digits,
     FashionMNIST,
+    LogisticRegression,
     Problem,
     ProblemSource,
     Quadratic,
     TensorShard,
+    ThreeWorkers,
     explaining,
 )
 from mlmc_ray.problems.base import split_evenly
+from mlmc_ray.problems.quadratic import Family
 from mlmc_ray.seeding import generator_for
 
 ALL_PROBLEMS: list[Problem] = [
     Quadratic(num_functions=3, noise=0.5),
     Digits(),
     Digits(batch_norm=True),
+    LogisticRegression(num_functions=3),
+    ThreeWorkers(),
 ]
 
 
@@ -55,10 +60,15 @@ def test_a_problem_has_a_loss_with_a_gradient_and_measures(problem: Problem) -> 
 
 def test_constants_of_the_reference_quadratic() -> None:
     problem = Quadratic(num_functions=8, dim=24)
-    mu, smoothness, mean_smoothness = problem.smoothness
-    assert mu == pytest.approx(0.776254, abs=1e-6)
-    assert smoothness == pytest.approx(4.232793, abs=1e-6)
-    assert mean_smoothness == pytest.approx(10, abs=1e-9)
+    known = problem.constants(8)
+    assert known.strong_convexity == pytest.approx(0.776254, abs=1e-6)
+    assert known.smoothness == pytest.approx(4.232793, abs=1e-6)
+    assert known.mean_smoothness == pytest.approx(10, abs=1e-9)
+    assert known.largest_smoothness == pytest.approx(10, abs=1e-9)
+    assert known.sample_smoothness == known.mean_smoothness
+    assert known.least_convexity == pytest.approx(0.1, abs=1e-9)
+    assert known.hessian_variance == pytest.approx(4.101171, abs=1e-6)
+    assert problem.smoothness == (known.strong_convexity, known.smoothness, known.mean_smoothness)
     assert np.linalg.norm(problem.optimum) == pytest.approx(1.115587, abs=1e-6)
     matrices, vectors = problem.coefficients
     gradients = matrices @ problem.optimum - vectors
@@ -82,6 +92,124 @@ def test_spectra_of_the_functions() -> None:
         assert np.abs(matrix - matrix.T).max() < 1e-14
         spectrum = np.linalg.eigvalsh(matrix)
         assert spectrum[[0, -1]] == pytest.approx([0.5, 4.0], rel=1e-12)
+
+
+ALIKE: tuple[Family, ...] = ("equal", "diagonal")
+
+
+@pytest.mark.parametrize("family", ALIKE)
+def test_equal_hessians_have_exact_heterogeneity(family: Family) -> None:
+    problem = Quadratic(num_functions=5, dim=6, family=family, heterogeneity=3.0)
+    matrices, vectors = problem.coefficients
+    assert (matrices == matrices[0]).all()
+    assert np.linalg.eigvalsh(matrices[0]) == pytest.approx(np.geomspace(0.1, 10, 6), rel=1e-12)
+    for x in np.random.default_rng(1).standard_normal((3, 6)):
+        gradients = matrices @ x - vectors
+        apart = gradients - gradients.mean(axis=0)
+        assert (apart**2).sum(axis=1).mean() == pytest.approx(9, rel=1e-12)
+    known = problem.constants(5)
+    curved = [known.smoothness, known.mean_smoothness, known.largest_smoothness]
+    assert curved == pytest.approx([10, 10, 10], rel=1e-12)
+    convexities = [known.strong_convexity, known.least_convexity]
+    assert convexities == pytest.approx([0.1, 0.1], rel=1e-12)
+    assert known.hessian_variance == pytest.approx(0, abs=1e-14)
+
+
+@pytest.mark.parametrize("family", [*ALIKE, "tridiagonal"])
+def test_without_heterogeneity_all_functions_are_one(family: Family) -> None:
+    problem = Quadratic(num_functions=3, dim=5, family=family)
+    for coefficients in problem.coefficients:
+        assert (coefficients == coefficients[0]).all()
+
+
+def test_gradient_descent_on_a_diagonal_quadratic_moves_every_coordinate_by_itself() -> None:
+    problem = Quadratic(num_functions=2, dim=5, family="diagonal", heterogeneity=1.0)
+    matrices, vectors = problem.coefficients
+    x, step_size = np.zeros(5), 0.15
+    for _ in range(20):
+        x = x - step_size * (matrices @ x - vectors).mean(axis=0)
+    factors = (1 - step_size * np.geomspace(0.1, 10, 5)) ** 20
+    assert x - problem.optimum == pytest.approx(-factors * problem.optimum, rel=1e-9, abs=1e-12)
+
+
+def test_the_tridiagonal_family_has_a_closed_form_without_heterogeneity() -> None:
+    """T x = -e_1 has the solution -(d - j)/(d + 1), j = 0 ... d - 1."""
+    least, most = (2 - 2 * math.cos(k * math.pi / 8) for k in (1, 7))
+    problem = Quadratic(dim=7, family="tridiagonal", smallest=least / 4, largest=most / 4)
+    matrices, vectors = problem.coefficients
+    assert matrices[0, :2, :3] == pytest.approx(np.array([[0.5, -0.25, 0], [-0.25, 0.5, -0.25]]))
+    assert vectors[3] == pytest.approx([-0.25, 0, 0, 0, 0, 0, 0])
+    assert problem.optimum == pytest.approx([-(7 - j) / 8 for j in range(7)], rel=1e-12)
+
+
+@pytest.mark.parametrize("interpolation", [False, True])
+def test_tridiagonal_functions_differ_by_a_multiple(interpolation: bool) -> None:
+    problem = Quadratic(
+        num_functions=40, family="tridiagonal", heterogeneity=0.5, interpolation=interpolation
+    )
+    known = problem.constants(40)
+    assert known.strong_convexity == pytest.approx(0.1, rel=1e-10)
+    assert known.smoothness == pytest.approx(10, rel=1e-12)
+    assert known.least_convexity == 0  # a scale is negative: 0.5 n < -1 for some of 40 normal n
+    matrices, vectors = problem.coefficients
+    apart = matrices - matrices.mean(axis=0)
+    scales = apart[:, 0, 1] / apart[0, 0, 1]
+    assert np.abs(apart - scales[:, None, None] * apart[0]).max() < 1e-12
+    assert known.hessian_variance == pytest.approx(
+        np.linalg.eigvalsh(apart[0])[-1] * np.sqrt((scales**2).mean()), rel=1e-9
+    )
+    gradients = matrices @ problem.optimum - vectors
+    assert (np.abs(gradients).max() < 1e-10) == interpolation
+
+
+def test_constants_are_those_of_the_gradients() -> None:
+    """On random pairs: no difference of gradients exceeds its bound, and some come near."""
+    problem = Quadratic(num_functions=3, dim=2, seed=1)
+    matrices, _ = problem.coefficients
+    known = problem.constants(3)
+    directions = np.random.default_rng(0).standard_normal((2000, 2))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    changes = np.einsum("ijk,nk->nij", matrices, directions)
+    squares = (changes**2).sum(axis=2).mean(axis=1)
+    mean = np.linalg.norm(changes.mean(axis=1), axis=1)
+    assert mean.max() == pytest.approx(known.smoothness, rel=1e-4)
+    assert known.hessian_variance is not None
+    assert (squares - mean**2).max() == pytest.approx(known.hessian_variance**2, rel=1e-4)
+    assert np.sqrt(squares).max() <= known.mean_smoothness
+
+
+def test_constants_of_the_three_workers() -> None:
+    problem = ThreeWorkers(start=2.0)
+    known = problem.constants(3)
+    assert known.strong_convexity == pytest.approx(7 / 6, rel=1e-12)
+    assert known.smoothness == pytest.approx(103 / 6, rel=1e-12)
+    assert known.mean_smoothness == known.largest_smoothness == pytest.approx(34.5, rel=1e-12)
+    assert known.least_convexity == pytest.approx(0.5, rel=1e-12)
+    start = problem.evaluate(problem.model())
+    assert start == pytest.approx({"gap": 7, "squared_distance": 12}, rel=1e-12)  # 7/12 |x|^2
+
+
+@pytest.mark.parametrize("step_size", [0.01, 0.5])
+def test_top_1_diverges_on_the_three_workers(step_size: float) -> None:
+    problem = ThreeWorkers(start=3.0)
+    flat = FlatModel(problem.model())
+    for _ in range(10):
+        average = torch.zeros(3)
+        for worker_id in range(3):
+            shard = problem.shard(worker_id, 3, generator_for(0))
+            flat.gradients.zero_()
+            problem.loss(flat.module, shard.full()).backward()  # type: ignore[no-untyped-call]
+            largest = flat.gradients.abs().argmax()
+            average[largest] += flat.gradients[largest] / 3
+        flat.parameters.sub_(average, alpha=step_size)
+    expected = 3 * (1 + 11 * step_size / 6) ** 10
+    assert flat.parameters.tolist() == pytest.approx([expected] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("start", [0.0, math.nan])
+def test_the_three_workers_do_not_start_at_the_optimum(start: float) -> None:
+    with pytest.raises(ValueError, match=f"start is {start}: give a number other than 0"):
+        ThreeWorkers(start=start)
 
 
 def gradient_of(problem: Quadratic, at: Tensor, batch: Any) -> Tensor:
@@ -150,6 +278,16 @@ def test_measures_of_a_quadratic() -> None:
         ({"smallest": 0.0}, r"smallest is 0\.0"),
         ({"smallest": 2.0, "largest": 1.0}, r"largest is 1\.0"),
         ({"noise": -1.0}, r"noise is -1\.0"),
+        ({"noise": math.nan}, "noise is nan"),
+        ({"largest": math.inf}, "largest is inf"),
+        ({"family": "q1"}, r"family is 'q1': give one of \['random', 'equal'"),
+        ({"family": "equal", "heterogeneity": -1}, "heterogeneity is -1: give 0 or more"),
+        ({"heterogeneity": 1}, "family is 'random', whose functions differ anyway"),
+        (
+            {"family": "equal", "heterogeneity": 1, "interpolation": True},
+            "interpolation is true: equal Hessians with one optimum are one function",
+        ),
+        ({"family": "diagonal", "heterogeneity": 1, "num_functions": 1}, "num_functions is 1"),
     ],
 )
 def test_impossible_quadratics_are_refused(options: dict[str, Any], complaint: str) -> None:
@@ -158,8 +296,18 @@ def test_impossible_quadratics_are_refused(options: dict[str, Any], complaint: s
 
 
 def test_a_quadratic_has_one_function_a_worker() -> None:
-    with pytest.raises(ValueError, match="num_functions is 4 and there are 3 workers"):
+    complaint = "num_functions is 4 and there are 3 workers"
+    with pytest.raises(ValueError, match=complaint):
         Quadratic(num_functions=4).shard(0, 3, generator_for(0))
+    with pytest.raises(ValueError, match=complaint):
+        Quadratic(num_functions=4).constants(3)
+
+
+def test_tridiagonal_functions_need_an_average_with_a_minimum() -> None:
+    problem = Quadratic(num_functions=1, family="tridiagonal", heterogeneity=1e3, seed=1)
+    assert problem.constants(1).smoothness == pytest.approx(10)
+    with pytest.raises(ValueError, match=r"heterogeneity is 1000\.0, with which the average"):
+        _ = Quadratic(num_functions=1, family="tridiagonal", heterogeneity=1e3, seed=4).coefficients
 
 
 @pytest.mark.parametrize(("num_examples", "num_workers"), [(10, 3), (5, 5), (7, 1)])

@@ -9,26 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors import Compressor
-from mlmc_ray.compressors.dithering import (
+from mlmc_ray.compressors import (
+    ECUQ,
     QSGD,
+    RTN,
+    BiasedRounding,
+    Compressor,
     ExponentialDithering,
+    FloatingPoint,
+    Natural,
+    OneBit,
+    ScaledSign,
     SparseDithering,
     StandardDithering,
     TernGrad,
     TopKDithering,
-)
-from mlmc_ray.compressors.quantization import ECUQ, RTN, FloatingPoint
-from mlmc_ray.compressors.rounding import (
-    BiasedRounding,
-    Natural,
     UnbiasedRounding,
-    float32_below,
-    geometric_grid,
-    wire_step,
-    wire_steps,
 )
-from mlmc_ray.compressors.signs import OneBit, ScaledSign
+from mlmc_ray.compressors.rounding import float32_below, geometric_grid, wire_step, wire_steps
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.kernels.norms import magnitude_range
 from mlmc_ray.kernels.power_rounding import geometric_codes
@@ -788,3 +786,20 @@ def test_settings_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         kind(**arguments)
+
+
+@pytest.mark.parametrize("kind", [UnbiasedRounding, BiasedRounding])
+@pytest.mark.parametrize("base", [1.0000001, 1.0001, math.nextafter(1.0, 2.0)])
+def test_a_base_with_too_many_powers_names_a_larger_one(kind: Any, base: float) -> None:
+    vector = torch.tensor([1e-10, 1.0, 1e10])
+    with pytest.raises(ValueError, match=r"base is 1\.0.*, and 65,535 are the most") as caught:
+        compress(kind(base=base), vector)
+    larger = float(str(caught.value).rpartition(" ")[2])
+    assert larger < 1.001
+    assert len(compress(kind(base=larger), vector).to_dense()) == 3
+    compress(kind(base=1.0001), torch.tensor([1.0, 2.0]))  # few powers between these
+
+
+def test_a_variance_too_small_for_codes_names_a_larger_one() -> None:
+    with pytest.raises(ValueError, match=r"nu is 1e-40: codes up to .*; give a larger nu, such as"):
+        compress(SparseDithering(nu=1e-40), torch.ones(4))

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mlmc_ray.compressors import Compressor, Identity, RandK, TopK
-from mlmc_ray.compressors.base import Bindable, Context, bound
+from mlmc_ray.compressors.base import Bindable, Context, PaperCost, bound
 from mlmc_ray.compressors.importance import ImportanceSampled, OptimalSparse
+from mlmc_ray.compressors.low_rank import PowerSGD
 from mlmc_ray.compressors.permk import PermK
 from mlmc_ray.compressors.random_sparse import AdaptiveRandom, Bernoulli, RandomSparse
 from mlmc_ray.compressors.wrappers import HalfPrecision, Induced, Lazy, PerBucket, PerLayer
 from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.estimator import MLMC
 from mlmc_ray.kernels.partition import block_size, random_block
 from mlmc_ray.kernels.sampling import (
     bernoulli_in_proportion,
@@ -27,6 +29,7 @@ from mlmc_ray.kernels.sampling import (
     systematic_in_proportion,
 )
 from mlmc_ray.kernels.thresholds import full_magnitude
+from mlmc_ray.ladders import RankLadder
 from mlmc_ray.payloads import (
     CodesPayload,
     ConcatPayload,
@@ -639,6 +642,37 @@ def test_the_worst_block_decides() -> None:
     assert Lazy(compressor=TopK(k=1), p=0.5).omega(8) is None
 
 
+def test_every_layer_knows_its_own_shape() -> None:
+    shapes = ((2, 3), (2,), (3, 0))
+    here = context(layer_sizes=(6, 2, 0), layer_shapes=shapes)
+    layers = bound(PerLayer(compressor=PowerSGD(rank=1)), here)
+    assert isinstance(layers, PerLayer)
+    assert layers.layer_compressors == tuple(
+        PowerSGD(rank=1, layer_shapes=(shape,), seed=7) for shape in shapes[:2]
+    )
+    payload = layers.compress(GOLDEN, generator=generator_for(0))
+    assert isinstance(payload, ConcatPayload)
+    assert [part.dim for part in payload.parts] == [6, 2]
+    assert layers.paper_cost(8) == PaperCost(
+        "sum over layers of 64 times the sum over matrices of rank (n + m)", 64 * (5 + 2)
+    )
+
+
+def test_an_error_names_the_layer_or_bucket_that_it_comes_from() -> None:
+    rank = MLMC(ladder=RankLadder(rows=3))
+    layers = bound(PerLayer(compressor=rank), context(layer_sizes=(3, 5)))
+    buckets = PerBucket(compressor=rank, bucket_size=3)
+    for compressor, place in ((layers, "layer 2 of 2, of 5"), (buckets, "bucket 3 of 3, of 2")):
+        with pytest.raises(ValueError, match=f"^{place} entries: rows is 3: . entries cannot be"):
+            compressor.compress(GOLDEN, generator=generator_for(0))
+    with pytest.raises(ValueError, match=r"^layer 2 of 2, of 5 entries: rows is 3: 5 entries"):
+        layers.omega(8)
+    here = context(layer_sizes=(2, 16), layer_shapes=((2,), (4, 4)))
+    matrices = bound(PerLayer(compressor=PowerSGD(rank=1)), here)
+    with pytest.raises(NonFiniteError, match=r"^layer 2 of 2, of 16 entries: .* may not fit"):
+        matrices.compress(torch.full((18,), 3e38), generator=generator_for(0))
+
+
 def test_wrappers_bind_what_they_wrap() -> None:
     here = context(1, 4, 11, layer_sizes=(2, 6))
     inner = PermK(worker_id=1, num_workers=4, seed=11)
@@ -646,9 +680,8 @@ def test_wrappers_bind_what_they_wrap() -> None:
     assert bound(Induced(contractive=TopK(k=1), correction=PermK()), here) == Induced(
         contractive=TopK(k=1), correction=inner
     )
-    layers = PerLayer(compressor=PerLayer(compressor=PermK()))
-    assert bound(layers, here) == PerLayer(
-        compressor=PerLayer(compressor=inner), layer_sizes=(2, 6)
+    assert bound(PerLayer(compressor=PermK()), here) == PerLayer(
+        compressor=inner, layer_sizes=(2, 6), layer_compressors=(inner, inner)
     )
     buckets = PerBucket(compressor=PerLayer(compressor=PermK()), bucket_size=2)
     assert bound(buckets, here) == replace(buckets, compressor=PerLayer(compressor=inner))

@@ -1,7 +1,9 @@
 """Vision problems: on small files in torchvision's layout, and on the real Fashion-MNIST."""
 
+import gzip
 import hashlib
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -256,6 +258,35 @@ def test_absent_clothes_say_how_to_get_them(
 def test_absent_photographs_say_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(ProblemError, match=r"datasets\.CIFAR10\('.*', download=True\)\"$"):
         CIFAR10(data_dir=tmp_path).shard(0, 1, generator_for(0))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not images", bytes([0, 0, 10, 3]) + bytes(12), bytes([0, 0, 8, 1]) + bytes(4)],
+    ids=["empty", "other bytes", "no such type", "one dimension"],
+)
+def test_a_damaged_file_of_clothes_is_named(clothes: Path, tmp_path: Path, content: bytes) -> None:
+    shutil.copytree(clothes, tmp_path, dirs_exist_ok=True)
+    broken = tmp_path / "FashionMNIST/raw/t10k-images-idx3-ubyte"
+    broken.write_bytes(content)
+    text = rf"cannot read {broken} \(.*\): delete it and run python -c .*, or run 'apt install"
+    with pytest.raises(ProblemError, match=text):
+        FashionMNIST(data_dir=tmp_path).evaluate(Brightest())
+
+
+@pytest.mark.parametrize("packed", [b"", b"not gzip", gzip.compress(b"not images")])
+def test_a_damaged_package_is_named(
+    clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bytes
+) -> None:
+    for path in (clothes / "FashionMNIST/raw").iterdir():
+        (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    broken = tmp_path / "train-labels-idx1-ubyte.gz"
+    broken.write_bytes(packed)
+    monkeypatch.setattr(vision, "DEBIAN_FASHION_MNIST", tmp_path)
+    vision._fashion_mnist.cache_clear()
+    text = rf"cannot read {broken} \(.*\): run 'apt install --reinstall dataset-fashion-mnist'$"
+    with pytest.raises(ProblemError, match=text):
+        FashionMNIST().evaluate(Brightest())
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mlmc_ray.errors import WireError
+from mlmc_ray.errors import NonFiniteError, WireError
 from mlmc_ray.kernels.index_coding import encode_indices
 from mlmc_ray.kernels.symbol_coding import encode_symbols
 from mlmc_ray.payloads import (
@@ -173,8 +173,8 @@ def segments_payloads(draw: st.DrawFn) -> SegmentsPayload:
     size = draw(st.integers(1, 9))
     dim = draw(st.integers(size, 60) | st.integers(size, HUGE))
     segments = draw(subsets(-(-dim // size)))
-    empty = SegmentsPayload(dim, size, segments, torch.empty(0))
-    return SegmentsPayload(dim, size, segments, draw(vectors(len(empty.indices()))))
+    number = sum(min(size, dim - start) for start in (segments * size).tolist())
+    return SegmentsPayload(dim, size, segments, draw(vectors(number)))
 
 
 @st.composite
@@ -223,7 +223,7 @@ PAYLOADS: dict[type[Payload], st.SearchStrategy[Any]] = {
     RotatedPayload: codes_payloads().map(lambda p: RotatedPayload(1 << 63, p)),
     PermutedBlockPayload: vectors(3).map(lambda v: PermutedBlockPayload(7, 1 << 63, 2, 1, v)),
     LowRankPayload: st.tuples(vectors(6), vectors(4)).map(
-        lambda ab: LowRankPayload(ab[0].view(3, 2), ab[1].view(2, 2))
+        lambda ab: LowRankPayload(ab[0].view(3, 2) * 2.0**-70, ab[1].view(2, 2) * 2.0**-70)
     ),
 }
 
@@ -408,6 +408,7 @@ MALFORMED: dict[str, list[tuple[Any, ...]]] = {
         *[codes_of(scales=bad) for bad in (b"", f4(1, 2), f4(math.nan), f4(math.inf), 1.0, "1")],
         codes_of(scales=f4(3.4e38), codebook=[0, 1.0]),
         codes_of(scales=f4(3e38), codebook=[1, 2.0], low=-3),
+        codes_of(scales=f4(10), codebook=[2, f4(0, 3e38, 1)], low=0),  # the largest is in between
         *[codes_of(scales=scale, codebook=[1, 1024.0], low=-999) for scale in (f4(1), f4(0))],
     ],
     "x.codebook": [
@@ -417,6 +418,7 @@ MALFORMED: dict[str, list[tuple[Any, ...]]] = {
         ],
         *[codes_of(codebook=[1, base]) for base in (1.0, 0.0, -2.0, 1e9, math.inf, "2")],
         *[codes_of(codebook=[2, bad], low=0) for bad in (b"", f4(1, 2), f4(1, 2, math.nan))],
+        codes_of(codebook=[1, 1.0000001], alphabet=1 << 18, codes=bytes(9)),  # a table of 2^18
         codes_of(codebook=[2, f4(1, 2, 3)]),
     ],
     "x.low: expected an integer": [codes_of(low=low) for low in (1 << 31, -(1 << 31), 0.0, "0")],
@@ -429,6 +431,14 @@ MALFORMED: dict[str, list[tuple[Any, ...]]] = {
     ],
     "x.parts: expected an array of payloads": [(6, []), (7, 3), (6, {})],
     "x.parts: terms of a sum have different dim": [(7, [[0, 1], [0, 2]])],
+    "x.parts: 4294967294 entries in all, at most 2147483647": [(6, [[0, HUGE], [0, HUGE]])],
+    "x: its entries may reach": [
+        (7, [[1, 0, f4(3e38)], [1, 0, f4(1, 3e38)[4:]]]),
+        (10, 1, [1, 0, f4(3e38, 1)]),
+        (11, 1, 1, f4(3e38), f4(2)),
+        (11, 1, 1, f4(2e19, 2e19), f4(2e19, 2e19)),
+    ],
+    "x.inner: its entries may reach": [(9, 9, 1, [10, 1, [1, 0, f4(3e38, 1)]])],
     "x.1..kind: got 99": [(6, [ONE, [99, 1]]), (7, [ONE, [99, 1]])],
     "x.inner: expected an array": [(8, 5, b"", 3), (9, 5, 1, []), (10, 1, None)],
     "x.inner: 6 entries in a vector of 5": [(8, 5, b"", [0, 6]), (9, 5, 1, [0, 6])],
@@ -440,7 +450,7 @@ MALFORMED: dict[str, list[tuple[Any, ...]]] = {
     ],
     "x.values: expected 2 values, got 1": [(12, 5, 1, 2, 1, 0, f4(1))],
     "x.rows: expected an integer": [(11, 0, 1, f4(1), f4(1))],
-    "x.columns: expected an integer": [(11, 1, "1", f4(1), f4(1))],
+    "x.columns: expected an integer": [(11, 1, "1", f4(1), f4(1)), (11, HUGE, 2, f4(1), f4(1))],
     "x.left: ": [(11, 2, 2, f4(1), f4(1)), (11, 2, 2, f4(1, 2), f4(1)), (11, 1, 1, b"1", b"")],
     "x.right: expected binary data": [(11, 1, 1, f4(1), 1.0)],
     "x.*nested more than 6 deep": [tuple(nested(8))],
@@ -497,6 +507,9 @@ HUGE_CLAIMS = [
     frame_of(*codes_of(dim=HUGE, bucket_size=HUGE)),
     frame_of(*codes_of(dim=HUGE, bucket_size=1)),
     frame_of(10, 1, list(codes_of(dim=1001, bucket_size=1001))),
+    frame_of(1, 0, bytes(4004)),
+    frame_of(6, [[0, 1000], [0, 1]]),
+    frame_of(11, 100, 100, bytes(400), bytes(400)),
 ]
 
 
@@ -510,6 +523,160 @@ def test_a_huge_claim_allocates_nothing(frame: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1 << 20
+
+
+def constant_codes(dim: int) -> list[Any]:
+    """The fields of codes that are all 0: a few bytes, whatever ``dim`` is."""
+    symbols = encode_symbols(np.zeros(dim, dtype=np.uint8), 3)
+    return list(codes_of(dim=dim, bucket_size=dim, low=0, codes=symbols))
+
+
+LONG = 1 << 18
+# In each of these, many payloads of a few bytes make a long vector each.
+MANY_LONG_VECTORS: dict[str, list[Any]] = {
+    "codes": constant_codes(LONG),
+    "concatenated codes": [6, [constant_codes(LONG)]],
+    "a rotated zero": [10, 1, [0, LONG]],
+    "a scattered zero": [8, LONG, b"", [0, LONG]],
+    "a scattered entry": [9, LONG, 1, [2, LONG, indices_of(1, dim=LONG), 0, f4(1)]],
+    "a block": [12, LONG, 1, LONG, 0, 0, f4(1)],
+    "a product": [11, 512, 512, bytes(4 * 512), bytes(4 * 512)],
+}
+
+
+@pytest.mark.parametrize("part", MANY_LONG_VECTORS.values(), ids=MANY_LONG_VECTORS)
+def test_few_bytes_cannot_ask_for_many_long_vectors(part: list[Any]) -> None:
+    number = 1000 if part[0] == 11 else 20
+    frame = frame_of(7, [part] * number)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError, match=r"x: up to here .* say fewer vectors in a message"):
+            decode(frame, max_dim=LONG)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(frame) + (1 << 18)
+    assert decode(frame_of(7, [part] * 16), max_dim=LONG).payloads["x"].dim == LONG
+
+
+def test_long_vectors_are_counted_over_the_whole_message() -> None:
+    few = [7, [constant_codes(LONG)] * 10]
+    frame = msgpack.packb([WIRE_VERSION, {"x": few, "y": few}, {}])
+    with pytest.raises(WireError, match="y: up to here"):
+        decode(frame, max_dim=LONG)
+
+
+def test_many_long_vectors_of_many_bytes_are_welcome() -> None:
+    signs = torch.randint(0, 2, (10_000,), generator=torch.Generator().manual_seed(1))
+    payload = RotatedPayload(1, CodesPayload.on_grid(2 * signs.to(torch.int8) - 1, 0.5))
+    message = Message({"x": SumPayload((payload,) * 100)})
+    assert same(decode(encode(message), max_dim=10_000), message)
+
+
+# What a reader would refuse is not written.
+
+
+@pytest.mark.parametrize("number", [4096, 4097, 20_000])
+def test_a_message_may_have_as_many_parts_as_it_has_bytes_for(number: int) -> None:
+    message = Message({"x": ConcatPayload((ZeroPayload(1),) * number)})
+    assert same(decode(encode(message)), message)
+
+
+def wrapped(depth: int) -> Payload:
+    return RotatedPayload(1, wrapped(depth - 1)) if depth else ZeroPayload(3)
+
+
+def test_deep_payloads_are_refused_by_the_writer_too() -> None:
+    assert same(decode(encode(Message({"x": wrapped(6)}))), Message({"x": wrapped(6)}))
+    with pytest.raises(WireError, match="nested more than 6 deep; wrap fewer compressors"):
+        encode(Message({"x": wrapped(7)}))
+
+
+def test_too_many_long_vectors_are_refused_by_the_writer_too() -> None:
+    constant = CodesPayload.on_grid(torch.zeros(LONG, dtype=torch.int8), 1.0)
+    with pytest.raises(WireError, match="say fewer vectors in a message"):
+        encode(Message({"x": SumPayload((constant,) * 20)}))
+
+
+class _OwnPayload(ZeroPayload):
+    """What a user may have written."""
+
+
+two, three = torch.ones(2), torch.ones(3)
+THREES, TWO_CODES = DensePayload(three), torch.tensor([0, 9])
+UNSORTED = torch.tensor([2, 1])
+UNWRITABLE: list[tuple[str, Any]] = [
+    ("x: got a Tensor; the wire carries ZeroPayload, DensePayload", three),
+    ("x: got a NoneType", None),
+    ("x: got a _OwnPayload", _OwnPayload(3)),
+    (r"x\[1\]: got a Tensor", ConcatPayload((THREES, three))),  # type: ignore[arg-type]
+    ("x.inner: got a NoneType", ScatteredPayload(3, UNSORTED, None)),  # type: ignore[arg-type]
+    ("x.dim: expected an integer from 1", ZeroPayload(0)),
+    ("x.dim: expected an integer from 1", ZeroPayload(HUGE + 1)),
+    ("x.indices: the indices are not strictly ascending; sort", SparsePayload(9, UNSORTED, two)),
+    ("x.indices: ", SparsePayload(2, torch.tensor([1, 2]), two)),
+    ("x.values: expected 2 values, got 3", SparsePayload(9, torch.tensor([1, 2]), three)),
+    ("x.segments: the indices are not", SegmentsPayload(9, 3, UNSORTED, torch.ones(6))),
+    ("x.values: its 1 segments hold 3 values, got 2", SegmentsPayload(9, 3, UNSORTED[1:], two)),
+    ("x.segment_size: expected", SegmentsPayload(9, 0, UNSORTED[1:], two)),
+    ("x.values: 3 values for a vector of 2 entries", SeededSparsePayload(2, 1, three)),
+    ("x.seed: expected an integer", SeededSparsePayload(9, -1, three)),
+    ("x.block: expected an integer from 0 to 1", PermutedBlockPayload(5, 1, 2, 2, three)),
+    ("x.values: expected 3 values, got 2", PermutedBlockPayload(5, 1, 2, 0, two)),
+    ("x.codebook: 2 entries for", CodesPayload(TWO_CODES, two[:1], codebook=Table((1.0, 2.0)))),
+    ("x.codes: expected an integer", CodesPayload(torch.tensor([1 << 31]), two[:1])),
+    (
+        "x.codebook: code 200000 .* use a larger base",
+        CodesPayload(torch.tensor([200_000]), two[:1], codebook=Powers(1.0001)),
+    ),
+    ("x.parts: expected at least one payload", SumPayload(())),
+    ("x.parts: terms of a sum have different", SumPayload((ZeroPayload(3), ZeroPayload(4)))),
+    ("x.indices: the indices are not", ScatteredPayload(9, UNSORTED, DensePayload(two))),
+    ("x.inner: expected 2 values, got 3", ScatteredPayload(9, UNSORTED, THREES)),
+    ("x.inner: 3 entries in a vector of 2", SeededScatteredPayload(2, 1, THREES)),
+    ("x.left: no factors", LowRankPayload(torch.ones(2, 1), torch.ones(3, 2))),
+]
+
+
+@pytest.mark.parametrize(("text", "payload"), UNWRITABLE)
+def test_what_is_no_payload_of_the_wire_is_refused(text: str, payload: Any) -> None:
+    with pytest.raises(WireError, match=f"^{text}"):
+        encode(Message({"x": payload}))
+
+
+HIGH = torch.full((4,), 3e38)
+TOO_LARGE: list[Payload] = [
+    RotatedPayload(3, DensePayload(HIGH)),
+    SeededScatteredPayload(9, 3, RotatedPayload(3, DensePayload(HIGH))),
+    SumPayload((DensePayload(HIGH), DensePayload(HIGH))),
+    LowRankPayload(HIGH.view(2, 2), HIGH.view(2, 2)),
+    CodesPayload(torch.tensor([0, 1, 2]), torch.tensor([10.0]), codebook=Table((0.0, 3e38, 1.0))),
+    CodesPayload(torch.tensor([2]), torch.tensor([3e38])),
+    DensePayload(HIGH.double() * 2),
+]
+
+
+@pytest.mark.parametrize("payload", TOO_LARGE)
+def test_entries_that_may_be_infinite_are_refused_by_the_writer(payload: Payload) -> None:
+    with pytest.raises(NonFiniteError, match=r"^x.*: its entries may reach .*; scale the vector"):
+        encode(Message({"x": payload}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "payloads: expected 64 names at most, got 65",
+            Message({f"x{i}": THREES for i in range(65)}),
+        ),
+        ("payloads: expected a name, got", Message({"x" * 65: THREES})),
+        ("scalars: expected a name, got", Message({}, {"a\nb": 1.0})),
+        ("x: expected a finite float, got nan", Message({}, {"x": math.nan})),
+    ],
+)
+def test_an_envelope_that_cannot_be_read_is_not_written(text: str, message: Message) -> None:
+    with pytest.raises(WireError, match=f"^{text}"):
+        encode(message)
 
 
 def test_a_huge_dim_with_few_entries_is_kept_as_few() -> None:
