@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mlmc_ray import methods
 from mlmc_ray.compressors import (
     DRIVE,
     ECUQ,
@@ -53,24 +54,46 @@ from mlmc_ray.ladders import (
     TopKLadder,
 )
 from mlmc_ray.laws import AdaptiveLaw, CostAwareLaw, GivenLaw, LevelLaw, OwnLaw
-from mlmc_ray.methods import (
-    EF21SGDM,
-    CompressedSGD,
-    DataParallelSGD,
-    LearnedCompression,
-    Method,
-    PowerSGDMethod,
-)
+from mlmc_ray.methods import Method
 from mlmc_ray.truncation import RandomTruncation
 from server.optimizers import SGD, Adam, AdamW, Optimizer
 
 KINDS: dict[Any, dict[str, type[Any]]] = {
     Method: {
-        "sgd": DataParallelSGD,
-        "compressed-sgd": CompressedSGD,
-        "ef21-sgdm": EF21SGDM,
-        "power-sgd": PowerSGDMethod,
-        "learned": LearnedCompression,
+        "sgd": methods.DataParallelSGD,
+        "compressed-sgd": methods.CompressedSGD,
+        "ef": methods.ErrorFeedback,
+        "ef21-sgdm": methods.EF21SGDM,
+        "ef-bv": methods.EFBV,
+        "diana": methods.DIANA,
+        "rand-diana": methods.RandDIANA,
+        "adiana": methods.ADIANA,
+        "svrg": methods.SVRG,
+        "marina": methods.MARINA,
+        "vr-marina": methods.VRMARINA,
+        "pp-marina": methods.PPMARINA,
+        "dasha": methods.DASHA,
+        "dasha-page": methods.DASHAPage,
+        "dasha-mvr": methods.DASHAMVR,
+        "dasha-sync-mvr": methods.DASHASyncMVR,
+        "dasha-pp": methods.DASHAPP,
+        "ef21-p": methods.EF21P,
+        "ef21-p-diana": methods.EF21PDIANA,
+        "ef21-bc": methods.EF21BC,
+        "marina-p": methods.MarinaP,
+        "m3": methods.M3,
+        "docofl": methods.DoCoFL,
+        "power-sgd": methods.PowerSGDMethod,
+        "learned": methods.LearnedCompression,
+        "local-sgd": methods.LocalSGD,
+        "scaffnew": methods.Scaffnew,
+        "compressed-scaffnew": methods.CompressedScaffnew,
+        "tamuna": methods.TAMUNA,
+        "coco-ef": methods.CocoEF,
+        "async-sgd": methods.AsyncSGD,
+        "rennala": methods.RennalaSGD,
+        "shadowheart": methods.Shadowheart,
+        "partial-participation": methods.PartialParticipation,
     },
     Compressor: {
         "identity": Identity,
@@ -139,6 +162,8 @@ PROBLEMS = {
     "cifar-10": "mlmc_ray.problems.vision.CIFAR10",
     "digits": "mlmc_ray.problems.digits.Digits",
     "fashion-mnist": "mlmc_ray.problems.vision.FashionMNIST",
+    "logistic": "mlmc_ray.problems.logistic.LogisticRegression",
     "quadratic": "mlmc_ray.problems.quadratic.Quadratic",
+    "three-workers": "mlmc_ray.problems.three_workers.ThreeWorkers",
 }
 """Problems that come with mlmc_ray; any other ``kind`` is a dotted path."""

@@ -1,16 +1,18 @@
 """The command line: ``mlmc-ray``, the same as ``python -m launch``."""
 
 import io
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from launch.library_commands import bench, compressors
+from launch.library_commands import bench, compressors, methods
 from launch.plain_errors import plain_errors
 
 app = typer.Typer(
@@ -29,7 +31,8 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Override a key, such as rounds=50 or method.compressor.k=0.01; may be repeated. It "
-        "wins over the file, the entries of `compare` included.",
+        "wins over the file, the entries of `compare` included. A mapping is merged into the "
+        "file's, whose other keys stay, unless its kind is another.",
     ),
 ]
 EngineName = Annotated[
@@ -123,10 +126,30 @@ def compare(
 
 app.add_typer(bench, name="bench")
 app.command()(compressors)
+app.command()(methods)
+
+
+def _print_versions(wanted: bool) -> None:
+    if wanted:
+        print(f"mlmc-ray {version('mlmc-ray')}")
+        print(f"Python {platform.python_version()}")
+        print(f"torch {version('torch')}")
+        print(f"Ray {version('ray')}")
+        raise typer.Exit
 
 
 @app.callback()
-def _root() -> None:
+def _root(
+    versions: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_versions,
+            is_eager=True,
+            help="Print the versions of mlmc-ray, Python, torch and Ray.",
+        ),
+    ] = False,
+) -> None:
     """Gives every command the options of the program as a whole."""
 
 

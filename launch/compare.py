@@ -76,10 +76,14 @@ def run_one(
     Raises:
         ConfigError: it has no measure in common with the others.
     """
-    with Session(config, out=out) as session:
+
+    def note(line: str) -> None:
+        progress.note(f"{config.name}: {line}")
+
+    with Session(config, out=out, on_note=note) as session:
         runs = {**others, config.name: session.metrics}
         if session.theory:
-            progress.note(f"{config.name}: {describe_step(session.theory)}")
+            note(describe_step(session.theory))
         measure = main_measure({name: measure_names(rounds[0]) for name, rounds in runs.items()})
         progress.begin(measure, headings=not others)
         session.run(on_round=progress.update)

@@ -1,7 +1,7 @@
 """The configuration of a run: YAML in, validated dataclasses out."""
 
 import dataclasses
-import re
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,70 @@ import yaml
 from pydantic import Field
 
 from launch.build import build, describe
+from launch.yaml_text import load_yaml
 from mlmc_ray.errors import ConfigError, one_line
 from mlmc_ray.methods import Method
 from mlmc_ray.problems import ProblemSource
 from server.optimizers import Optimizer
 
 AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+PerWorker = float | tuple[float, ...]
+"""One number for all workers, or one for each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clock:
+    """How long workers and their links take, in simulated seconds; every link is its own.
+
+    Args:
+        compute_s: for a gradient of one batch.
+        uplink_s: from the end of a report's sending to its arrival.
+        downlink_s: the same for news.
+        uplink_bytes_per_s: how fast a report is sent; None for at once.
+        downlink_bytes_per_s: the same for news.
+        jitter: standard deviation of the time of a gradient, in units of ``compute_s``; it is
+            log-normal, and drawn from the run's seed.
+    """
+
+    compute_s: PerWorker
+    uplink_s: PerWorker = 0.0
+    downlink_s: PerWorker = 0.0
+    uplink_bytes_per_s: PerWorker | None = None
+    downlink_bytes_per_s: PerWorker | None = None
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("compute_s", "uplink_s", "downlink_s", "jitter"):
+            if not all(0 <= value < math.inf for value in _each(getattr(self, name))):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: give at least 0, and no infinity"
+                )
+        for name in ("uplink_bytes_per_s", "downlink_bytes_per_s"):
+            if not all(0 < value < math.inf for value in _each(getattr(self, name))):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: give bytes a second above 0, or null for "
+                    "no limit"
+                )
+
+    def check_workers(self, num_workers: int) -> None:
+        """Refuse lists that are not as long as there are workers.
+
+        Raises:
+            ValueError: names the first of them.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and len(value) != num_workers:
+                raise ValueError(
+                    f"clock.{field.name} has {len(value)} numbers, and there are {num_workers} "
+                    "workers: give one for each, or one number for all"
+                )
+
+
+def _each(value: PerWorker | None) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +102,8 @@ class RunConfig:
             for; the file's own and the current one are added.
         round_timeout_s: seconds after which a round without an answer is an error; as many for
             loading the problem before the first (Ray only).
+        clock: how long everything takes, for metrics in simulated seconds, and for the order in
+            which reports of an asynchronous method arrive (inline only).
     """
 
     problem: ProblemSource
@@ -62,6 +122,7 @@ class RunConfig:
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     search_paths: tuple[str, ...] = ()
     round_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 600.0
+    clock: Clock | None = None
 
     def __post_init__(self) -> None:
         name = type(self.method).__name__
@@ -71,7 +132,24 @@ class RunConfig:
                 "method.step_size: leave optimizer out"
             )
         if not self.method.moves_parameters and self.optimizer is None:
-            raise ValueError("missing keys ['optimizer'], such as {kind: sgd, step_size: 0.1}")
+            raise ValueError("missing keys ['optimizer']")
+        self._check_clock(name)
+
+    def _check_clock(self, name: str) -> None:
+        if self.method.asynchronous and (self.engine != "inline" or self.clock is None):
+            raise ValueError(
+                f"engine is {self.engine!r} and clock is {self.clock!r}, and {name} is "
+                "asynchronous: it runs in one process, on simulated time: give engine: inline and "
+                "a clock, such as {compute_s: 1}"
+            )
+        if self.clock is None:
+            return
+        if self.engine != "inline":
+            raise ValueError(
+                f"engine is {self.engine!r}, and clock is given: only the inline engine simulates "
+                "time: give engine: inline, or leave clock out"
+            )
+        self.clock.check_workers(self.workers)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain mapping that describes this configuration, defaults included."""
@@ -130,7 +208,7 @@ def _read(
         label = str(path)
         paths.insert(0, str(path.resolve().parent))
         try:
-            loaded = _load_yaml(path.read_text(encoding="utf-8"))
+            loaded = load_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -145,47 +223,6 @@ def _read(
     if not isinstance(variants, list) or not all(isinstance(item, dict) for item in variants):
         raise ConfigError(f"{label}: compare: expected a list of mappings")
     return loaded, variants, tuple(dict.fromkeys(paths)), label
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, 1e-3 is a number and a date is text."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is given twice", key.start_mark
-                )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return node
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _as_text(loader: _Loader, node: yaml.Node) -> Any:
-    return node.value
-
-
-def _refuse_tag(loader: _Loader, node: yaml.Node) -> Any:
-    raise yaml.constructor.ConstructorError(
-        None, None, f"{node.tag.rpartition(':')[2]} is no type of a configuration", node.start_mark
-    )
-
-
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
-for _tag in ("binary", "set", "omap", "pairs"):  # would not come back from a file as they are
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refuse_tag)
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
 
 
 def _build(
@@ -211,6 +248,8 @@ def _build(
             raise ConfigError(f"{label}: search_paths: got {more!r:.200}: {error}") from error
         paths = tuple(dict.fromkeys([*given, *paths]))
     try:
+        if isinstance(clock := values.get("clock"), Mapping):
+            values = {**values, "clock": build(Clock, clock, "clock")}
         config = build(RunConfig, values, "", paths)
         if any("." in kind for kind in _kinds(describe(config.method))):  # of one's own
             problem = dataclasses.replace(config.problem, search_paths=paths)
@@ -236,7 +275,7 @@ def _parse(override: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override}: expected key=value, such as optimizer.step_size=0.1")
     try:
-        value = _load_yaml(text)
+        value = load_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     for name in reversed(key.split(".")):

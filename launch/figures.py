@@ -15,6 +15,9 @@ from launch.units import format_bytes
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the cue.
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999")
+_LOGARITHMIC = ("gap", "squared_distance", "gradient_norm")  # which go to zero
+_LEGEND_COLUMNS = 3
+_HEIGHT, _LEGEND_ROW = 4.6, 0.22  # inches
 _FEW_DECADES = 50  # with less than this between its ends, an axis may show no power of ten
 _TOO_LARGE = 1e300
 _STYLES = ("-", "--", "-.", ":")
@@ -35,7 +38,9 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
         for name, rounds in runs.items()
     }
     measure = main_measure({name: measure_names(rounds[0]) for name, rounds in tested.items()})
-    figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
+    # Two rows of the legend fit the height; the panels must not pay for more of them.
+    more = max(0, math.ceil(len(tested) / _LEGEND_COLUMNS) - 2)
+    figure = Figure(figsize=(11, _HEIGHT + more * _LEGEND_ROW), dpi=150, layout="constrained")
     by_bytes, by_rounds = figure.subplots(1, 2, sharey=True)
     lines, shown, sent = [], [], []
     for index, rounds in enumerate(tested.values()):
@@ -65,7 +70,9 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
     by_bytes.set_ylabel(f"test {measure.replace('_', ' ')}", parse_math=False)
     figure.suptitle(title, parse_math=False)
     labels = [f" {name}" for name in tested]  # matplotlib hides what starts with an underscore
-    legend = figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)
+    legend = figure.legend(
+        lines, labels, loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, handlelength=3
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
@@ -85,8 +92,11 @@ def _finish(axes: Axes, measure: str, values: Sequence[float], label: str) -> No
     if measure == "accuracy":
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    elif all(value > 0 for value in values):
-        axes.set_yscale("log")
+    elif all(value > 0 for value in values) or (
+        measure in _LOGARITHMIC and any(value > 0 for value in values)
+    ):
+        # A gap may be rounded to zero or below, which has no place on the axis.
+        axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

@@ -1,15 +1,32 @@
-"""Time and memory that a call takes, on the CPU or on a GPU."""
+"""Time and memory that a call takes, on the CPU or on a GPU, and what machine that is."""
 
 import ctypes
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, cores, system and versions, for a file of results."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("torch", "numpy", "numba")},
+    }
 
 
 def seconds(function: Callable[[], Any], device: torch.device) -> float:

@@ -5,6 +5,8 @@ from typing import Any
 
 from mlmc_ray.errors import ConfigError
 
+_SHOWN_FIRST = ("gap", "accuracy")  # a distance to the known optimum says more than a rate
+
 Metrics = dict[str, Any]
 """round, seconds, train_loss, uplink_bytes, downlink_bytes, and test_* where evaluated."""
 
@@ -15,7 +17,9 @@ def measure_names(metrics: Metrics) -> list[str]:
 
 
 def main_measure(names: Mapping[str, Sequence[str]]) -> str:
-    """Return the measure that tables and figures show: accuracy, else the first that all have.
+    """Return the measure that tables and figures show: gap, else accuracy, else the first.
+
+    Only measures that all runs have count.
 
     Args:
         names: of the measures, by run; at least one run.
@@ -28,7 +32,7 @@ def main_measure(names: Mapping[str, Sequence[str]]) -> str:
     if not common:
         measured = "; ".join(f"{run!r} measures {list(own)}" for run, own in names.items())
         raise ConfigError(f"compare: no measure is common to the runs: {measured}")
-    return "accuracy" if "accuracy" in common else common[0]
+    return next((name for name in _SHOWN_FIRST if name in common), common[0])
 
 
 def format_measure(name: str, value: float) -> str:

@@ -4,21 +4,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from launch.config import RunConfig, load_config
 from launch.engines import Engine, InlineEngine, RoundResult
+from launch.fitting import check_fit, notes_on
 from launch.metrics import Metrics
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
 from launch.theory import with_step_size
-from mlmc_ray.compressors import EntryCount, SegmentCount
-from mlmc_ray.compressors.base import count_of
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 from mlmc_ray.ledger import Ledger
-from mlmc_ray.problems import Problem, initial_model
+from mlmc_ray.problems import initial_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,14 +34,16 @@ class Session:
         source: a YAML file, a mapping, or a ``RunConfig``.
         overrides: ``a.b=c`` settings that win over the source.
         out: directory to write the run to; by default nothing is written.
+        on_note: called with a line about settings that are hardly meant, or about what takes long
+            before the first round.
 
     Attributes:
         config: the resolved configuration.
         dim: number of trained parameters.
         theory: what the step size is, where the configuration says "theory", and else None.
         metrics: one dict a round, as in ``metrics.jsonl``: round, seconds, train_loss,
-            uplink_bytes, downlink_bytes (all since the start), and test_* where evaluated. The
-            first is from before the first round, and has no train_loss.
+            uplink_bytes, downlink_bytes (all since the start), clock_s where there is a clock, and
+            test_* where evaluated. The first is from before the first round, and has no train_loss.
         ledger: every frame so far.
 
     Raises:
@@ -56,13 +57,18 @@ class Session:
         *,
         overrides: Sequence[str] = (),
         out: "str | Path | None" = None,
+        on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = load_config(source, overrides)
         if out is not None:
             check_unused(Path(out))  # before Ray starts, which takes seconds
         problem = self.config.problem.load()
-        self.dim = _check_against_model(self.config, problem)
-        self.config, self.theory = with_step_size(self.config, problem)
+        model = initial_model(problem, self.config.seed)
+        check_fit(self.config, model)
+        self.dim = model.parameters.numel()
+        for line in notes_on(self.config):
+            on_note(line)
+        self.config, self.theory = with_step_size(self.config, problem, on_note)
         self.metrics: list[Metrics] = []
         self.ledger = Ledger()
         self._seconds = 0.0
@@ -75,7 +81,8 @@ class Session:
             tests = self._tests()
             if out is not None:
                 self._directory = RunDirectory(Path(out), self.config.to_mapping())
-            self._record({"round": 0, "seconds": 0.0, **tests}, Ledger())
+            clock = {"clock_s": 0.0} if self.config.clock else {}
+            self._record({"round": 0, "seconds": 0.0, **clock, **tests}, Ledger())
         except BaseException:
             self.close()
             raise
@@ -109,6 +116,8 @@ class Session:
                 "round": round_index,
                 "seconds": round(self._seconds, 6),
             }
+            if result.clock_s is not None:
+                metrics["clock_s"] = result.clock_s
             if result.losses:
                 metrics["train_loss"] = sum(result.losses.values()) / len(result.losses)
             try:
@@ -222,34 +231,3 @@ def _start_engine(config: RunConfig) -> Engine:
     from launch.ray_engine import RayEngine  # imports Ray, which an inline run does not need
 
     return RayEngine(config)
-
-
-def _check_against_model(config: RunConfig, problem: Problem) -> int:
-    """Return the number of parameters, having checked every number of entries against it.
-
-    Raises:
-        ProblemError: the model cannot be made.
-        ConfigError: a compressor is asked for more entries than there are parameters.
-    """
-    dim = initial_model(problem, config.seed).parameters.numel()
-    _check_counts(config.method, dim, "method")
-    return dim
-
-
-def _check_counts(value: Any, dim: int, place: str) -> None:
-    for name, hint in get_type_hints(type(value), include_extras=True).items():
-        field = getattr(value, name)
-        if hint == EntryCount and field > dim:
-            raise ConfigError(
-                f"{place}.{name} is {field}, and the model has {dim} parameters: give at most "
-                "that many, or a fraction such as 0.01"
-            )
-        if hint == SegmentCount:
-            segments = -(-dim // count_of(value.segment_size, dim))
-            if field > segments:
-                raise ConfigError(
-                    f"{place}.{name} is {field}, and {dim} parameters are {segments} segments of "
-                    f"segment_size {value.segment_size}: give at most that many"
-                )
-        if hasattr(field, "__dataclass_fields__"):
-            _check_counts(field, dim, f"{place}.{name}")

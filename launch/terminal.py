@@ -102,12 +102,16 @@ def _headings(name_width: int, measure: str) -> str:
 
 
 def summary_table(summaries: Sequence[Summary]) -> Table:
-    """Return the final table: one row a run. It fits 80 columns."""
+    """Return the final table: one row a run. It fits 80 columns.
+
+    The paper's formula itself is in ``summary.json``; its value, in bits per value, is here.
+    """
     measure = main_measure({row.name: list(row.measures) for row in summaries})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("run", overflow="fold", max_width=WIDEST_NAME)
-    columns = (Text(f"test\n{measure}"), "bytes\nup", "bytes\ndown", "bits per\nvalue, up")
-    for column in (*columns, "paper's\nformula", "seconds"):
+    table.add_column(Text(f"test\n{measure}"), justify="right", overflow="fold")
+    columns = ("bytes\nup", "bytes\ndown", "bits per\nvalue, up", "paper's\nformula", "seconds")
+    for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row in summaries:
         table.add_row(
@@ -116,7 +120,7 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
             format_bytes(row.uplink_bytes),
             format_bytes(row.downlink_bytes),
             f"{row.bits_per_value:.3g}",
-            f"{row.paper_formula}: {row.paper_bits_per_value:.3g}" if row.paper_formula else "-",
+            "-" if row.paper_bits_per_value is None else f"{row.paper_bits_per_value:.3g}",
             f"{row.seconds:.1f}",
         )
     return table

@@ -1,6 +1,7 @@
 """Step sizes by theory: the problem's constants, and the number that the method makes of them."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor
 
 from launch.config import RunConfig
+from launch.threads import torch_threads
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
+from mlmc_ray.methods import Method
 from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.problems import Problem, explaining, initial_model
 from mlmc_ray.problems.constants import Constants
@@ -17,13 +20,22 @@ from mlmc_ray.seeding import generator_for
 
 _ITERATIONS = 30  # of the power method: the largest curvature to a few per cent
 
+MOST_EXAMPLES = 256
+"""Examples of every worker from which curvatures are estimated; drawn, where it has more."""
 
-def with_step_size(config: RunConfig, problem: Problem) -> tuple[RunConfig, StepSize | None]:
+_CHEAP = Constants(smoothness=1.0, mean_smoothness=1.0, largest_smoothness=1.0)
+"""As much as estimates say, to see whether there is a theory before they are made."""
+
+
+def with_step_size(
+    config: RunConfig, problem: Problem, note: Callable[[str], None] = lambda _: None
+) -> tuple[RunConfig, StepSize | None]:
     """Put a number where a configuration says ``step_size: theory``.
 
     Args:
         config: of a run.
         problem: its problem, loaded.
+        note: is told, in a line, what takes long.
 
     Returns:
         The configuration without "theory", and what the step size is; None where it was a number.
@@ -38,10 +50,16 @@ def with_step_size(config: RunConfig, problem: Problem) -> tuple[RunConfig, Step
     if not by_theory and all(getattr(method, name) != "theory" for name in names):
         return config, None
     place = "optimizer.step_size" if by_theory else "method"
+    has_step = by_theory or method.moves_parameters
     try:
-        setting = _setting(config, problem)
-        step = method.theory(setting) if by_theory or method.moves_parameters else None
-        method = method.with_theory(setting)
+        known: Callable[[int], Constants] | None = getattr(problem, "constants", None)
+        model = initial_model(problem, config.seed)
+        setting = _setting(config, model, _CHEAP)
+        if known is None:
+            _resolved(method, setting, has_step)  # fails at once where there is no theory
+        with explaining("computing the constants"), torch_threads(config.threads):
+            found = known(config.workers) if known else _estimated(problem, model, config, note)
+        method, step = _resolved(method, dataclasses.replace(setting, constants=found), has_step)
     except ValueError as error:
         raise ConfigError(f"{place}: theory: {error}") from error
     if step and by_theory:
@@ -54,11 +72,13 @@ def describe_step(step: StepSize) -> str:
     return f"step size {step.value:.4g} = {step.formula}: {step.guarantee}"
 
 
-def _setting(config: RunConfig, problem: Problem) -> Setting:
-    model = initial_model(problem, config.seed)
-    known: Callable[[int], Constants] | None = getattr(problem, "constants", None)
-    with explaining("computing the constants"):
-        constants = known(config.workers) if known else _estimated(problem, model, config)
+def _resolved(method: Method, setting: Setting, has_step: bool) -> tuple[Method, StepSize | None]:
+    """Return the method with its numbers, and its step size where it has one."""
+    step = method.theory(setting) if has_step else None
+    return method.with_theory(setting), step
+
+
+def _setting(config: RunConfig, model: FlatModel, constants: Constants) -> Setting:
     return Setting(
         constants=constants,
         dim=model.parameters.numel(),
@@ -69,12 +89,15 @@ def _setting(config: RunConfig, problem: Problem) -> Setting:
     )
 
 
-def _estimated(problem: Problem, model: FlatModel, config: RunConfig) -> Constants:
+def _estimated(
+    problem: Problem, model: FlatModel, config: RunConfig, note: Callable[[str], None]
+) -> Constants:
     """Estimate the largest curvatures at the first parameters, by the power method."""
-    draws = range(config.workers)
-    shards = [
-        problem.shard(i, config.workers, generator_for(config.seed, "shards")).full() for i in draws
-    ]
+    note(
+        f"estimating the curvature ({2 * _ITERATIONS * config.workers} products with Hessians, of "
+        f"at most {MOST_EXAMPLES} examples each)"
+    )
+    shards = [_examples(problem, i, config) for i in range(config.workers)]
 
     def products(batches: list[Any]) -> Callable[[Tensor], Tensor]:
         return lambda v: torch.stack([_curvature(problem, model, b, v) for b in batches]).mean(0)
@@ -86,6 +109,17 @@ def _estimated(problem: Problem, model: FlatModel, config: RunConfig) -> Constan
         largest_smoothness=max(each),
         source="estimated at the first parameters: a guess, no bound",
     )
+
+
+def _examples(problem: Problem, worker_id: int, config: RunConfig) -> Any:
+    """Return a batch of a worker's examples: all, or where they are too many, some at random."""
+    shard = problem.shard(worker_id, config.workers, generator_for(config.seed, "shards"))
+    batch = shard.full()
+    parts = batch if isinstance(batch, tuple | list) else [batch]
+    counts = [len(part) for part in parts if isinstance(part, Tensor) and part.dim()]
+    if not counts or min(counts) <= MOST_EXAMPLES:
+        return batch
+    return shard.sample(MOST_EXAMPLES, generator_for(config.seed, worker_id, "curvature"))
 
 
 def _curvature(problem: Problem, model: FlatModel, batch: Any, vector: Tensor) -> Tensor:
@@ -101,12 +135,18 @@ def _curvature(problem: Problem, model: FlatModel, batch: Any, vector: Tensor) -
 
 
 def _largest(product: Callable[[Tensor], Tensor], like: Tensor) -> float:
-    """Return the largest magnitude of an eigenvalue, by the power method."""
+    """Return the largest magnitude of an eigenvalue, by the power method.
+
+    Raises:
+        ConfigError: it is zero or not finite.
+    """
     vector = torch.randn(like.shape, generator=generator_for(0, "curvature"))
     value = 0.0
     for _ in range(_ITERATIONS):
         vector = product(vector / vector.norm())
         value = float(vector.norm())
-        if not value:
-            raise ValueError("the loss has no curvature at the first parameters: give a step size")
+        if not 0 < value < math.inf:
+            raise ConfigError(
+                "theory: the loss has no finite curvature at the first parameters: give a step size"
+            )
     return value

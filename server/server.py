@@ -1,7 +1,7 @@
 """The parameter server, as a plain object."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mlmc_ray.compressors import Context
-from mlmc_ray.errors import RoundError, WireError
+from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.methods import SERVER, Method, Progress
@@ -45,7 +45,8 @@ class ParameterServer:
     """Holds the parameters, turns reports into an estimate, steps, and counts every frame.
 
     A round is ``broadcast``, then ``receive`` with the report frames of those who got news, and
-    both again for as long as ``receive`` returns None.
+    both again for as long as ``receive`` returns None. Of an asynchronous method ``receive`` takes
+    the reports of some of those that got news in this or in an earlier round and have not reported.
 
     Attributes:
         round_index: the round that ``broadcast`` opens next, or has opened.
@@ -65,9 +66,10 @@ class ParameterServer:
         self.round_index = 0
         self.exchange_index = 0
         self.ledger = Ledger()
-        self._asked: tuple[int, ...] = ()  # in this exchange
-        everyone = range(plan.num_workers) if self._model.num_statistics else ()
-        self._lack_statistics = set(everyone)  # workers that have not got the newest
+        self._asynchronous = plan.method.asynchronous
+        self._statistics = 1 if self._model.num_statistics else 0  # counts the averages
+        self._known_statistics = dict.fromkeys(range(plan.num_workers), 0)  # by worker
+        self._asked: dict[int, int] = {}  # who got news and is to report, with which statistics
         dim = self._model.parameters.numel()
         cost = plan.method.paper_cost(dim)
         self._paper_uplink = cost.bits if cost else None
@@ -84,42 +86,46 @@ class ParameterServer:
 
         Workers that get the same news get the same object. Those that are not in it have nothing
         to do. Running statistics are part of the news for workers that lack the newest.
+
+        Raises:
+            RoundError: the method's settings do not fit, or the news cannot be encoded.
         """
-        news = self._half.news(context=self._context())
+        try:
+            news = self._half.news(context=self._context())
+        except ValueError as error:
+            raise RoundError(f"round {self.round_index}: {error}") from error
         if isinstance(news, Message):
             news = dict.fromkeys(range(self._num_workers), news)
         made: dict[tuple[int, bool], bytes] = {}
         frames = {}
         for worker_id in sorted(news):
-            lacks = worker_id in self._lack_statistics
+            lacks = self._known_statistics[worker_id] < self._statistics
             key = (id(news[worker_id]), lacks)
             if key not in made:
-                made[key] = encode(self._with_statistics(news[worker_id], lacks))
+                made[key] = self._encode(self._with_statistics(news[worker_id], lacks))
             frames[worker_id] = frame = made[key]
             self.ledger.record(self.round_index, worker_id, "downlink", frame, self._paper_downlink)
-        self._asked = tuple(frames)
+        outstanding = self._asked if self._asynchronous else {}
+        self._asked = {**outstanding, **dict.fromkeys(frames, self._statistics)}
         return frames
 
     def receive(self, frames: Mapping[int, bytes | memoryview]) -> Ledger | None:
         """Take the reports of an exchange, and step if that ends the round.
 
         Args:
-            frames: a report of every worker that got news.
+            frames: a report of every worker that got news; of an asynchronous method, of one or
+                more of those that have news to answer.
 
         Returns:
             The ledger of the round, both ways; None if the round goes on.
 
         Raises:
-            RoundError: a report is missing, malformed or not of this method, or the parameters are
-                not finite after the step; names the round and the worker.
+            RoundError: a report is missing, not asked for, malformed or not of this method, or the
+                parameters are not finite after the step; names the round and the worker.
         """
-        if tuple(sorted(frames)) != self._asked:
-            raise RoundError(
-                f"round {self.round_index}: reports came from workers {sorted(frames)}, "
-                f"expected {list(self._asked)}"
-            )
+        self._check_asked(frames.keys())
         reports = {}
-        for worker_id in self._asked:
+        for worker_id in sorted(frames):
             frame = frames[worker_id]
             self.ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
             reports[worker_id] = self._decode(worker_id, frame)
@@ -130,6 +136,15 @@ class ParameterServer:
         self.round_index += 1
         self.exchange_index = 0
         return closed
+
+    def _check_asked(self, reporting: Set[int]) -> None:
+        asked = set(self._asked)
+        some = bool(reporting) and reporting <= asked
+        if not (some if self._asynchronous else reporting == asked):
+            raise RoundError(
+                f"round {self.round_index}: reports came from workers {sorted(reporting)}, "
+                f"expected {'some of ' if self._asynchronous else ''}{sorted(asked)}"
+            )
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate the current parameters with the problem's own measures.
@@ -173,6 +188,12 @@ class ParameterServer:
         buffers = DensePayload(self._model.statistics())
         return Message({**news.payloads, "buffers": buffers}, news.scalars)
 
+    def _encode(self, news: Message) -> bytes:
+        try:
+            return encode(news)
+        except (WireError, NonFiniteError) as error:
+            raise RoundError(f"round {self.round_index}: the server's news: {error}") from error
+
     def _decode(self, worker_id: int, frame: bytes | memoryview) -> Message:
         place = f"round {self.round_index}: report of worker {worker_id}"
         try:
@@ -192,7 +213,7 @@ class ParameterServer:
             result = self._half.step(reports, context=self._context())
         except ValueError as error:
             raise RoundError(f"round {self.round_index}: {error}") from error
-        self._take_statistics(reports)
+        self._settle(reports)
         if result is Progress.MORE:
             return result
         if isinstance(result, Tensor) and self._optimizer:
@@ -205,11 +226,14 @@ class ParameterServer:
             )
         return result
 
-    def _take_statistics(self, reports: Mapping[int, Message]) -> None:
-        """Average the running statistics, if they were reported, for everyone."""
-        self._lack_statistics -= set(reports)
+    def _settle(self, reports: Mapping[int, Message]) -> None:
+        """Note who has answered; average running statistics, if they came, for everyone."""
+        for worker_id in reports:
+            self._known_statistics[worker_id] = self._asked[worker_id]
+            if self._asynchronous:
+                del self._asked[worker_id]
         if reports and all("buffers" in report.payloads for report in reports.values()):
             average = torch.zeros(self._model.num_statistics)
             add_average(average, reports, "buffers")
             self._model.set_statistics(average)
-            self._lack_statistics = set(range(self._num_workers))
+            self._statistics += 1

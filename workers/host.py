@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mlmc_ray.errors import RoundError, WireError
+from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.methods import Method
 from mlmc_ray.payloads import Message
 from mlmc_ray.problems import ProblemSource, explaining, initial_model
@@ -85,7 +85,8 @@ class WorkerHost:
             The report frames, and the training losses of those that saw one, by worker.
 
         Raises:
-            RoundError: the news cannot be decoded, or see ``GradientWorker.step``.
+            RoundError: the news cannot be decoded, a report cannot be encoded, or see
+                ``GradientWorker.step``.
             NonFiniteError, ProblemError: see ``GradientWorker.step``.
         """
         decoded = {id(frame): self._decode(round_index, frame) for frame in frames.values()}
@@ -93,10 +94,14 @@ class WorkerHost:
         for worker_id, frame in frames.items():
             worker = self._workers[worker_id]
             report, loss = worker.step(round_index, exchange_index, decoded[id(frame)])
-            reports[worker_id] = encode(report)
+            reports[worker_id] = _encode(round_index, worker_id, report)
             if loss is not None:
                 losses[worker_id] = loss
         return reports, losses
+
+    def num_gradients(self, worker_id: int) -> int:
+        """Return how many gradients a worker computed in its last step."""
+        return self._workers[worker_id].num_gradients
 
     def _decode(self, round_index: int, frame: bytes | memoryview) -> Message:
         try:
@@ -111,3 +116,10 @@ class WorkerHost:
                     f"here has {sizes[name]}; server and workers must run the same problem"
                 )
         return news
+
+
+def _encode(round_index: int, worker_id: int, report: Message) -> bytes:
+    try:
+        return encode(report)
+    except (WireError, NonFiniteError) as error:
+        raise RoundError(f"round {round_index}: report of worker {worker_id}: {error}") from error

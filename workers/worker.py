@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +36,9 @@ class GradientWorker:
         batch_size: examples a gradient, or "full" for the whole shard.
         buffers_every: report the running statistics in every n-th round.
         num_workers: how many workers there are.
+
+    Attributes:
+        num_gradients: how many gradients the last step computed.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class GradientWorker:
         self._buffers_every = buffers_every
         self._num_workers = num_workers
         self._buffers = copy.deepcopy(model.buffers())
+        self.num_gradients = 0
 
     def step(
         self, round_index: int, exchange_index: int, news: Message
@@ -72,7 +77,8 @@ class GradientWorker:
         Raises:
             NonFiniteError: the gradient is not finite; names round, worker and layer.
             RoundError: the method cannot use the news, or its settings do not fit the gradient.
-            ProblemError: the problem's own code failed; names the error and its place.
+            ProblemError: the user's own problem or compressor failed; names the error and its
+                place.
         """
         self._model.set_buffers(self._buffers)
         if "buffers" in news.payloads:
@@ -82,20 +88,20 @@ class GradientWorker:
         later = (exchange_index,) if exchange_index else ()
         names = (self._seed, self.worker_id, round_index, *later)
         oracle = _ShardOracle(self._problem, self._shard, self._model, self._batch_size, names)
+        news = Message(_Told(place, news.payloads), _Told(place, news.scalars))
         try:
             report = self._half.step(news, oracle, context=self._context(round_index, names))
         except NonFiniteError as error:
             raise NonFiniteError(self._explain(round_index, error)) from None
-        except KeyError as error:
-            raise RoundError(f"{place}: the server's news lacks {error}") from error
         except ValueError as error:
             raise RoundError(f"{place}: {error}") from error
         if not math.isfinite(math.fsum(oracle.losses)):
             raise NonFiniteError(
                 f"{place}: the loss is {oracle.losses}: look at the data and the loss, "
-                "or lower optimizer.step_size"
+                "or lower the step size"
             )
         self._buffers = self._model.buffers()
+        self.num_gradients = len(oracle.losses)
         if not oracle.losses:
             return report, None
         if self._model.num_statistics and (round_index + 1) % self._buffers_every == 0:
@@ -119,7 +125,21 @@ class GradientWorker:
         layer = f"; first in layer {self._model.layer_at(int(bad[0])).name}" if len(bad) else ""
         return (
             f"round {round_index}: worker {self.worker_id}: cannot compress its vector: {error}"
-            f"{layer}. Look at the data and the loss, or lower optimizer.step_size"
+            f"{layer}. Look at the data and the loss, or lower the step size"
+        )
+
+
+class _Told(dict[str, Any]):
+    """What the server's news hold, by name; what they lack is a ``RoundError`` when looked up."""
+
+    def __init__(self, place: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._place = place
+
+    def __missing__(self, name: str) -> Any:
+        raise RoundError(
+            f"{self._place}: the server's news lacks {name!r} and holds {sorted(self)}: its method "
+            "is another than the worker's"
         )
 
 

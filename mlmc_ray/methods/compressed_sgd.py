@@ -32,7 +32,19 @@ from mlmc_ray.payloads import DensePayload, Message
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompressedSGD(Method):
-    """Send C(gradient); estimate = the average of what arrives. No memory on either side."""
+    """Compressed SGD, also known as DCGD; no memory on either side.
+
+        send C(gradient);  g = average of what arrives
+
+    With an MLMC compressor it is the paper's algorithm 2 (a fixed law) or 3 (the adaptive law).
+    With a biased compressor it need not converge.
+
+    Args:
+        compressor: any; its draws are independent between workers.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508; Khirirat et al., 2018, arXiv:1806.06573.
+    """
 
     compressor: Compressor
 
@@ -72,7 +84,13 @@ class CompressedSGD(Method):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataParallelSGD(Method):
-    """Send the gradient as it is: compressed SGD with the identity (paper algorithm 1)."""
+    """Data-parallel SGD: compressed SGD without compression.
+
+        send the gradient;  g = average of what arrives
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, algorithm 1.
+    """
 
     allows_absence: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Context, PaperCost
 from mlmc_ray.methods.base import Facts, Method, News, Oracle, Progress, ServerHalf, WorkerHalf
+from mlmc_ray.methods.shared_draws import drawn_workers
 from mlmc_ray.payloads import Message
 
 
@@ -67,11 +67,6 @@ class PartialParticipation(Method):
 
 
 def _partly(context: Context, participants: int) -> Context:
-    if participants > context.num_workers:
-        raise ValueError(
-            f"participants is {participants}, and there are {context.num_workers} workers: ask at "
-            "most that many"
-        )
     return replace(context, participation=participants / context.num_workers)
 
 
@@ -96,11 +91,9 @@ class _Server:
         self._participants = participants
 
     def news(self, *, context: Context) -> News:
+        asked = drawn_workers(context, self._participants)
         news = self._half.news(context=_partly(context, self._participants))
-        draws = np.random.Generator(np.random.Philox(context.shared_seed))
-        asked = draws.choice(context.num_workers, self._participants, replace=False)
-        by_worker = [(int(i), news if isinstance(news, Message) else news[int(i)]) for i in asked]
-        return dict(sorted(by_worker))
+        return {i: news if isinstance(news, Message) else news[i] for i in asked}
 
     def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor | Progress:
         return self._half.step(reports, context=_partly(context, self._participants))

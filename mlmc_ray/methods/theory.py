@@ -1,6 +1,6 @@
 """Step sizes that theory gives: what is known of a problem, and what a method makes of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
 from mlmc_ray.problems.constants import Constants
@@ -68,3 +68,28 @@ class StepSize:
     value: float
     formula: str
     guarantee: str
+
+
+def bound_anywhere(compressor: Compressor, context: Context) -> Compressor:
+    """Return a compressor whose constants are those of every worker, also on the server."""
+    return bound(compressor, replace(context, worker_id=max(0, context.worker_id)))
+
+
+def omega_in(compressor: Compressor, context: Context, dim: int) -> float:
+    """Return the variance bound of an unbiased compressor where it is used.
+
+    Args:
+        compressor: an unbiased one, as configured.
+        context: a worker's, or the server's: the bound is the same.
+        dim: length of the vectors.
+
+    Raises:
+        ValueError: no bound is known.
+    """
+    omega = bound_anywhere(compressor, context).omega(dim)
+    if omega is None:
+        raise ValueError(
+            f"compressor is {compressor}: no omega is known of it, from which theory would set the "
+            "parameters of the method; give numbers for those that are left out"
+        )
+    return omega

@@ -1,30 +1,17 @@
 """Where a problem comes from: a dotted path and arguments, which every process loads for itself."""
 
-import os
-import sysconfig
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mlmc_ray.errors import MlmcRayError, ProblemError, one_line
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.importing import import_object
+from mlmc_ray.own_code import own_place
 from mlmc_ray.problems.base import Problem
 from mlmc_ray.seeding import drawing, seed_for
 
-_ROOT = Path(__file__).parents[2]
-_NOT_OWN = tuple(
-    f"{directory}{os.sep}"
-    for directory in (
-        *(_ROOT / room for room in ("workers", "server", "launch")),
-        _ROOT / "mlmc_ray",
-        *(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")),
-    )
-)
-"""Where the lines of a traceback are not the task's own."""
 _METHODS = ("model", "loss", "shard", "evaluate")
 
 
@@ -94,12 +81,8 @@ def explaining(doing: str) -> Iterator[None]:
     except MlmcRayError:
         raise
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)[1:]
-        own = [frame for frame in frames if not frame.filename.startswith(_NOT_OWN)]
-        place = f" ({own[-1].filename}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
-        raise ProblemError(
-            f"problem: {type(error).__name__} while {doing}: {one_line(error)}{place}"
-        ) from error
+        kind, place = type(error).__name__, own_place(error)
+        raise ProblemError(f"problem: {kind} while {doing}: {one_line(error)}{place}") from error
 
 
 def _arguments(options: Mapping[str, Any]) -> str:

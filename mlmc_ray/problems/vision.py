@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from mlmc_ray.errors import ProblemError
 from mlmc_ray.problems.base import TensorShard, check_concentration, split_by_label, split_evenly
+from mlmc_ray.problems.image_files import read, unpack
 
 Network = Literal["perceptron", "cnn", "resnet18"]
 Part = tuple[Tensor, Tensor]
@@ -183,11 +183,11 @@ def _fashion_mnist(data_dir: str | Path | None) -> tuple[Part, Part]:
 
     if data_dir is not None:
         advice = ", or run 'apt install dataset-fashion-mnist' and leave data_dir out"
-        train, test = _read(datasets.FashionMNIST, data_dir, advice)
+        train, test = read(datasets.FashionMNIST, data_dir, advice=advice)
     else:
         with TemporaryDirectory() as directory:
-            _unpack_debian_files(datasets.FashionMNIST, Path(directory))
-            train, test = _read(datasets.FashionMNIST, directory)
+            unpack(datasets.FashionMNIST, DEBIAN_FASHION_MNIST, Path(directory))
+            train, test = read(datasets.FashionMNIST, directory, packed=DEBIAN_FASHION_MNIST)
     return (train.data.unsqueeze(1), train.targets), (test.data.unsqueeze(1), test.targets)
 
 
@@ -197,50 +197,6 @@ def _cifar10(data_dir: str | Path) -> tuple[Part, Part]:
 
     train, test = (
         (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
-        for part in _read(datasets.CIFAR10, data_dir)
+        for part in read(datasets.CIFAR10, data_dir)
     )
     return train, test
-
-
-def _unpack_debian_files(dataset: Any, directory: Path) -> None:
-    """Unpack Debian's files, 55 MB, to where torchvision looks for them."""
-    from mlmc_ray.problems.torchvision_import import datasets
-
-    raw = directory / dataset.__name__ / "raw"
-    raw.mkdir(parents=True)
-    for name, _ in dataset.resources:
-        packed = DEBIAN_FASHION_MNIST / name
-        if not packed.is_file():
-            raise ProblemError(
-                f"{dataset.__name__}: there is no {packed}: run 'apt install "
-                f"dataset-fashion-mnist', or give data_dir, after {_download(dataset, 'DIRECTORY')}"
-            )
-        datasets.utils.extract_archive(str(packed), str(raw))
-
-
-def _read(dataset: Any, data_dir: str | Path, advice: str = "") -> tuple[Any, Any]:
-    """Return torchvision's training and test data set.
-
-    Args:
-        dataset: torchvision's class.
-        data_dir: where torchvision looks.
-        advice: what else helps when the data are not there, for the error.
-
-    Raises:
-        ProblemError: the data are not there, or not what torchvision expects.
-    """
-    directory = Path(data_dir).expanduser().absolute()
-    try:
-        return dataset(directory, train=True), dataset(directory, train=False)
-    except RuntimeError as error:
-        raise ProblemError(
-            f"{dataset.__name__}: torchvision finds no complete data in {directory}: run "
-            f"{_download(dataset, str(directory))}{advice}"
-        ) from error
-
-
-def _download(dataset: Any, directory: str) -> str:
-    """Return the command that fetches a data set."""
-    source = "from mlmc_ray.problems.torchvision_import import datasets"
-    call = f"datasets.{dataset.__name__}({directory!r}, download=True)"
-    return f'python -c "{source}; {call}"'

@@ -164,11 +164,30 @@ def test_help_names_the_commands() -> None:
     assert "--set" in run("train", "--help").stdout
 
 
+def test_the_versions_are_those_that_are_installed() -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    names = ["mlmc-ray", "Python", "torch", "Ray"]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == names
+    assert f"torch {torch.__version__}" in result.stdout
+
+
+def test_a_run_that_never_compresses_says_so(config: Path, tmp_path: Path) -> None:
+    method = "method={kind: learned, k: 2, edge_layers: 0, dense_rounds: 1, training_rounds: 2}"
+    told = "Small run: nothing will be compressed: rounds is 3, and the first 3 are dense (1)"
+    for rounds, tells in ((3, True), (4, False)):
+        out = tmp_path / str(rounds)
+        more = ("--set", "name=Small run", "--set", f"rounds={rounds}")
+        result = run("train", config, "--set", method, *more, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert (told in " ".join(result.stdout.split())) is tells
+
+
 # What can be wrong.
 
 SETTINGS = {
     "unknown keys ['round'] (did you mean 'rounds'?); known are [": "round=3",
-    "optimizer: unknown keys ['lr']; known are [": "optimizer.lr=3",
+    "optimizer: unknown keys ['lr'] (did you mean 'step_size'?); known are [": "optimizer.lr=3",
     "method.compressor.ladder: unknown keys ['s']; known are [": "method.compressor.ladder.s=3",
     "rounds: got 'many'": "rounds=many",
     "rounds: got 0": "rounds=0",
@@ -276,7 +295,7 @@ def test_a_run_that_fails_is_one_line_and_leaves_what_was_done(
     out = tmp_path / "out"
     settings = ("--set", "optimizer.step_size=1e30", "--set", "rounds=50")
     result = run("train", config, "--out", out, *settings)
-    assert_one_error_line(result, "lower optimizer.step_size", code=1)
+    assert_one_error_line(result, "lower the step size", code=1)
     assert f"results: {out}" in result.stdout
     assert (out / "metrics.jsonl").read_text().endswith("}\n")
 

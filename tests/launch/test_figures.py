@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from launch.config import load_config
 from launch.figures import draw, title_of
 from launch.metrics import Metrics, main_measure
 from launch.summary import Summary
-from launch.terminal import summary_table
+from launch.terminal import WIDEST_NAME, summary_table
 from mlmc_ray.errors import ConfigError
 
 NAMES = ["costs $5", "$x^$_{", "_hidden", "[bold]x[/bold]", "a name that is much too long " * 3]
@@ -86,5 +87,16 @@ def test_the_table_fits_80_columns_whatever_the_names() -> None:
     assert max(map(len, lines)) <= 80
     for name in NAMES:
         assert any(name[:20] in line and "94.4%" in line and "12.3" in line for line in lines)
-    shown = "".join(line[:22].strip() for line in lines).replace(" ", "")
+    shown = "".join(line[:WIDEST_NAME].strip() for line in lines).replace(" ", "")
     assert all(name.replace(" ", "") in shown for name in NAMES)
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "x" * 80])
+def test_a_name_is_shown_whatever_the_formula_and_the_measure(measure: str) -> None:
+    row = replace(summary_of("Top-k", **{measure: 0.5}), paper_formula="sum over layers of " * 9)
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(summary_table([row]))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[:1] == ["Top-k"] for line in lines)
+    assert "sum over" not in stream.getvalue()

@@ -1,7 +1,9 @@
 """Commands about the library, and compressors of one's own."""
 
 import json
+import math
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -9,12 +11,15 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from launch import Session
-from launch.benched import BENCHED
+from launch.benched import benched, square_layers
 from launch.catalogue import KINDS
 from launch.cli import app
+from launch.fields import name_of
 from launch.measuring import peak_gpu_memory, seconds
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.errors import ConfigError, ProblemError
+from mlmc_ray.estimator import MLMC
+from mlmc_ray.ladders import Ladder, RTNLadder
 
 MINE = """
 from dataclasses import dataclass
@@ -44,6 +49,16 @@ class NoCompressor:
 
 class NoDataclass:
     pass
+
+@dataclass(frozen=True, kw_only=True)
+class Boom(FirstK):
+    def compress(self, vector, *, generator):
+        return {}["boom"]
+
+@dataclass(frozen=True, kw_only=True)
+class Echo(FirstK):
+    def compress(self, vector, *, generator):
+        return vector
 """
 
 
@@ -60,8 +75,37 @@ def test_every_compressor_is_listed() -> None:
     assert "arXiv:2507.05508" in result.output
 
 
-def test_every_compressor_is_measured() -> None:
-    assert {type(compressor) for compressor in BENCHED} == set(KINDS[Compressor].values())
+def test_every_compressor_and_ladder_is_measured_once() -> None:
+    measured = benched(square_layers(1000))
+    assert {type(compressor) for compressor in measured} == set(KINDS[Compressor].values())
+    ladders = [compressor.ladder for compressor in measured if isinstance(compressor, MLMC)]
+    assert {type(ladder) for ladder in ladders} == set(KINDS[Ladder].values())
+    rtn = {ladder.construction for ladder in ladders if isinstance(ladder, RTNLadder)}
+    assert rtn == set(get_args(get_type_hints(RTNLadder)["construction"]))
+    names = [name_of(compressor) for compressor in measured]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("dim", [1, 7, 1000, 1024])
+def test_layers_of_a_vector_without_any_are_a_matrix_and_the_rest(dim: int) -> None:
+    shapes = square_layers(dim)
+    assert sum(math.prod(shape) for shape in shapes) == dim
+    rows, columns = shapes[0]
+    assert rows <= columns <= rows + 2
+    by_name = {name_of(compressor): compressor for compressor in benched(shapes)}
+    assert by_name["power-sgd(rank=4)"].layer_shapes == shapes  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "gradient"])
+def test_the_plain_command_takes_any_vector(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    arguments = ["--dim", "1000", "--kind", kind, "--draws", "1", "--json", str(path)]
+    result = run("bench", "codecs", *arguments)
+    assert result.exit_code == 0, result.output
+    rows = {row["name"]: row for row in json.loads(path.read_text())["compressors"]}
+    assert len(rows) == len(benched(square_layers(1000)))
+    assert rows["power-sgd(rank=4)"]["bits_per_value"] < 16
+    assert rows["per-layer(compressor=top-k(k=0.01))"] != rows["top-k(k=0.01)"]
 
 
 def test_codecs_are_compared(tmp_path: Path) -> None:
@@ -176,3 +220,20 @@ def test_what_is_no_compressor_is_refused(
 ) -> None:
     with pytest.raises(error, match=text):
         Session(config_with(tmp_path, f"{tmp_path.name}_mine.{kind}"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (
+            "Boom",
+            r"compressor Boom: KeyError while compressing: 'boom' \(.*_mine\.py, line \d+, in",
+        ),
+        ("Echo", "compressor Echo: compress returned a Tensor: return a payload"),
+    ],
+)
+def test_errors_of_a_compressor_of_ones_own_name_it(tmp_path: Path, kind: str, text: str) -> None:
+    mine = {"kind": f"{tmp_path.name}_mine.{kind}", "k": 2}
+    failing = pytest.raises(ProblemError, match=text)
+    with Session(config_with(tmp_path, mine)) as session, failing:
+        session.run()

@@ -25,11 +25,14 @@ def compressed(compressor: Any) -> dict[str, Any]:
     return {"kind": "compressed-sgd", "compressor": compressor}
 
 
+SGD = {"kind": "sgd", "step_size": 0.03125}
+
+
 def config_of(method: Any = "sgd", **changes: Any) -> dict[str, Any]:
     return {
         "problem": {"kind": "quadratic", "num_functions": 3, "dim": 8, "noise": 0.1},
         "method": method,
-        "optimizer": {"kind": "sgd", "step_size": 0.03125},
+        "optimizer": SGD,
         "workers": 3,
         "rounds": 4,
         "evaluate_every": 2,
@@ -332,6 +335,27 @@ def test_more_segments_than_the_model_has_are_refused() -> None:
         session.run(1)
 
 
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [
+        ({"kind": "pp-marina", "compressor": "perm-k", "participants": 4}, "method.participants"),
+        ({"kind": "dasha-pp", "compressor": "perm-k", "participants": 4}, "method.participants"),
+        ({"kind": "partial-participation", "method": "sgd", "participants": 4}, "method.part.*"),
+        ({"kind": "tamuna", "participants": 4, "step_size": 0.1}, "method.participants"),
+        ({"kind": "compressed-scaffnew", "senders": 4, "step_size": 0.1}, "method.senders"),
+    ],
+)
+def test_more_workers_than_there_are_are_refused(method: Any, place: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{place} is 4, and there are 3 workers: give at most"):
+        Session(config_of(method, optimizer=None if "step_size" in method else SGD))
+
+
+def test_edge_layers_that_leave_nothing_are_refused() -> None:
+    method = {"kind": "learned", "k": 2, "edge_layers": 2}
+    with pytest.raises(ConfigError, match=r"^method: edge_layers is 2, and the model has 1 p"):
+        Session(config_of(method))
+
+
 def test_as_many_entries_as_the_model_has_are_allowed() -> None:
     with Session(config_of(compressed({"kind": "top-k", "k": 8}))) as session:
         session.run(1)
@@ -357,9 +381,7 @@ def test_divergence_ends_the_run(tmp_path: Path) -> None:
     config = config_of(optimizer={"kind": "sgd", "step_size": 1e30}, rounds=50)
     with (
         Session(config, out=tmp_path) as session,
-        pytest.raises(
-            (RoundError, NonFiniteError), match=r"^round [1-9].*lower optimizer.step_size"
-        ),
+        pytest.raises((RoundError, NonFiniteError), match=r"^round [1-9].*lower the step size"),
     ):
         session.run()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()

@@ -263,7 +263,7 @@ BAD_NEWS = {
     "the server's news: version: expected wire version 2, got 3": b"\x93\x03\x80\x80",
     "the server's news has 5 parameters, the model here has 29": news_of(torch.ones(5)),
     "the server's news: parameters.dim: expected an integer from 1 to 29": encode(
-        Message({"parameters": ZeroPayload((1 << 40) - 1)})
+        Message({"parameters": ZeroPayload((1 << 31) - 1)})
     ),
     "the server's news has 2 buffers, the model here has 0": news_of(torch.ones(29), torch.ones(2)),
     "worker 1: the server's news lacks 'parameters'": encode(Message({})),

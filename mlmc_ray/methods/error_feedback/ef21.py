@@ -1,13 +1,5 @@
 """EF21-SGDM: error feedback on the difference to what the server already knows, with momentum.
 
-Worker i keeps a momentum v_i and the estimate g_i that the server has of it:
-
-    v_i <- (1 - eta) v_i + eta gradient        (v_i <- gradient in the first round)
-    send c_i = C(v_i - g_i);  g_i <- g_i + c_i
-
-and the server adds the average of the c_i to its own g. With eta = 1 and full gradients it is
-EF21.
-
 References:
     Richtarik, Sokolov and Fatkhullin, 2021, arXiv:2106.05203 (EF21);
     Fatkhullin, Tyurin and Richtarik, 2023, arXiv:2305.15155 (EF21-SGDM).
@@ -38,11 +30,24 @@ from mlmc_ray.payloads import DensePayload, Message
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EF21SGDM(Method):
-    """Error feedback with momentum; for contractive compressors such as Top-k.
+    """EF21 with momentum; for contractive compressors such as Top-k.
+
+    Worker i keeps a momentum v_i and what the server knows of it, g_i, 0 at first:
+
+        v_i <- (1 - eta) v_i + eta gradient        (v_i <- gradient in the first round)
+        send c_i = C(v_i - g_i);  g_i <- g_i + c_i
+        g <- g + average of the c_i
+
+    and the estimate is g. With eta = 1 and full gradients it is EF21. Where a round asks some of
+    the workers, the others count with c_i = 0.
 
     Args:
         compressor: contractive (``alpha`` is not None); the same on every worker.
         momentum: eta in (0, 1], the weight of the new gradient; 1 means no averaging over time.
+
+    References:
+        Richtarik et al., 2021, arXiv:2106.05203 (EF21); Fatkhullin et al., 2023, arXiv:2305.15155
+        (EF21-SGDM).
     """
 
     compressor: Compressor

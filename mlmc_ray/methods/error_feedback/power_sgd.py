@@ -1,13 +1,5 @@
 """PowerSGD: all workers project their gradients on the same few directions, which they improve.
 
-For every matrix A_i of worker i, the layer's gradient plus the error e_i of the last round, a round
-has two exchanges:
-
-    send P_i = A_i Q;       P <- orth(average of the P_i)
-    send Q_i = A_i^T P;     Q <- average of the Q_i;      e_i <- A_i - P Q^T
-
-The estimate P Q^T is P P^T times the average of the A_i, and the next round starts from this Q.
-
 References:
     Vogels, Karimireddy and Jaggi, 2019, arXiv:1905.13727, algorithms 1 and 2.
 """
@@ -30,11 +22,21 @@ from mlmc_ray.payloads import DensePayload, Message
 class PowerSGDMethod(Method):
     """PowerSGD in the paper's form: linear, with a warm start and error feedback.
 
+    For every matrix A_i of worker i, the layer's gradient plus the error e_i of the last round, a
+    round has two exchanges:
+
+        send P_i = A_i Q;       P <- orth(average of the P_i)
+        send Q_i = A_i^T P;     Q <- average of the Q_i;      e_i <- A_i - P Q^T
+
+    The estimate P Q^T is P P^T times the average of the A_i, and the next round starts from this Q.
     Layers of fewer than two dimensions, and those for which P and Q hold no fewer numbers, are sent
     whole, with P. Layers of more are matrices of their first dimension by the rest.
 
     Args:
         rank: columns of P and Q, at least 1; at most the smaller side of the matrix is used.
+
+    References:
+        Vogels, Karimireddy and Jaggi, 2019, arXiv:1905.13727, algorithms 1 and 2.
     """
 
     rank: int = 2

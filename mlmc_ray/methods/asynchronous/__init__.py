@@ -1,0 +1,1 @@
+"""Asynchronous methods, and Shadowheart, for workers of unequal speed."""

@@ -1,0 +1,1 @@
+"""Methods whose server moves an estimate of the gradient by changes: MARINA and DASHA."""

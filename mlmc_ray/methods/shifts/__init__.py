@@ -1,0 +1,1 @@
+"""Methods that compress differences to something learned: DIANA, ADIANA, EF-BV and SVRG."""

@@ -1,0 +1,104 @@
+"""Sending differences to a shift h_i that both sides learn: the halves of DIANA and EF-BV.
+
+Worker i sends m_i = C(gradient - h_i), and with h the average of the shifts, of M workers,
+
+    h_i <- h_i + lambda m_i / p
+    g = h + nu (sum of the m_i) / (M p);  h <- h + lambda (sum of the m_i) / (M p)
+
+where each round asks the share p of the workers; the shifts of the others stay as they are. All
+h_i start at 0, so nothing is sent before the first round.
+
+References:
+    Mishchenko et al., 2019, arXiv:1901.09269 (DIANA); Condat, Li and Richtarik, 2022,
+    arXiv:2205.04180 (lambda and nu).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlmc_ray.compressors.base import Compressor, Context, bound
+from mlmc_ray.methods.base import Half, Oracle, add_average
+from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.payloads import DensePayload, Message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """What a difference counts: lambda / p in the shift, nu / p in the estimate."""
+
+    shift: float
+    estimate: float
+
+
+WeightRule = Callable[[Context, int], Weights]
+"""Gives the weights in a context, for vectors of a length; the same on server and workers."""
+
+
+def difference_step(setting: Setting, spread: float, formula: str, learning: str) -> StepSize:
+    """Return the step 1 / (L + 6 s / M) of methods that send differences to what is learned.
+
+    With D the Bregman divergence of f at x*, sigma the mean of |h_i - grad f_i(x*)|^2, or the like,
+    and k the noise of a message per squared norm: E|g|^2 <= 2 (L + 2 s / M) D + (2 k / M) sigma,
+    and the next E sigma <= (1 - r) sigma + 2 r (s / k) D. So the step is as for DIANA.
+
+    Args:
+        setting: where.
+        spread: s, which is k times a smoothness, such as omega L_max.
+        formula: of the step, in words.
+        learning: r / 2, in words.
+    """
+    return StepSize(
+        1 / (setting.constants.smoothness + 6 * spread / setting.num_workers),
+        formula,
+        f"E|x - x*|^2 shrinks by max(1 - step mu, 1 - {learning}) a round, where f is strongly "
+        "convex",
+    )
+
+
+class ShiftedWorker(Half):
+    """Sends a "difference" m_i; remembers the "shift" h_i from the first round on."""
+
+    def __init__(self, compressor: Compressor, weights: WeightRule) -> None:
+        super().__init__()
+        self._compressor = compressor
+        self._weights = weights
+
+    def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
+        """Answer with the difference, and add its part to the shift."""
+        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
+        if not self.memory:
+            self.memory = {"shift": torch.zeros_like(gradient)}
+        shift = self.memory["shift"]
+        compressor = bound(self._compressor, context)
+        difference = compressor.compress(gradient - shift, generator=context.generator)
+        difference.add_to(shift, weight=self._weights(context, len(shift)).shift)
+        return Message({"difference": difference})
+
+
+class ShiftedServer(Half):
+    """Remembers the average h of the workers' shifts, "shift"."""
+
+    def __init__(self, parameters: Tensor, weights: WeightRule) -> None:
+        super().__init__()
+        self._parameters = parameters
+        self._weights = weights
+        self._average = torch.zeros_like(parameters)
+        self._estimate = torch.zeros_like(parameters)
+        self.memory = {"shift": torch.zeros_like(parameters)}
+
+    def news(self, *, context: Context) -> Message:
+        """Return the parameters."""
+        return Message({"parameters": DensePayload(self._parameters)})
+
+    def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
+        """Return the estimate g, and move the average shift."""
+        self._average.zero_()
+        add_average(self._average, reports, "difference", among=context.num_workers)
+        weights = self._weights(context, len(self._average))
+        shift = self.memory["shift"]
+        torch.add(shift, self._average, alpha=weights.estimate, out=self._estimate)
+        shift.add_(self._average, alpha=weights.shift)
+        return self._estimate

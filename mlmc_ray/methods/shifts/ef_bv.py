@@ -1,0 +1,171 @@
+"""EF-BV: one method for biased and unbiased compressors, between EF21 and DIANA.
+
+References:
+    Condat, Yi and Richtarik, 2022, arXiv:2205.04180.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor
+
+from mlmc_ray.compressors.base import Compressor, Context, PaperCost, count_of
+from mlmc_ray.compressors.randk import RandK
+from mlmc_ray.methods.base import Facts, Method, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import check_share
+from mlmc_ray.methods.shifts.differences import ShiftedServer, ShiftedWorker, Weights
+from mlmc_ray.methods.theory import Setting, StepSize, bound_anywhere
+from mlmc_ray.seeding import generator_for
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """A compressor's class C(eta, omega).
+
+    Attributes:
+        bias: eta < 1 with |E C(v) - v| <= eta |v|.
+        variance: omega with E|C(v) - E C(v)|^2 <= omega |v|^2.
+    """
+
+    bias: float
+    variance: float
+
+    def of_average(self, num_workers: int) -> "Noise":
+        """Return the class of the average over workers that draw independently."""
+        return replace(self, variance=self.variance / num_workers)
+
+    def best_weight(self) -> float:
+        """Return min(1, (1 - eta) / ((1 - eta)^2 + omega)), which minimises ``left_by``."""
+        kept = 1 - self.bias
+        return min(1.0, kept / (kept**2 + self.variance))
+
+    def left_by(self, weight: float) -> float:
+        """Return r with E|w C(v) - v|^2 <= r |v|^2 for the weight w in [0, 1]."""
+        return (1 - weight + weight * self.bias) ** 2 + weight**2 * self.variance
+
+
+def noise_of(compressor: Compressor, dim: int) -> Noise:
+    """Return a class of a compressor for vectors of ``dim`` entries.
+
+    Unbiased: (0, omega). Rand-k without scaling: (1 - k/d, (k/d) (1 - k/d)). Contractive:
+    ((1 - alpha)^1/2, 0), which is exact where C does not draw. Where it draws, eta^2 + omega is
+    still right, and with omega 0 the weights are 1, for which nothing else counts.
+
+    Raises:
+        ValueError: the compressor is of none of these kinds, or its constant is not known.
+    """
+    if isinstance(compressor, RandK) and not compressor.scaled:
+        share = count_of(compressor.k, dim) / dim
+        return Noise(1 - share, share * (1 - share))
+    omega = compressor.omega(dim) if compressor.unbiased else None
+    if omega is not None:
+        return Noise(0.0, omega)
+    alpha = compressor.alpha(dim)
+    if alpha is None:
+        raise ValueError(
+            f"compressor is {compressor}: neither omega nor alpha is known of it, from which "
+            "theory would set shift_step and estimate_weight; give numbers for both"
+        )
+    return Noise(math.sqrt(1 - alpha), 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EFBV(Method):
+    """EF-BV; for unbiased and for contractive compressors. Worker i keeps h_i, 0 at first.
+
+        send c_i = C(gradient - h_i);      h_i <- h_i + lambda c_i
+        g = h + nu (average of the c_i);   h <- h + lambda (average of the c_i)
+
+    For C with |E C(v) - v| <= eta |v| and E|C(v) - E C(v)|^2 <= omega |v|^2, theory takes
+
+        lambda = min(1, (1 - eta) / ((1 - eta)^2 + omega))
+
+    and nu alike with omega / M for omega. With lambda = nu = 1 it is EF21, with eta = 0 and nu = 1
+    DIANA.
+
+    Args:
+        compressor: unbiased or contractive; its draws are independent between workers.
+        shift_step: lambda, above 0 and at most 1; by default theory's.
+        estimate_weight: nu, above 0 and at most 1; by default theory's.
+
+    References:
+        Condat, Yi and Richtarik, 2022, arXiv:2205.04180.
+    """
+
+    compressor: Compressor
+    shift_step: float | None = None
+    estimate_weight: float | None = None
+
+    facts: ClassVar[Facts] = Facts(
+        compressor="any",
+        uplink="C",
+        downlink="d",
+        worker_memory="d",
+        server_memory="d",
+        guarantee="linear to the optimum for a strongly convex f and full gradients",
+        reference="Condat, Yi and Richtarik, 2022, arXiv:2205.04180",
+    )
+
+    def __post_init__(self) -> None:
+        check_share("shift_step", self.shift_step)
+        check_share("estimate_weight", self.estimate_weight)
+        if not self.compressor.unbiased and self.compressor.alpha(1) is None:
+            raise ValueError(
+                f"compressor is {self.compressor}: ef-bv needs an unbiased or a contractive "
+                "compressor, such as rand-k or top-k"
+            )
+
+    def theory(self, setting: Setting) -> StepSize:
+        """1 / (L + L~ (r_av / r)^1/2 / s), s = ((1 + r) / 2r)^1/2 - 1, for full gradients.
+
+        Here r = (1 - lambda + lambda eta)^2 + lambda^2 omega, and r_av alike with nu and omega / M.
+
+        Raises:
+            ValueError: eta and omega are not known, or r is not below 1.
+        """
+        context = Context(
+            generator_for(0),
+            num_workers=setting.num_workers,
+            layer_sizes=setting.layer_sizes,
+            layer_shapes=setting.layer_shapes,
+        )
+        noise = noise_of(bound_anywhere(self.compressor, context), setting.dim)
+        weights = self._weights(context, setting.dim)
+        left = noise.left_by(weights.shift)
+        if left >= 1:
+            raise ValueError(
+                f"shift_step is {weights.shift!r}: a step size is known for those with which the "
+                f"shifts approach the gradients, such as {noise.best_weight():.6g}"
+            )
+        left_on_average = noise.of_average(setting.num_workers).left_by(weights.estimate)
+        ratio = math.sqrt(left_on_average) / (math.sqrt((1 + left) / 2) - math.sqrt(left))
+        constants = setting.constants
+        return StepSize(
+            1 / (constants.smoothness + constants.mean_smoothness * ratio),
+            "1 / (L + L~ sqrt(r_av / r) / s), s = sqrt((1 + r) / 2r) - 1",
+            "f(x) - f* shrinks by max(1 - step mu, (1 + r) / 2) a round, with full gradients",
+        )
+
+    def worker(self) -> WorkerHalf:
+        """Make the half of one worker."""
+        return ShiftedWorker(self.compressor, self._weights)
+
+    def server(self, parameters: Tensor) -> ServerHalf:
+        """Make the server's half."""
+        return ShiftedServer(parameters, self._weights)
+
+    def paper_cost(self, dim: int) -> PaperCost | None:
+        """The compressor's."""
+        return self.compressor.paper_cost(dim)
+
+    def _weights(self, context: Context, dim: int) -> Weights:
+        shift, estimate = self.shift_step, self.estimate_weight
+        if shift is not None and estimate is not None:
+            return Weights(shift=shift, estimate=estimate)
+        noise = noise_of(bound_anywhere(self.compressor, context), dim)
+        average = noise.of_average(context.num_workers)
+        return Weights(
+            shift=noise.best_weight() if shift is None else shift,
+            estimate=average.best_weight() if estimate is None else estimate,
+        )

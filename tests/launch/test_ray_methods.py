@@ -1,0 +1,91 @@
+"""Every method gives on Ray what it gives in one process.
+
+A process takes seconds to start and a round milliseconds, so all runs share their three actors.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from launch import Session
+from launch.catalogue import KINDS
+from launch.ray_engine import RayEngine
+from mlmc_ray.methods import Method
+from tests.launch.same_runs import EF21, RAND_K, TOP_K, assert_same_on_ray_and_inline, config_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster", "_same_actors")]
+
+SOME = {"participants": 3}
+STEPS = {"step_size": 0.05, "probability": 0.5}
+LOCAL = {"local_step_size": 0.05, "local_steps": 2}
+
+
+def with_rand_k(**settings: Any) -> dict[str, Any]:
+    return {"compressor": RAND_K, **settings}
+
+
+def with_top_k(**settings: Any) -> dict[str, Any]:
+    return {"compressor": TOP_K, **settings}
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "compressed-sgd": with_rand_k(),
+    "ef": with_top_k(),
+    "ef21-sgdm": with_top_k(),
+    "ef-bv": with_top_k(),
+    "diana": with_rand_k(),
+    "rand-diana": with_rand_k(p=0.5),
+    "adiana": with_rand_k(smoothness=5.0, strong_convexity=0.1),
+    "svrg": with_rand_k(refresh=2),
+    "marina": {"compressor": "perm-k", "p": 0.3},
+    "vr-marina": with_rand_k(p=0.3),
+    "pp-marina": with_rand_k(p=0.3, **SOME),
+    "dasha": {"compressor": "perm-k"},
+    "dasha-page": with_rand_k(p_page=0.5),
+    "dasha-mvr": with_rand_k(noise_momentum=0.3),
+    "dasha-sync-mvr": with_rand_k(p=0.3),
+    "dasha-pp": with_rand_k(**SOME),
+    "shadowheart": with_rand_k(compute_s=[1, 1, 1, 9], message_s=1, noise=1),
+    "ef21-p": {"downlink": TOP_K},
+    "ef21-p-diana": with_rand_k(downlink=TOP_K),
+    "ef21-bc": with_top_k(downlink=TOP_K, step_size=0.05),
+    "marina-p": {"p": 0.3},
+    "m3": with_rand_k(p=0.3, downlink_p=0.3),
+    "docofl": with_rand_k(anchor=RAND_K, anchor_rounds=1, anchors_alive=1),
+    "power-sgd": {"rank": 1},
+    "learned": {"k": 0.5, "dense_rounds": 1, "training_rounds": 1},
+    "local-sgd": with_top_k(error_feedback=True, **LOCAL),
+    "scaffnew": STEPS,
+    "compressed-scaffnew": STEPS,
+    "tamuna": {**STEPS, **SOME},
+    "coco-ef": with_top_k(straggling=0.3),
+    "partial-participation": {"method": EF21, **SOME},
+}
+
+
+def test_the_list_is_complete() -> None:
+    """Asynchronous methods run in one process only."""
+    on_ray = {kind for kind, method in KINDS[Method].items() if not method.asynchronous}
+    assert set(METHODS) == on_ray
+
+
+@pytest.fixture(scope="module")
+def _same_actors(cluster: None) -> Iterator[None]:
+    """Let every session on Ray use a server and two hosts that are started once."""
+    with Session(config_of("sgd", 2)) as session, pytest.MonkeyPatch.context() as patch:
+        started: Any = session._engine
+
+        def take(engine: RayEngine, *_: object) -> None:
+            engine._server, engine._hosts = started._server, started._hosts
+
+        patch.setattr(RayEngine, "_place", take)
+        yield
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_ray_gives_what_one_process_gives(kind: str) -> None:
+    method = {"kind": kind, **METHODS[kind]}
+    session = assert_same_on_ray_and_inline(config_of(method, 2, rounds=4))
+    assert {entry.round_index for entry in session.ledger} == {0, 1, 2, 3}

@@ -1,0 +1,226 @@
+"""Step sizes by theory: from exact constants, from estimated ones, and where there are none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from launch import Session
+from launch.config import RunConfig, load_config
+from launch.theory import MOST_EXAMPLES, describe_step, with_step_size
+from mlmc_ray.errors import ConfigError
+from mlmc_ray.methods.theory import StepSize
+from mlmc_ray.problems import Quadratic, Shard, TensorShard
+
+PROBLEM = Quadratic(num_functions=8, dim=24)
+KNOWN = PROBLEM.constants(8)
+EF21: dict[str, Any] = {"kind": "ef21-sgdm", "momentum": 1, "compressor": {"kind": "top-k", "k": 6}}
+
+
+@dataclass(frozen=True)
+class Unexplored:
+    """A quadratic that does not say how curved it is."""
+
+    known: Quadratic
+
+    def model(self) -> nn.Module:
+        return self.known.model()
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        return self.known.loss(model, batch)
+
+    def shard(self, worker_id: int, num_workers: int, generator: Generator) -> Shard:
+        return self.known.shard(worker_id, num_workers, generator)
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        return self.known.evaluate(model)
+
+
+class Flat(Unexplored):
+    """The same with a loss that is linear, so without curvature."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        x: Tensor = model(None)
+        return 0 * x.square().sum() + x.sum()
+
+
+def config_of(method: Any = "sgd", **changes: Any) -> RunConfig:
+    return load_config(
+        {
+            "problem": {"kind": "quadratic", "num_functions": 8, "dim": 24},
+            "method": method,
+            "optimizer": {"kind": "sgd", "step_size": "theory"},
+            "workers": 8,
+            "batch_size": "full",
+            "engine": "inline",
+            **changes,
+        }
+    )
+
+
+def compressed(**compressor: Any) -> dict[str, Any]:
+    return {"kind": "compressed-sgd", "compressor": compressor}
+
+
+def step_of(method: Any, problem: Any = PROBLEM) -> float:
+    """The number that is put in, once by itself and once in the configuration."""
+    config, step = with_step_size(config_of(method), problem)
+    assert step is not None
+    assert config.optimizer is not None
+    assert config.optimizer.step_size == step.value
+    return step.value
+
+
+# From exact constants.
+
+
+def test_the_step_of_gradient_descent_is_one_over_l() -> None:
+    assert step_of("sgd") == 1 / KNOWN.smoothness
+
+
+def test_the_step_of_compressed_sgd_depends_on_omega() -> None:
+    spread = 2 * (24 / 6 - 1) * KNOWN.largest_smoothness / 8  # omega of rand-k is d/k - 1
+    expected = 1 / (KNOWN.smoothness + spread)
+    assert step_of(compressed(kind="rand-k", k=6)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_step_of_ef21_depends_on_alpha() -> None:
+    root = 0.75**0.5  # alpha of top-k is k/d
+    ratio = 2**0.5 * root / (1 - root)
+    expected = 1 / (KNOWN.smoothness + KNOWN.mean_smoothness * ratio)
+    assert step_of(EF21) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_number_is_left_as_it_is() -> None:
+    config = config_of(optimizer={"kind": "sgd", "step_size": 0.5})
+    assert with_step_size(config, PROBLEM) == (config, None)
+
+
+def test_a_session_resolves_the_step_size_and_says_so() -> None:
+    with Session(config_of()) as session:
+        assert session.theory is not None
+        assert session.theory.value == 1 / KNOWN.smoothness
+        assert session.config.to_mapping()["optimizer"]["step_size"] == session.theory.value
+        gap = session.metrics[0]["test_gap"]
+        rate = 1 - session.theory.value * KNOWN.strong_convexity
+        assert session.run(20)["test_gap"] <= rate**20 * gap
+
+
+def test_a_step_size_is_described_in_a_line() -> None:
+    step = StepSize(0.25, "1 / L", "f falls")
+    assert describe_step(step) == "step size 0.25 = 1 / L: f falls"
+
+
+# From estimated constants.
+
+
+@pytest.mark.parametrize("family", ["random", "diagonal", "tridiagonal"])
+def test_estimates_are_within_a_tenth(family: Any) -> None:
+    problem = replace(PROBLEM, family=family)
+    known = problem.constants(8)
+    estimate = 1 / step_of("sgd", Unexplored(problem))
+    assert 0.9 * known.smoothness <= estimate <= known.smoothness * (1 + 1e-5)
+
+
+UNLIKE = replace(PROBLEM, family="tridiagonal", heterogeneity=1.0, seed=3)
+
+
+def test_the_largest_smoothness_is_estimated() -> None:
+    """With omega = 3 and 8 workers the step's inverse is L + 3/4 L_max."""
+    known = UNLIKE.constants(8)
+    estimate = 1 / step_of(compressed(kind="rand-k", k=6), Unexplored(UNLIKE))
+    assert estimate == pytest.approx(known.smoothness + 0.75 * known.largest_smoothness, rel=0.1)
+
+
+def test_the_quadratic_mean_of_the_smoothness_is_estimated() -> None:
+    """With alpha = 1/4 and no known mu the step's inverse is L + L~ sqrt(3/4)/(1 - sqrt(3/4))."""
+    known = UNLIKE.constants(8)
+    estimate = 1 / step_of(EF21, Unexplored(UNLIKE))
+    ratio = 0.75**0.5 / (1 - 0.75**0.5)
+    assert estimate == pytest.approx(known.smoothness + known.mean_smoothness * ratio, rel=0.1)
+
+
+class Counting(Unexplored):
+    """The same with shards of many examples, which are counted."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        assert len(batch[0]) == MOST_EXAMPLES
+        curvature = batch[0].mean()  # depends on what was drawn
+        x: Tensor = model(None)
+        return curvature * x.square().sum()
+
+    def shard(self, worker_id: int, num_workers: int, generator: Generator) -> Shard:
+        return TensorShard((torch.linspace(1, 2, 3 * MOST_EXAMPLES),))
+
+
+def test_estimates_take_few_examples_and_repeat() -> None:
+    notes: list[str] = []
+    config = config_of()
+    first = with_step_size(config, Counting(PROBLEM), notes.append)
+    assert first == with_step_size(config, Counting(PROBLEM))
+    assert notes == [
+        "estimating the curvature (480 products with Hessians, of at most 256 examples each)"
+    ]
+
+
+def test_a_method_without_theory_is_refused_before_anything_is_estimated() -> None:
+    notes: list[str] = []
+    with pytest.raises(ConfigError, match="needs an unbiased compressor"):
+        with_step_size(config_of(compressed(kind="top-k", k=6)), Unexplored(PROBLEM), notes.append)
+    assert notes == []
+
+
+def test_estimates_take_the_threads_of_the_run() -> None:
+    class Watching(Unexplored):
+        def loss(self, model: nn.Module, batch: Any) -> Tensor:
+            assert torch.get_num_threads() == 3
+            return self.known.loss(model, batch)
+
+    before = torch.get_num_threads()
+    with_step_size(config_of(threads=3), Watching(PROBLEM))
+    assert torch.get_num_threads() == before
+
+
+def test_a_loss_without_curvature_gives_no_step_size() -> None:
+    with pytest.raises(ConfigError, match=r"no finite curvature .*: give a step size"):
+        with_step_size(config_of(), Flat(PROBLEM))
+
+
+# Where there is none.
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"optimizer": {"kind": "adam", "step_size": "theory"}}, "optimizer.step_size: .*'theory'"),
+        (
+            {"optimizer": {"kind": "sgd", "step_size": "theory", "momentum": 0.9}},
+            r"step_size is 'theory', momentum is 0\.9 .*: theory knows steps without both",
+        ),
+        (
+            {"optimizer": {"kind": "sgd", "step_size": "theory", "weight_decay": 0.1}},
+            r"weight_decay is 0\.1: theory knows steps without both",
+        ),
+    ],
+)
+def test_optimizers_without_theory_are_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        config_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "complaint"),
+    [
+        ({"kind": "power-sgd"}, "no step size is known for PowerSGDMethod: give a number"),
+        ({**EF21, "momentum": 0.1}, r"momentum is 0\.1: a step size is known for momentum 1"),
+        (compressed(kind="top-k", k=6), "needs an unbiased compressor"),
+        (compressed(kind="adaptive-random"), "needs an unbiased compressor"),
+        (compressed(kind="eden", bits=2), "no omega is known of EDEN"),
+    ],
+)
+def test_methods_without_theory_are_refused(method: Any, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=f"optimizer.step_size: theory: .*{complaint}"):
+        with_step_size(config_of(method), PROBLEM)
