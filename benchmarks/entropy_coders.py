@@ -1,6 +1,6 @@
 """Our entropy coder and those of others on the same symbols.
 
-    python -m benchmarks.entropy_coders
+    python -m benchmarks.entropy_coders --json benchmarks/results/entropy_coders-MACHINE.json
 
 The symbols are the codes of QSGD (4 levels, buckets of 512) and of TernGrad for one vector of
 independent normal values. Ours is ``kernels.symbol_coding``. For comparison: the asymmetric
@@ -12,8 +12,6 @@ byte a symbol.
 import importlib
 import json
 import math
-import os
-import platform
 import time
 import zlib
 from collections.abc import Callable
@@ -31,6 +29,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from launch.measuring import machine
 from mlmc_ray import __version__
 from mlmc_ray.compressors import QSGD, TernGrad
 from mlmc_ray.kernels.fixed_width import GROUPS, join, split
@@ -219,7 +218,7 @@ def main(
         console.print(_table(results[-1]))
     if json_path is not None:
         settings = {"dim": dim, "repeats": repeats}
-        report = {"machine": _machine(), "settings": settings, "streams": results}
+        report = {"machine": machine(), "settings": settings, "streams": results}
         json_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         console.print(f"results: {json_path}", soft_wrap=True, highlight=False)
 
@@ -245,19 +244,6 @@ def _table(result: dict[str, Any]) -> Table:
         times = [f"{row[key]:.1f}" for key in ("encode_copies", "decode_copies")]
         table.add_row(row["name"], f"{row['bytes']:,}", f"{row['over_entropy']:.4f}", *times)
     return table
-
-
-def _machine() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("numpy", "numba")},
-    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""The kernels' times, in copies of the vector: ``python -m benchmarks.kernels``."""
+"""The kernels' times, in copies of the vector.
 
+python -m benchmarks.kernels --json benchmarks/results/kernels-MACHINE.json
+"""
+
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -10,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from launch.measuring import machine
 from mlmc_ray.kernels.digits import digit_counts, digit_positions
 from mlmc_ray.kernels.finite import all_finite, scan
 from mlmc_ray.kernels.hadamard import rotate, unrotate
@@ -63,6 +69,9 @@ def main(
     dim: Annotated[int, typer.Option(min=1, help="Entries of the vector.")] = 10_000_000,
     fraction: Annotated[float, typer.Option(help="Part of the entries to select.")] = 0.01,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the fastest counts.")] = 5,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write machine and results to this file.")
+    ] = None,
 ) -> None:
     """Time every kernel on a Gaussian vector, one thread, in copies of that vector."""
     torch.set_num_threads(1)
@@ -72,10 +81,17 @@ def main(
     table.add_column("kernel")
     table.add_column("ms", justify="right")
     table.add_column("copies", justify="right")
+    times_ms = {}
     for name, work in kernels(values, fraction).items():
         taken = seconds(work, repeats)
+        times_ms[name] = 1e3 * taken
         table.add_row(name, f"{1e3 * taken:.3g}", f"{taken / copy:.2f}")
     Console().print(table)
+    if json_path is not None:
+        settings = {"dim": dim, "fraction": fraction, "repeats": repeats, "threads": 1}
+        results = {"machine": machine(), "settings": settings, "copy_ms": 1e3 * copy}
+        text = json.dumps({**results, "times_ms": times_ms}, indent=1)
+        json_path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

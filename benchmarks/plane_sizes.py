@@ -1,14 +1,20 @@
-"""How large the messages of fixed-point MLMC are: ``python -m benchmarks.plane_sizes``."""
+"""How large the messages of fixed-point MLMC are.
 
+python -m benchmarks.plane_sizes --json benchmarks/results/plane_sizes.json
+"""
+
+import json
 import math
-from dataclasses import dataclass
-from typing import Annotated, get_args
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from launch.measuring import machine
 from mlmc_ray.compressors.fixed_point import scale_exponent
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.flat import FlatModel
@@ -116,6 +122,9 @@ def main(
     data_dir: Annotated[
         str | None, typer.Option(help=f"Fashion-MNIST; else {DEBIAN_FASHION_MNIST}.")
     ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write machine and results to this file.")
+    ] = None,
 ) -> None:
     """Size of every level of fixed-point MLMC, its own law, on gradients of Fashion-MNIST.
 
@@ -127,6 +136,7 @@ def main(
     model = initial_model(problem, 0)
     shard = problem.shard(0, 1, generator_for(0, "shards"))
     console = Console()
+    gradients: list[dict[str, Any]] = []
     console.print(
         f"Fashion-MNIST from {data_dir or DEBIAN_FASHION_MNIST}, {network}, "
         f"{model.parameters.numel():,} parameters, batches of {batch_size}"
@@ -135,9 +145,18 @@ def main(
         with drawing(step):
             found = gradient(problem, model, shard, batch_size, step)
         if step in (0, steps):
-            title = f"after {step} steps of size {step_size}; |g| = {float(found.norm()):.3g}"
-            console.print(plane_table(plane_sizes(found), title, shown))
+            sizes, norm = plane_sizes(found), float(found.norm())
+            title = f"after {step} steps of size {step_size}; |g| = {norm:.3g}"
+            console.print(plane_table(sizes, title, shown))
+            levels = [asdict(size) for size in sizes]
+            gradients.append({"after_steps": step, "norm": norm, "levels": levels})
         model.parameters.sub_(found, alpha=step_size)
+    if json_path is not None:
+        settings = {"network": network, "parameters": model.parameters.numel()}
+        settings |= {"batch_size": batch_size, "steps": steps, "step_size": step_size}
+        results = {"machine": machine(), "settings": settings, "gradients": gradients}
+        json_path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        console.print(f"results: {json_path}", soft_wrap=True, highlight=False)
 
 
 def _binary_entropy(p: float) -> float:

@@ -1,10 +1,7 @@
 """``mlmc-ray bench codecs``: size, error and speed of every compressor on one vector."""
 
-import math
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -13,65 +10,15 @@ from rich.progress import Progress
 from torch import Generator, Tensor
 
 from launch.benched import Shapes, square_layers
-from launch.fields import name_of
-from launch.measuring import copy_seconds, peak_gpu_memory, peak_memory, seconds
+from launch.codec_result import CodecResult, label_of, measured
+from launch.measuring import copy_seconds
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.errors import one_line
-from mlmc_ray.estimator import MLMC
-from mlmc_ray.payloads import Message, Payload
 from mlmc_ray.problems import Problem, initial_model
 from mlmc_ray.seeding import drawing, generator_for
-from mlmc_ray.truncation import RandomTruncation
-from mlmc_ray.wire import decode, encode
-from mlmc_ray.wire.ideal import ideal_bits
 
 _BATCH_SIZE = 64  # of a gradient
 Kind = Literal["gaussian", "laplace", "log-normal", "gradient"]
-_REPEATS = 3
-_MOST_LEVELS = 512  # whose messages are all encoded; of more levels some are drawn
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CodecResult:
-    """One compressor on one vector of dimension d.
-
-    Attributes:
-        name: of the compressor, with its settings.
-        unbiased: whether it claims to be.
-        compress_ms: time to compress and encode.
-        decode_ms: time to decode and to add to a vector.
-        compress_copies: ``compress_ms`` in times of one copy of the vector.
-        decode_copies: ``decode_ms`` in the same unit.
-        levels: how many the expectations below are over, where the messages of all are encoded and
-            weighted by their probabilities; whatever else is random is drawn once. Else None.
-        draws: messages that the means below are over; None with ``levels``.
-        frame_bytes: length of the frame, the mean.
-        bits_per_value: the same, in bits a value.
-        bits_standard_error: of the mean over the draws; None with fewer than two.
-        ideal_bits_per_value: of the same messages under an ideal code (``wire.ideal``).
-        relative_error: |C(v) - v|^2 / |v|^2, the mean.
-        error_standard_error: of that mean over the draws; None with fewer than two.
-        slope: of the mean of C(v) on v: 1 without bias.
-        extra_bytes: peak of the memory that compressing and encoding took on top, or None; on a GPU
-            it is the GPU's.
-    """
-
-    name: str
-    unbiased: bool
-    compress_ms: float
-    decode_ms: float
-    compress_copies: float
-    decode_copies: float
-    levels: int | None
-    draws: int | None
-    frame_bytes: float
-    bits_per_value: float
-    bits_standard_error: float | None
-    ideal_bits_per_value: float
-    relative_error: float
-    error_standard_error: float | None
-    slope: float
-    extra_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,10 +88,10 @@ def bench_codecs(
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("compressors", total=len(compressors))
             for compressor in compressors:
-                name = name_of(compressor)
+                name = label_of(compressor)
                 progress.update(task, description=name)
                 try:
-                    results.append(_measure(compressor, vector, draws, copy_s))
+                    results.append(measured(compressor, vector, draws, copy_s))
                 except Exception as error:  # of a compressor of one's own, anything
                     reason = f"{type(error).__name__}: {one_line(error)}"
                     failures.append(Failure(name=name, reason=reason))
@@ -161,42 +108,3 @@ def _entries(kind: Kind, dim: int, draws: Generator) -> Tensor:
     if kind == "log-normal":
         return normal.sign() * torch.randn(dim, generator=draws).exp_()
     return normal.sign() * torch.empty(dim).exponential_(generator=draws)
-
-
-def _measure(compressor: Compressor, vector: Tensor, draws: int, copy_s: float) -> CodecResult:
-    frame = _drawn_frame(compressor, vector, 0)  # compiles
-    accumulator = torch.zeros_like(vector)
-    decode(frame).payloads["v"].add_to(accumulator)
-    device = vector.device
-    there = [seconds(partial(_drawn_frame, compressor, vector, i), device) for i in range(_REPEATS)]
-    back = [
-        seconds(lambda: decode(frame).payloads["v"].add_to(accumulator), device)
-        for _ in range(_REPEATS)
-    ]
-    with peak_gpu_memory() if device.type == "cuda" else peak_memory() as peak:
-        _drawn_frame(compressor, vector, 0)
-    compress_s, decode_s = statistics.median(there), statistics.median(back)
-    chances = _chances(compressor, vector)
-    drawn = not chances
-    weights = chances or [1 / draws] * draws
-    sizes, ideals, errors, slopes = _moments(compressor, vector, chances, draws)
-    dim = vector.numel()
-    size = math.sumprod(weights, sizes) if hasattr(math, "sumprod") else 0.0
-    return CodecResult(
-        name=name_of(compressor),
-        unbiased=compressor.unbiased,
-        compress_ms=1e3 * compress_s,
-        decode_ms=1e3 * decode_s,
-        compress_copies=compress_s / copy_s,
-        decode_copies=decode_s / copy_s,
-        levels=None if drawn else len(weights),
-        draws=draws if drawn else None,
-        frame_bytes=size,
-        bits_per_value=8 * size / dim,
-        bits_standard_error=None,
-        ideal_bits_per_value=0.0,
-        relative_error=0.0,
-        error_standard_error=None,
-        slope=0.0,
-        extra_bytes=peak[0] if peak else None,
-    )

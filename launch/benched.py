@@ -1,7 +1,11 @@
 """What ``mlmc-ray bench codecs`` measures: every compressor with settings in common use."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from launch.build import build, nearest
+from launch.fields import name_of
 from mlmc_ray.compressors import (
     DRIVE,
     ECUQ,
@@ -41,6 +45,7 @@ from mlmc_ray.compressors import (
     UnbiasedRounding,
     bound,
 )
+from mlmc_ray.errors import ConfigError
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.ladders import (
     ECUQLadder,
@@ -125,18 +130,70 @@ def benched(layer_shapes: Shapes) -> list[Compressor]:
     Args:
         layer_shapes: of the vector.
     """
-    sizes = tuple(math.prod(shape) for shape in layer_shapes)
-    dim = sum(sizes)
-    context = Context(
+    dim = sum(math.prod(shape) for shape in layer_shapes)
+    rows = max(rows for rows in range(1, _MOST_ROWS + 1) if dim % rows == 0)
+    by_rank = MLMC(ladder=RankLadder(rows=rows))
+    context = _second_worker(layer_shapes)
+    return [bound(compressor, context) for compressor in [*_BENCHED, by_rank]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Described:
+    compressor: Compressor
+
+
+def own(description: object, layer_shapes: Shapes, paths: tuple[str, ...]) -> Compressor:
+    """Return the compressor that a configuration would describe like this, bound as the others.
+
+    Args:
+        description: a kind, or a mapping with one.
+        layer_shapes: of the vector.
+        paths: where a class of one's own is looked for.
+
+    Raises:
+        ConfigError: says what is wrong and what would do.
+    """
+    described = build(_Described, {"compressor": description}, "", paths)
+    return bound(described.compressor, _second_worker(layer_shapes))
+
+
+def chosen(compressors: Sequence[Compressor], only: Sequence[str]) -> list[Compressor]:
+    """Return those of some kinds, or whose names begin in some way.
+
+    Args:
+        compressors: to choose from.
+        only: kinds, or beginnings of names with a bracket; all compressors where there are none.
+
+    Raises:
+        ConfigError: one of them fits no compressor; lists the kinds.
+    """
+    names = [name_of(compressor) for compressor in compressors]
+    kinds = list(dict.fromkeys(name.partition("(")[0] for name in names))
+    for word in only:
+        if not any(_fits(name, word) for name in names):
+            raise ConfigError(
+                f"--only {word}: no compressor is called that{nearest(word, kinds)}; give the "
+                f"beginning of a name, with a bracket, or one of {kinds}"
+            )
+    return [
+        compressor
+        for compressor, name in zip(compressors, names, strict=True)
+        if not only or any(_fits(name, word) for word in only)
+    ]
+
+
+def _fits(name: str, word: str) -> bool:
+    return name.startswith(word) if "(" in word else name.partition("(")[0] == word
+
+
+def _second_worker(layer_shapes: Shapes) -> Context:
+    return Context(
         generator=generator_for(0, "bench", "bind"),
         worker_id=1,
         num_workers=8,
-        layer_sizes=sizes,
+        layer_sizes=tuple(math.prod(shape) for shape in layer_shapes),
         layer_shapes=layer_shapes,
     )
-    rows = max(rows for rows in range(1, _MOST_ROWS + 1) if dim % rows == 0)
-    by_rank = MLMC(ladder=RankLadder(rows=rows))
-    return [bound(compressor, context) for compressor in [*_BENCHED, by_rank]]
 
 
 def square_layers(dim: int) -> Shapes:

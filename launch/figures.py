@@ -71,7 +71,12 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
     figure.suptitle(title, parse_math=False)
     labels = [f" {name}" for name in tested]  # matplotlib hides what starts with an underscore
     legend = figure.legend(
-        lines, labels, loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, handlelength=3
+        lines,
+        labels,
+        loc="outside lower center",
+        ncols=_LEGEND_COLUMNS,
+        frameon=False,
+        handlelength=3,
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -95,8 +100,8 @@ def _finish(axes: Axes, measure: str, values: Sequence[float], label: str) -> No
     elif all(value > 0 for value in values) or (
         measure in _LOGARITHMIC and any(value > 0 for value in values)
     ):
-        # A gap may be rounded to zero or below, which has no place on the axis.
-        axes.set_yscale("log", nonpositive="mask")
+        # A gap that is rounded to zero or below leaves through the bottom of the axis.
+        axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mlmc_ray.errors import ConfigError
 
-_SHOWN_FIRST = ("gap", "accuracy")  # a distance to the known optimum says more than a rate
+_SHOWN_FIRST = ("gap", "accuracy")  # to a known minimum: it says more than a rate
 
 Metrics = dict[str, Any]
 """round, seconds, train_loss, uplink_bytes, downlink_bytes, and test_* where evaluated."""

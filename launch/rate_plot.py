@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from launch.bench import CodecResult
+    from launch.codec_result import CodecResult
 
 _LABEL_POINTS = (11.0, 8.0)  # room that a number takes, width and height
 _DIRECTIONS = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))

@@ -105,11 +105,12 @@ def truncate(vector: npt.NDArray[Any], inverse_step: float, codes: npt.NDArray[A
 def _by_place(fractions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Count the ones of all magnitudes at every place: place p stands for 2^(p - 149)."""
     by_place = np.zeros(256 + FRACTION_BITS, np.int64)
-    ones, entries = bit_counts(fractions), fractions[:, 0].sum(axis=1)
-    for e in range(256):
+    present = np.flatnonzero(fractions[:, 0].any(axis=1))
+    ones, entries = bit_counts(fractions[present]), fractions[present, 0].sum(axis=1)
+    for row, e in enumerate(present):
         first = max(e, 1) - 1
-        by_place[first : first + FRACTION_BITS] += ones[e]
-        by_place[first + FRACTION_BITS] += entries[e] if e > 0 else 0  # the implicit bit
+        by_place[first : first + FRACTION_BITS] += ones[row]
+        by_place[first + FRACTION_BITS] += entries[row] if e > 0 else 0  # the implicit bit
     return by_place
 
 

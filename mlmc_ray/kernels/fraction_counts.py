@@ -14,10 +14,10 @@ def bit_counts(counts: _Counts) -> _Counts:
     """Return how often every fraction bit is 1, lowest bit first, by exponent.
 
     Args:
-        counts: of the high 8, middle 8 and low 7 bits: shape (256, 3, 256), exponent first.
+        counts: of the high 8, middle 8 and low 7 bits: shape (exponents, 3, 256).
 
     Returns:
-        shape (256, 23).
+        shape (exponents, 23).
     """
     ones = (np.arange(256)[:, None] >> np.arange(8)) & 1
     places = counts @ ones

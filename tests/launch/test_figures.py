@@ -58,11 +58,39 @@ def test_every_value_can_be_drawn(tmp_path: Path, values: tuple[float, ...], sca
     assert [axes.get_yscale() for axes in figure.axes] == [scale, scale]
 
 
+@pytest.mark.parametrize("measure", ["gap", "squared_distance", "gradient_norm"])
+@pytest.mark.parametrize("last", [0.0, -1e-16, math.nan, math.inf])
+def test_a_distance_is_logarithmic_whatever_it_is_rounded_to(
+    tmp_path: Path, measure: str, last: float
+) -> None:
+    figure = saved(tmp_path, {"run": rounds_of(measure, 1.0, 1e-9, last)})
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
+    for axes in figure.axes:
+        assert axes.get_ylim()[0] > 1e-12  # not the smallest number that there is
+
+
+def test_a_distance_of_zero_alone_can_be_drawn(tmp_path: Path) -> None:
+    figure = saved(tmp_path, {"run": rounds_of("gap", 0.0, 0.0)})
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "linear"]
+
+
+def test_many_runs_leave_the_panels_their_height_and_look_different(tmp_path: Path) -> None:
+    runs = {f"run {i}": rounds_of("gap", 1.0, 0.1, 0.01) for i in range(16)}
+    few = saved(tmp_path, dict(list(runs.items())[:3]))
+    many = saved(tmp_path, runs)
+    heights = [f.axes[0].get_window_extent().height for f in (few, many)]
+    assert heights[1] > 0.9 * heights[0]
+    lines = many.axes[1].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
+
+
 def test_runs_show_what_all_of_them_measure(tmp_path: Path) -> None:
     both = [{**m, "test_accuracy": 0.5} for m in rounds_of("loss", 1, 2)]
     figure = saved(tmp_path, {"a": both, "b": rounds_of("loss", 3, 4)})
     assert figure.axes[0].get_ylabel() == "test loss"
     assert main_measure({"a": ["loss", "accuracy"], "b": ["loss", "accuracy"]}) == "accuracy"
+    assert main_measure({"a": ["loss", "accuracy", "gap"]}) == "gap"
+    assert main_measure({"a": ["loss", "gap"], "b": ["loss", "accuracy"]}) == "loss"
     with pytest.raises(ConfigError) as caught:
         main_measure({"a": ["loss"], "b": ["gap", "accuracy"]})
     assert str(caught.value) == (

@@ -1,0 +1,172 @@
+"""The tables of docs/performance.md, written from the files of results.
+
+    python -m benchmarks.tables              # all
+    python -m benchmarks.tables codecs       # one
+
+Each stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from launch.codec_report import error_of, messages_of
+from launch.codec_result import CodecResult
+
+_ROOT = Path(__file__).parent.parent
+_PAGE = _ROOT / "docs" / "performance.md"
+_RESULTS = _ROOT / "benchmarks" / "results"
+_LEVELS = 12  # of bit planes that are shown
+_CODECS = (
+    "top-k(k=0.01)",
+    "rand-k(k=0.01)",
+    "optimal-sparse(k=0.01)",
+    "natural",
+    "qsgd(levels=4)",
+    "terngrad",
+    "rtn(bits=4)",
+    "scaled-sign",
+    "eden(bits=1)",
+    "eden(bits=2)",
+    "mlmc(ladder=s-top-k(segment_size=0.01))",
+    "mlmc(ladder=fixed-point, law=own)",
+    "mlmc(ladder=geometric(first=0.001))",
+)
+Results = dict[str, Any]
+
+
+def codecs(results: Results) -> list[str]:
+    """Return some rows of ``mlmc-ray bench codecs``."""
+    rows = [CodecResult(**values) for values in results["compressors"]]
+    head = ("compress, encode", "decode, add", "kB", "bits a value", "ideal", "relative error")
+    shown = (
+        (
+            f"`{row.name}`",
+            f"{row.compress_copies:.1f}",
+            f"{row.decode_copies:.1f}",
+            f"{row.frame_bytes / 1000:,.0f}",
+            f"{row.bits_per_value:.3g}",
+            f"{row.ideal_bits_per_value:.3g}",
+            error_of(row),
+            messages_of(row),
+        )
+        for row in rows
+        if row.name in _CODECS
+    )
+    return _table(("", *head, "messages"), shown)
+
+
+def round_time(results: Results) -> list[str]:
+    """Return the medians, and their ratios to the other server's, waiting each round."""
+    sizes, reference = results["sizes"], "theirs, waiting each round"
+    rows = []
+    for name in sizes[0]["round_ms"]:
+        cells = [name]
+        for size in sizes:
+            found = size["round_ms"][name]
+            ratio = found.get("ratio_to", {}).get(reference)
+            cells.append(f"{found['median']:.3g}" + ("" if ratio is None else f" ({ratio:.2f})"))
+        rows.append(cells)
+    return _table(("parameters", *(f"{size['parameters']:,}" for size in sizes)), rows)
+
+
+def plane_sizes(results: Results) -> list[str]:
+    """Return the first levels of both gradients, and the means over all."""
+    first, last = (gradient["levels"] for gradient in results["gradients"])
+    keys = ("bits_per_value", "ideal_bits_per_value")
+    rows = []
+    for level, pair in enumerate(zip(first[:_LEVELS], last[:_LEVELS], strict=True), start=1):
+        cells = [f"{size[key]:.3g}" for size in pair for key in keys]
+        rows.append([str(level), f"{pair[0]['probability']:.3g}", *cells])
+    for name, plain in (("mean, by the law", False), ("mean of all levels", True)):
+        cells = []
+        for sizes in (first, last):
+            weights = [1 / len(sizes) if plain else size["probability"] for size in sizes]
+            for key in keys:
+                pairs = zip(weights, sizes, strict=True)
+                cells.append(f"{sum(weight * size[key] for weight, size in pairs):.3g}")
+        rows.append([name, "", *cells])
+    steps = f"after {results['settings']['steps']} steps: frame"
+    return _table(("level", "probability", "first: frame", "ideal", steps, "ideal"), rows)
+
+
+def entropy_coders(results: Results) -> list[str]:
+    """Return sizes over the entropy, and times in copies, of both streams."""
+    streams = results["streams"]
+    rows = []
+    for pair in zip(*(stream["coders"] for stream in streams), strict=True):
+        cells = [
+            text
+            for row in pair
+            for text in (
+                f"{row['over_entropy']:.4f}",
+                f"{row['encode_copies']:.1f}",
+                f"{row['decode_copies']:.1f}",
+            )
+        ]
+        rows.append([pair[0]["name"], *cells])
+    head = [text for stream in streams for text in (f"{stream['name']}: size", "encode", "decode")]
+    return _table(("", *head), rows)
+
+
+def index_sets(results: Results) -> list[str]:
+    """Return the sizes of index sets over the ideal."""
+    rows = [
+        (
+            " and ".join(f"{density:g}" for density in row["densities"]),
+            f"{row['bytes']:,}",
+            f"{row['over_ideal']:.3f}",
+        )
+        for row in results["sets"]
+    ]
+    return _table(("density, or of two halves", "bytes", "over log2 C(d, k)"), rows)
+
+
+TABLES: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
+    "codecs": ("codecs-2-cores.json", codecs),
+    "round_time": ("round_time-2-cores.json", round_time),
+    "plane_sizes": ("plane_sizes.json", plane_sizes),
+    "entropy_coders": ("entropy_coders-2-cores.json", entropy_coders),
+    "index_sets": ("index_sets.json", index_sets),
+}
+
+
+def replaced(page: str, name: str, table: Iterable[str]) -> str:
+    """Return the page with another table between the marks of a name.
+
+    Raises:
+        ValueError: the page does not have both marks.
+    """
+    opening, closing = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(opening)
+    _, found, after = rest.partition(closing)
+    if not found:
+        raise ValueError(f"the page has no {opening} with {closing} after it: put them there")
+    return "\n".join([before + opening, *table, closing + after])
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    cells = list(head)
+    lines = [f"| {' | '.join(cells)} |", "| --- |" + " ---: |" * (len(cells) - 1)]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def main(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Some of {', '.join(TABLES)}; else all.")
+    ] = None,
+) -> None:
+    """Rewrite tables of docs/performance.md from benchmarks/results."""
+    page = _PAGE.read_text(encoding="utf-8")
+    for name in names or TABLES:
+        file, table = TABLES[name]
+        results = json.loads((_RESULTS / file).read_text(encoding="utf-8"))
+        page = replaced(page, name, table(results))
+    _PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
