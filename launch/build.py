@@ -11,12 +11,12 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from launch.catalogue import KINDS, PROBLEMS
 from launch.docstrings import meaning_of
 from launch.fields import settings, type_hints
+from launch.plain_values import plain_value
 from mlmc_ray.compressors.base import RUN_TIME, Compressor
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.importing import import_object
@@ -65,12 +65,17 @@ def describe(value: Any) -> Any:
     """Return the plain mapping from which ``build`` would make the value again."""
     if isinstance(value, ProblemSource):
         problems = {path: name for name, path in PROBLEMS.items()}
-        options = to_jsonable_python(dict(value.options), fallback=str)  # tuples, paths ...
+        options = {
+            name: describe(option)
+            if isinstance(option, ProblemSource)
+            else to_jsonable_python(option, fallback=str)  # tuples, paths ...
+            for name, option in value.options.items()
+        }
         return {"kind": problems.get(value.path, value.path), **options}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: describe(getattr(value, f.name)) for f in settings(type(value))}
         classes = {cls: name for kinds in KINDS.values() for name, cls in kinds.items()}
-        if value.__class__.__module__ == "launch.config":
+        if value.__class__.__module__ in ("launch.clock", "launch.config"):
             return fields
         own = f"{type(value).__module__}.{type(value).__qualname__}"
         return {"kind": classes.get(type(value), own), **fields}
@@ -146,7 +151,7 @@ def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
         kind, fields = _kind(value, place, KINDS[hint])
         cls = KINDS[hint].get(kind) or _own_class(hint, kind, place, paths)
         return _checked(hint, build(cls, fields, place, paths), place)
-    return _leaf(hint, value, place)
+    return plain_value(hint, value, place)
 
 
 def _own_class(hint: Any, kind: str, place: str, paths: tuple[str, ...]) -> type[Any]:
@@ -176,44 +181,6 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
             f"{needed}"
         )
     return value
-
-
-def _leaf(hint: Any, value: Any, place: str) -> Any:
-    try:
-        result = TypeAdapter(hint).validate_python(value)
-        expected = _mistaken(result, value)
-        if expected:
-            raise ConfigError(f"{place}: got {value!r:.200}: {expected} is expected")
-        return result
-    except PydanticUserError:  # a type that pydantic does not know: the problem's own to check
-        return value
-    except ValidationError as error:
-        reasons = sorted({details["msg"].replace("tuple", "list") for details in error.errors()})
-        raise ConfigError(f"{place}: got {value!r:.200}: {_joined(reasons)}") from error
-
-
-def _joined(reasons: Iterable[str]) -> str:
-    """Return pydantic's reasons as one sentence; a number of any kind is one thing to ask for."""
-    plain = [reason.partition(", unable to parse")[0] for reason in reasons]
-    number, whole = "Input should be a valid number", "Input should be a valid integer"
-    return "; or ".join(reason for reason in plain if not (reason == whole and number in plain))
-
-
-def _mistaken(result: Any, value: Any) -> str:
-    """Return what was expected where pydantic made one type of another, or nothing.
-
-    In a configuration true is not 1, "3" is not 3 and "yes" is not true, also inside of lists.
-    """
-    if isinstance(result, bool):
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(result, int | float):
-        return "a number" if isinstance(value, bool | str) else ""
-    pairs: Iterable[tuple[Any, Any]] = ()
-    if isinstance(result, list | tuple) and isinstance(value, list | tuple):
-        pairs = zip(result, value, strict=True)
-    if isinstance(result, Mapping) and isinstance(value, Mapping):
-        pairs = zip(result.values(), value.values(), strict=True)
-    return next(filter(None, (_mistaken(*pair) for pair in pairs)), "")
 
 
 def _kind(value: object, place: str, known: Iterable[str]) -> tuple[str, dict[str, Any]]:

@@ -164,6 +164,7 @@ PROBLEMS = {
     "fashion-mnist": "mlmc_ray.problems.vision.FashionMNIST",
     "logistic": "mlmc_ray.problems.logistic.LogisticRegression",
     "quadratic": "mlmc_ray.problems.quadratic.Quadratic",
+    "replicated": "mlmc_ray.problems.replicated.Replicated",
     "three-workers": "mlmc_ray.problems.three_workers.ThreeWorkers",
 }
 """Problems that come with mlmc_ray; any other ``kind`` is a dotted path."""

@@ -1,15 +1,14 @@
 """Engines run rounds: the shape of one, and the inline engine, which needs no Ray."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from launch.config import RunConfig
 from launch.simulated_time import SimulatedTime
+from launch.threads import torch_threads
 from mlmc_ray.ledger import Ledger
 from server.server import ParameterServer, ServerPlan
 from workers.host import WorkerHost, WorkerPlan
@@ -84,7 +83,7 @@ class InlineEngine:
         self._threads = config.threads
         self._asynchronous = config.method.asynchronous
         self._time = SimulatedTime(config.clock, config.seed) if config.clock else None
-        with _threads(config.threads):
+        with torch_threads(config.threads):
             self._server = ParameterServer(server_plan(config))
             self._host = WorkerHost(worker_plan(config), range(config.workers))
 
@@ -92,7 +91,7 @@ class InlineEngine:
         """Run the next round."""
         losses: dict[int, float] = {}
         ledger = None
-        with _threads(self._threads):
+        with torch_threads(self._threads):
             while ledger is None:
                 reports, seen = self._exchange()
                 losses.update(seen)
@@ -127,7 +126,7 @@ class InlineEngine:
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate the server's parameters."""
-        with _threads(self._threads):
+        with torch_threads(self._threads):
             return self._server.evaluate()
 
     def parameters(self) -> Tensor:
@@ -140,14 +139,3 @@ class InlineEngine:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Let torch use a number of threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

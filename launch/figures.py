@@ -103,7 +103,10 @@ def _finish(axes: Axes, measure: str, values: Sequence[float], label: str) -> No
         # A gap that is rounded to zero or below leaves through the bottom of the axis.
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        positive = [value for value in values if value > 0]
+        within = max(positive) < 10 * min(positive)  # too few powers of ten to read it by
+        minor = FuncFormatter(lambda value, _: f"{value:g}" if within else "")
+        axes.yaxis.set_minor_formatter(minor)
 
 
 def _drawable(value: float) -> float:

@@ -69,5 +69,11 @@ def _check_counts(value: Any, dim: int, num_workers: int, place: str) -> None:
                 f"{place}.{name} is {field}, and there are {num_workers} workers: give at most "
                 "that many"
             )
+        is_list = name in ("compute_s", "message_s") and isinstance(field, tuple)
+        if is_list and len(field) != num_workers:
+            raise ConfigError(
+                f"{place}.{name} has {len(field)} numbers, and there are {num_workers} workers: "
+                "give one for each, or one number for all"
+            )
         if hasattr(field, "__dataclass_fields__"):
             _check_counts(field, dim, num_workers, f"{place}.{name}")

@@ -14,13 +14,16 @@ _HEAD = """\
 Printed by `mlmc-ray methods --markdown` from the docstrings of the code. *d* is the number of
 parameters, *M* of workers, *C* a compressed vector, x the parameters, f the mean of the workers'
 functions f_i. Unless it says otherwise the server's optimizer takes a step along the estimate, and
-every worker gets the parameters, d numbers, at the start of a round.
+every worker gets the parameters, d numbers, at the start of a round. Names are those of payloads
+and scalars in the frames; not all of them need be in every one.
 """
 
 _FACTS = {
     "compressor": "compressor",
     "uplink": "up, a round and worker",
     "downlink": "down",
+    "reports": "names in reports",
+    "news": "names in news",
     "first": "before, once",
     "worker_memory": "a worker remembers",
     "server_memory": "the server remembers",
@@ -36,6 +39,8 @@ def methods_page() -> str:
 
 def _section(kind: str, cls: type[Any]) -> str:
     facts = dataclasses.asdict(cls.facts)
+    for name in ("news", "reports"):
+        facts[name] = ", ".join(f"`{word}`" for word in facts[name])
     lines = [f"- {label}: {facts[name]}" for name, label in _FACTS.items() if facts[name]]
     settings = settings_of(cls)
     if settings:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from launch.config import Clock, PerWorker
+from launch.clock import Clock, PerWorker
 from mlmc_ray.errors import RoundError
 from mlmc_ray.seeding import generator_for
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from launch.config import RunConfig
 from launch.threads import torch_threads
@@ -16,7 +16,7 @@ from mlmc_ray.methods import Method
 from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.problems import Problem, explaining, initial_model
 from mlmc_ray.problems.constants import Constants
-from mlmc_ray.seeding import generator_for
+from mlmc_ray.seeding import drawing, generator_for, seed_for
 
 _ITERATIONS = 30  # of the power method: the largest curvature to a few per cent
 
@@ -25,6 +25,8 @@ MOST_EXAMPLES = 256
 
 _CHEAP = Constants(smoothness=1.0, mean_smoothness=1.0, largest_smoothness=1.0)
 """As much as estimates say, to see whether there is a theory before they are made."""
+
+_NO_GUARANTEE = "L estimated at the first parameters; no guarantee"
 
 
 def with_step_size(
@@ -62,6 +64,8 @@ def with_step_size(
         method, step = _resolved(method, dataclasses.replace(setting, constants=found), has_step)
     except ValueError as error:
         raise ConfigError(f"{place}: theory: {error}") from error
+    if step and known is None:
+        step = dataclasses.replace(step, guarantee=_NO_GUARANTEE)
     if step and by_theory:
         optimizer = dataclasses.replace(cast(Any, optimizer), step_size=step.value)
     return dataclasses.replace(config, method=method, optimizer=optimizer), step
@@ -100,14 +104,17 @@ def _estimated(
     shards = [_examples(problem, i, config) for i in range(config.workers)]
 
     def products(batches: list[Any]) -> Callable[[Tensor], Tensor]:
-        return lambda v: torch.stack([_curvature(problem, model, b, v) for b in batches]).mean(0)
+        def product(v: Tensor) -> Tensor:
+            each = [_curvature(problem, model, b, v, config.seed) for b in batches]
+            return torch.stack(each).mean(0)
+
+        return product
 
     each = [_largest(products([shard]), model.parameters) for shard in shards]
     return Constants(
         smoothness=_largest(products(shards), model.parameters),
         mean_smoothness=float(torch.tensor(each).square().mean().sqrt()),
         largest_smoothness=max(each),
-        source="estimated at the first parameters: a guess, no bound",
     )
 
 
@@ -122,16 +129,31 @@ def _examples(problem: Problem, worker_id: int, config: RunConfig) -> Any:
     return shard.sample(MOST_EXAMPLES, generator_for(config.seed, worker_id, "curvature"))
 
 
-def _curvature(problem: Problem, model: FlatModel, batch: Any, vector: Tensor) -> Tensor:
-    """Return the product of the Hessian of a batch's loss with a vector, shape (d,)."""
+def _curvature(problem: Problem, model: FlatModel, batch: Any, vector: Tensor, seed: int) -> Tensor:
+    """Return the product of the Hessian of a batch's loss with a vector, shape (d,).
+
+    What the loss draws, as for dropout, is the same for every product: one function's Hessian.
+    """
     parameters = [p for p in model.module.parameters() if p.requires_grad]
     pieces = torch.split(vector, [p.numel() for p in parameters])
-    loss = problem.loss(model.module, batch)
-    gradients = torch.autograd.grad(loss, parameters, create_graph=True)
+    with drawing(seed_for(seed, "curvature")):
+        loss = problem.loss(model.module, batch)
+    gradients = _gradients(loss, parameters, create_graph=True)
     shaped = [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
     inner = torch.stack([(g * v).sum() for g, v in zip(gradients, shaped, strict=True)]).sum()
-    products = torch.autograd.grad(inner, parameters)
+    products = _gradients(inner, parameters)
     return torch.cat([product.reshape(-1) for product in products])
+
+
+def _gradients(
+    value: Tensor, parameters: list[nn.Parameter], create_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """Return the gradients of a value; zero at parameters on which it does not depend."""
+    if not value.requires_grad:
+        return tuple(torch.zeros_like(p) for p in parameters)
+    return torch.autograd.grad(
+        value, parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
 
 
 def _largest(product: Callable[[Tensor], Tensor], like: Tensor) -> float:

@@ -56,6 +56,9 @@ class MLMC:
         inclusion: every level is sent or not, independently, with probability q_l = min(1, c p_l),
             instead of being drawn. A payload may then hold no level at all.
         expected_levels: sum of the q_l, which determines c.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, section 3, algorithms 2 and 3.
     """
 
     ladder: Ladder

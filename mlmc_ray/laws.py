@@ -10,7 +10,9 @@ from torch import Generator, Tensor
 from mlmc_ray.compressors.base import is_number
 from mlmc_ray.ladders.base import Ladder, Levels
 
-_NO_OWN_LAW = "law 'own': this ladder has no fixed law of its own; use 'adaptive' or 'given'"
+_NO_OWN_LAW = (
+    "law 'own': this ladder has no fixed law of its own; use 'adaptive', 'cost-aware' or 'given'"
+)
 
 
 @runtime_checkable
@@ -26,7 +28,11 @@ class LevelLaw(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OwnLaw:
-    """The fixed law that theory gives the ladder (lemma 3.3 for fixed point): paper algorithm 2."""
+    """The fixed law that theory gives the ladder (lemma 3.3 for fixed point): paper algorithm 2.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, equations 8 and 20, lemmas 3.3 and B.1.
+    """
 
     def probabilities(self, levels: Levels) -> Tensor:
         """Return the ladder's law.
@@ -46,7 +52,11 @@ class OwnLaw:
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveLaw:
-    """p_l in proportion to the norm of increment l: the least variance (lemma 3.4), algorithm 3."""
+    """p_l in proportion to the norm of increment l: the least variance (lemma 3.4), algorithm 3.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, lemma 3.4 and algorithm 3.
+    """
 
     def probabilities(self, levels: Levels) -> Tensor:
         """Return the norms of the increments, normalised."""
@@ -63,6 +73,10 @@ class CostAwareLaw:
 
     It makes the product of second moment and expected cost the least, (sum_l norm_l cost_l^1/2)^2,
     by Cauchy-Schwarz. Where all levels cost the same it is the adaptive law.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, lemma 3.4, for equal costs; Giles, "Multilevel
+        Monte Carlo Path Simulation", Operations Research, 2008, for the samples of other costs.
     """
 
     def probabilities(self, levels: Levels) -> Tensor:
@@ -80,6 +94,9 @@ class GivenLaw:
 
     Fewer levels than probabilities are allowed, since the number of fixed-point levels varies
     with the vector; the others then stand for increments of zero.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, lemma 3.2: any positive probabilities do.
     """
 
     values: tuple[float, ...]

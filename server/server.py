@@ -14,6 +14,7 @@ from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.methods import SERVER, Method, Progress
 from mlmc_ray.methods.base import add_average
+from mlmc_ray.methods.binding import bound_method
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.problems import ProblemSource, explaining, initial_model
 from mlmc_ray.seeding import drawing, generator_for, seed_for
@@ -71,7 +72,7 @@ class ParameterServer:
         self._known_statistics = dict.fromkeys(range(plan.num_workers), 0)  # by worker
         self._asked: dict[int, int] = {}  # who got news and is to report, with which statistics
         dim = self._model.parameters.numel()
-        cost = plan.method.paper_cost(dim)
+        cost = bound_method(plan.method, self._context()).paper_cost(dim)
         self._paper_uplink = cost.bits if cost else None
         self._max_dim = max(plan.method.largest_payload(dim), self._model.num_statistics)
         self._paper_downlink = 64 * dim  # the paper counts 64 bits a number
@@ -227,13 +228,23 @@ class ParameterServer:
         return result
 
     def _settle(self, reports: Mapping[int, Message]) -> None:
-        """Note who has answered; average running statistics, if they came, for everyone."""
+        """Note who has answered; take over running statistics, if any came, for everyone.
+
+        They become the average over the reports that hold some. Of an asynchronous method each of
+        these moves them by one worker's share of the way instead, for the others are at work.
+        """
         for worker_id in reports:
             self._known_statistics[worker_id] = self._asked[worker_id]
             if self._asynchronous:
                 del self._asked[worker_id]
-        if reports and all("buffers" in report.payloads for report in reports.values()):
-            average = torch.zeros(self._model.num_statistics)
-            add_average(average, reports, "buffers")
-            self._model.set_statistics(average)
-            self._statistics += 1
+        carrying = {i: report for i, report in reports.items() if "buffers" in report.payloads}
+        if not carrying:
+            return
+        if self._asynchronous:
+            statistics = self._model.statistics() * (1 - len(carrying) / self._num_workers)
+            add_average(statistics, carrying, "buffers", among=self._num_workers)
+        else:
+            statistics = torch.zeros(self._model.num_statistics)
+            add_average(statistics, carrying, "buffers")
+        self._model.set_statistics(statistics)
+        self._statistics += 1

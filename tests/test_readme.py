@@ -8,6 +8,7 @@ import pytest
 
 from launch.catalogue import KINDS, PROBLEMS
 from launch.config import RunConfig
+from launch.fields import settings
 
 _ROOT = Path(__file__).parents[1]
 _TEXT = (_ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,7 +38,7 @@ def test_the_list_of_keys_is_complete() -> None:
     for field in dataclasses.fields(RunConfig):
         assert f"| `{field.name}` |" in text
     for cls in {cls for kinds in KINDS.values() for cls in kinds.values()}:
-        for field in dataclasses.fields(cls):
+        for field in settings(cls):
             assert re.search(rf"`{field.name}\b", text), (cls, field.name)
     for kinds in KINDS.values():
         assert all(f"`{kind}`" in text for kind in kinds)

@@ -72,7 +72,8 @@ class GradientWorker:
         """Answer the news of an exchange of a round.
 
         Returns:
-            The report, and the mean training loss that was seen while making it, if any was.
+            The report, and the mean training loss that was seen while making it, if any was; of
+            a batch that was used at several points, that at the first.
 
         Raises:
             NonFiniteError: the gradient is not finite; names round, worker and layer.
@@ -95,13 +96,13 @@ class GradientWorker:
             raise NonFiniteError(self._explain(round_index, error)) from None
         except ValueError as error:
             raise RoundError(f"{place}: {error}") from error
-        if not math.isfinite(math.fsum(oracle.losses)):
+        if not all(map(math.isfinite, oracle.losses)):
             raise NonFiniteError(
                 f"{place}: the loss is {oracle.losses}: look at the data and the loss, "
                 "or lower the step size"
             )
         self._buffers = self._model.buffers()
-        self.num_gradients = len(oracle.losses)
+        self.num_gradients = oracle.num_gradients
         if not oracle.losses:
             return report, None
         if self._model.num_statistics and (round_index + 1) % self._buffers_every == 0:
@@ -152,7 +153,15 @@ class _Batch:
 
 
 class _ShardOracle:
-    """The method's view of a worker: minibatches of its shard, gradients of its model."""
+    """The method's view of a worker: minibatches of its shard, gradients of its model.
+
+    Of a batch that is used at several points the first is the newest, and the others belong to the
+    past: they leave the buffers, running statistics among them, and the losses as they are.
+
+    Attributes:
+        losses: of every batch, at the first point at which it was used.
+        num_gradients: how many were computed, at all points.
+    """
 
     def __init__(
         self,
@@ -169,7 +178,9 @@ class _ShardOracle:
         self._names = names
         self._generator = generator_for(*names, "data")
         self._num_batches = 0
+        self._used: set[int] = set()  # the seeds of the batches that have been at a point
         self.losses: list[float] = []
+        self.num_gradients = 0
 
     def sample(self, size: int | None = None) -> _Batch:
         if size is None and self._batch_size == "full":
@@ -188,6 +199,24 @@ class _ShardOracle:
         return seed_for(*self._names, "model", self._num_batches - 1)
 
     def gradient(self, at: Tensor, batch: _Batch) -> Tensor:
+        if at.shape != self._model.parameters.shape:
+            raise ValueError(
+                f"the method asks for the gradient at a point of shape {tuple(at.shape)}, the "
+                f"model here has {tuple(self._model.parameters.shape)}; server and workers must "
+                "run the same problem"
+            )
+        self.num_gradients += 1
+        if batch.seed in self._used:
+            buffers = copy.deepcopy(self._model.buffers())
+            self._differentiate(at, batch)
+            self._model.set_buffers(buffers)
+        else:
+            self._used.add(batch.seed)
+            self.losses.append(self._differentiate(at, batch))
+        return self._model.gradients
+
+    def _differentiate(self, at: Tensor, batch: _Batch) -> float:
+        """Leave the gradient in the model and return the loss."""
         self._model.parameters.copy_(at)
         self._model.gradients.zero_()
         self._model.module.train()
@@ -197,5 +226,5 @@ class _ShardOracle:
                 shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
                 raise ValueError(f"loss returns the mean over the batch, a scalar; got {shape}")
             loss.backward()  # type: ignore[no-untyped-call]
-            self.losses.append(loss.item())
-            return self._model.collect_gradients()
+            self._model.collect_gradients()
+            return loss.item()

@@ -90,7 +90,8 @@ class Context:
 
     Attributes:
         generator: private draws of this worker in this round.
-        shared_seed: 63 bits that all workers and the server have in this round.
+        shared_seed: 63 bits that all workers and the server have in this round; the same in all
+            exchanges of a round, so that who needs other draws in each derives a seed from it.
         worker_id: 0 to ``num_workers`` - 1; -1 on the server.
         num_workers: how many there are.
         layer_sizes: entries of every layer, in the order of the vector; empty where unknown.

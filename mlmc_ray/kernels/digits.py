@@ -107,7 +107,7 @@ def _by_place(fractions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     by_place = np.zeros(256 + FRACTION_BITS, np.int64)
     present = np.flatnonzero(fractions[:, 0].any(axis=1))
     ones, entries = bit_counts(fractions[present]), fractions[present, 0].sum(axis=1)
-    for row, e in enumerate(present):
+    for row, e in enumerate(present.tolist()):
         first = max(e, 1) - 1
         by_place[first : first + FRACTION_BITS] += ones[row]
         by_place[first + FRACTION_BITS] += entries[row] if e > 0 else 0  # the implicit bit

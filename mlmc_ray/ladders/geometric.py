@@ -36,6 +36,9 @@ class GeometricLadder:
     Attributes:
         first: entries of the first level.
         tail_segment: the most entries a level may add; None for no limit.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, section 3.2, for segments of one size.
     """
 
     has_own_law: ClassVar[bool] = False

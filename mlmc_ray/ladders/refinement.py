@@ -27,6 +27,10 @@ class RefinementLadder:
         compressor: C, biased.
         steps: how many times it is applied; there is one level more.
         top: an unbiased compressor for the rest; by default all of its entries are sent.
+
+    References:
+        Zukerman et al., 2025, arXiv:2507.05508, section 3, for any ladder; the steps are those of
+        multistage quantisation: Gray, "Vector Quantization", IEEE ASSP Magazine, 1984.
     """
 
     has_own_law: ClassVar[bool] = False

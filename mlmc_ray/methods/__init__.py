@@ -20,7 +20,8 @@ from mlmc_ray.methods.local.tamuna import TAMUNA
 from mlmc_ray.methods.partial_participation import PartialParticipation
 from mlmc_ray.methods.running_estimates.dasha import DASHA
 from mlmc_ray.methods.running_estimates.dasha_pp import DASHAPP
-from mlmc_ray.methods.running_estimates.dasha_variants import DASHAMVR, DASHAPage, DASHASyncMVR
+from mlmc_ray.methods.running_estimates.dasha_sync_mvr import DASHASyncMVR
+from mlmc_ray.methods.running_estimates.dasha_variants import DASHAMVR, DASHAPage
 from mlmc_ray.methods.running_estimates.marina import MARINA
 from mlmc_ray.methods.running_estimates.marina_variants import PPMARINA, VRMARINA
 from mlmc_ray.methods.shifts.adiana import ADIANA

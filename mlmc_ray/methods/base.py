@@ -15,9 +15,10 @@ from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost
+from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.payloads import Message, Payload
+from mlmc_ray.seeding import generator_for
 
 SERVER = -1
 """The ``worker_id`` of a server half's context."""
@@ -49,12 +50,18 @@ class Oracle(Protocol):
     def gradient(self, at: Tensor, batch: Any) -> Tensor:
         """Return the gradient of the loss on ``batch`` at the parameters ``at``.
 
+        Of a batch that is used at several points only the first one counts for the training loss
+        and for running statistics: ask for the gradient at the newest point first.
+
         Args:
             at: shape (d,); not modified.
-            batch: what ``sample`` returned.
+            batch: what ``sample`` or ``full`` returned.
 
         Returns:
             shape (d,); the next call overwrites it, so clone what must last.
+
+        Raises:
+            ValueError: ``at`` is of another size than the model's parameters.
         """
 
 
@@ -65,7 +72,7 @@ class WorkerHalf(Protocol):
         """Answer the server's news with a report."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return a copy of the memory of this half; empty where there is none."""
+        """Return a copy of the memory of this half between rounds; empty where there is none."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state_dict`` returned."""
@@ -93,7 +100,7 @@ class ServerHalf(Protocol):
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return a copy of the memory of this half; empty where there is none."""
+        """Return a copy of the memory of this half between rounds; empty where there is none."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state_dict`` returned."""
@@ -162,6 +169,8 @@ class Facts:
         compressor: which it takes: any, unbiased, contractive, or none.
         uplink: what a worker sends in a round, C being a compressed vector.
         downlink: what a worker gets in a round.
+        news: the names of payloads and scalars in the server's messages.
+        reports: the same of the workers' messages.
         first: what crosses before or in the first round besides; "" for nothing.
         worker_memory: numbers that a worker keeps, such as "2 d".
         server_memory: numbers that the server keeps besides parameters and optimizer.
@@ -172,6 +181,8 @@ class Facts:
     compressor: Literal["any", "unbiased", "contractive", "none"]
     uplink: str
     downlink: str
+    news: tuple[str, ...] = ("parameters",)
+    reports: tuple[str, ...] = ()
     first: str = ""
     worker_memory: str = "0"
     server_memory: str = "0"
@@ -182,6 +193,9 @@ class Facts:
 class Half:
     """Base of the halves: named vectors to remember, which can be saved and restored.
 
+    They are saved between rounds, not between the exchanges of a round: what a half keeps from one
+    exchange to the next need not be part of its state.
+
     Attributes:
         memory: by name; the vectors may be replaced and modified.
     """
@@ -189,8 +203,21 @@ class Half:
     def __init__(self) -> None:
         self.memory: dict[str, Tensor] = {}
 
+    def remembered(self, name: str) -> Tensor:
+        """Return what earlier news have left in the memory of a worker's half.
+
+        Raises:
+            ValueError: there is no such thing; names it.
+        """
+        if name not in self.memory:
+            raise ValueError(
+                f"this worker lacks its {name}: it joined after the round that sends it; start it "
+                "with the others, or from a saved state"
+            )
+        return self.memory[name]
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Return a copy of the memory."""
+        """Return a copy of the memory; to be called between rounds."""
         return {name: tensor.clone() for name, tensor in self.memory.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -254,12 +281,12 @@ def require_unbiased(name: str, compressor: Compressor) -> None:
 
 
 def require_contractive(name: str, compressor: Compressor) -> None:
-    """Refuse a compressor that is not contractive.
+    """Refuse a compressor that is not contractive among several workers, as PermK is alone only.
 
     Raises:
         ValueError: names the method, quotes the compressor, says what would do.
     """
-    if compressor.alpha(1) is None:
+    if bound(compressor, Context(generator_for(0), num_workers=2)).alpha(2) is None:
         raise ValueError(
             f"compressor is {compressor}: {name} needs a contractive compressor, such as top-k; "
             "an unbiased one belongs into compressed-sgd or diana"

@@ -7,15 +7,14 @@ References:
     Zukerman et al., 2025, arXiv:2507.05508, algorithms 1-3. Also known as DCGD.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.compressors.identity import Identity
+from mlmc_ray.methods.averaging import AverageServer
 from mlmc_ray.methods.base import (
     Facts,
     Half,
@@ -23,11 +22,10 @@ from mlmc_ray.methods.base import (
     Oracle,
     ServerHalf,
     WorkerHalf,
-    add_average,
     require_unbiased,
 )
 from mlmc_ray.methods.theory import Setting, StepSize
-from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +38,7 @@ class CompressedSGD(Method):
     With a biased compressor it need not converge.
 
     Args:
-        compressor: any; its draws are independent between workers.
+        compressor: any; workers draw independently, or share out the entries with PermK.
 
     References:
         Zukerman et al., 2025, arXiv:2507.05508; Khirirat et al., 2018, arXiv:1806.06573.
@@ -53,20 +51,35 @@ class CompressedSGD(Method):
         compressor="any",
         uplink="C",
         downlink="d",
-        guarantee="linear to a neighbourhood for an unbiased C and a strongly convex f, to the "
-        "optimum where all workers share it; with a biased C it may diverge",
+        reports=("gradient",),
+        guarantee="linear to a neighbourhood for an unbiased C, convex f_i and a strongly convex "
+        "f, to the optimum where all workers share it and gradients are full; with a biased C it "
+        "may diverge",
         reference="Zukerman et al., 2025, arXiv:2507.05508, algorithms 2 and 3; Khirirat et al., "
         "2018, arXiv:1806.06573",
     )
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L + 2 omega L_max / M), for an unbiased compressor."""
+        """1 / (L + 2 omega L_max / M), for an unbiased compressor and convex f_i.
+
+        With D = f(x) - f* and s = 2 omega L_max / M, E|g|^2 is at most |grad f|^2 + 2 s D and the
+        noise at x*. Where mu = 0, <grad f, x - x*> >= D + |grad f|^2 / 2L makes the mean of D
+        |x0 - x*|^2 / (2 step^2 L T), up to the noise.
+
+        Raises:
+            ValueError: the compressor is biased, no omega is known, or an f_i is not convex.
+        """
         require_unbiased("the theory of compressed-sgd", self.compressor)
-        spread = 2 * setting.omega(self.compressor) * setting.constants.largest_smoothness
+        setting.require_convex("compressed-sgd")
+        constants = setting.constants
+        spread = 2 * setting.joint_omega(self.compressor) * constants.largest_smoothness
+        progress = "E|x - x*|^2 shrinks by 1 - step mu a round"
+        if not constants.strong_convexity:
+            progress = "the mean of E f(x) - f* over T rounds is O(1/T)"
         return StepSize(
-            1 / (setting.constants.smoothness + spread / setting.num_workers),
-            "1 / (L + 2 omega L_max / M)",
-            "E|x - x*|^2 shrinks by 1 - step mu a round, to a plateau unless workers share x*",
+            1 / (constants.smoothness + spread / setting.num_workers),
+            "1 / (L + 2 omega L_max / M), M - 1 for M with perm-k",
+            f"{progress}, to a plateau unless workers share x*, for convex f_i and full gradients",
         )
 
     def worker(self) -> WorkerHalf:
@@ -75,7 +88,7 @@ class CompressedSGD(Method):
 
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
-        return _Server(parameters)
+        return AverageServer(parameters, "gradient")
 
     def paper_cost(self, dim: int) -> PaperCost | None:
         """The compressor's."""
@@ -97,16 +110,20 @@ class DataParallelSGD(Method):
         compressor="none",
         uplink="d",
         downlink="d",
+        reports=("gradient",),
         guarantee="linear for a strongly convex f and full gradients",
         reference="Zukerman et al., 2025, arXiv:2507.05508, algorithm 1",
     )
 
     def theory(self, setting: Setting) -> StepSize:
         """1 / L."""
+        progress = "f(x) - f* shrinks by 1 - step mu a round"
+        if not setting.constants.strong_convexity:
+            progress = (
+                "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T)"
+            )
         return StepSize(
-            1 / setting.constants.smoothness,
-            "1 / L",
-            "f(x) - f* shrinks by 1 - step mu a round, with full gradients",
+            1 / setting.constants.smoothness, "1 / L", f"{progress}, with full gradients"
         )
 
     def worker(self) -> WorkerHalf:
@@ -115,7 +132,7 @@ class DataParallelSGD(Method):
 
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
-        return _Server(parameters)
+        return AverageServer(parameters, "gradient")
 
     def paper_cost(self, dim: int) -> PaperCost:
         """One number per parameter."""
@@ -131,18 +148,3 @@ class _Worker(Half):
         gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
         compressor = bound(self._compressor, context)
         return Message({"gradient": compressor.compress(gradient, generator=context.generator)})
-
-
-class _Server(Half):
-    def __init__(self, parameters: Tensor) -> None:
-        super().__init__()
-        self._parameters = parameters
-        self._estimate = torch.zeros_like(parameters)
-
-    def news(self, *, context: Context) -> Message:
-        return Message({"parameters": DensePayload(self._parameters)})
-
-    def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
-        self._estimate.zero_()
-        add_average(self._estimate, reports, "gradient")
-        return self._estimate

@@ -34,6 +34,7 @@ class PartialParticipation(Method):
         compressor="any",
         uplink="as the method, from the participants",
         downlink="as the method, to the participants",
+        news=(),
         worker_memory="as the method",
         server_memory="as the method",
         guarantee="as the method's, with omega (1 + omega) / p - 1 where it is unbiased",

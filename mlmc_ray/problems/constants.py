@@ -17,7 +17,8 @@ class Constants:
             |grad f(x) - grad f(y)|^2; None where it is not known.
         sample_smoothness: the quadratic mean over workers of the largest L_ij of one example; None
             where it is not known.
-        source: how they are known, in a few words.
+        convex: whether all f_i, and the losses of single examples, are convex; None where it is not
+            known.
     """
 
     smoothness: float
@@ -27,4 +28,4 @@ class Constants:
     least_convexity: float = 0.0
     hessian_variance: float | None = None
     sample_smoothness: float | None = None
-    source: str = "exact"
+    convex: bool | None = None

@@ -147,7 +147,7 @@ class LogisticRegression:
             least_convexity=convexity,
             hessian_variance=_quadratic_mean(each),  # the regulariser is the same on all workers
             sample_smoothness=_quadratic_mean(longest + curvature),
-            source="bounds from the data",
+            convex=self.convex,
         )
 
     def model(self) -> nn.Module:

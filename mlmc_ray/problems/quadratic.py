@@ -55,7 +55,7 @@ class QuadraticFunctions(ABC):
             ValueError: the number of workers is not the number of functions.
         """
         matrices, _ = self.coefficients
-        check_workers(len(matrices), num_workers)
+        self._check_workers(num_workers)
         mean = matrices.mean(axis=0)
         spectrum = np.linalg.eigvalsh(mean)
         spectra = np.linalg.eigvalsh(matrices)
@@ -71,7 +71,11 @@ class QuadraticFunctions(ABC):
             least_convexity=max(0.0, float(spectra.min())),
             hessian_variance=math.sqrt(float(spread[-1])),
             sample_smoothness=mean_smoothness,
+            convex=bool(spectra.min() >= 0),
         )
+
+    def _check_workers(self, num_workers: int) -> None:
+        check_workers(len(self.coefficients[0]), num_workers)
 
     def model(self) -> nn.Module:
         """One vector of variables, at ``initial``."""
@@ -90,7 +94,7 @@ class QuadraticFunctions(ABC):
             ValueError: the number of workers is not the number of functions.
         """
         matrices, vectors = self.coefficients
-        check_workers(len(matrices), num_workers)
+        self._check_workers(num_workers)
         return _QuadraticShard(
             torch.tensor(matrices[worker_id], dtype=torch.float32),
             torch.tensor(vectors[worker_id], dtype=torch.float32),

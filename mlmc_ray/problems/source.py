@@ -45,7 +45,7 @@ class ProblemSource:
         """
         factory = self.factory()
         with explaining(f"making {self.path}({_arguments(self.options)})"):
-            problem = factory(**self.options)
+            problem = self._made_by(factory)
         missing = [name for name in _METHODS if not callable(getattr(problem, name, None))]
         if missing:
             raise ProblemError(
@@ -53,6 +53,15 @@ class ProblemSource:
             )
         loaded: Problem = problem
         return loaded
+
+    def _made_by(self, factory: Any) -> Any:
+        """Call what makes the problem; a value that this library refuses needs no place in code."""
+        try:
+            return factory(**self.options)
+        except ValueError as error:
+            if not self.path.startswith("mlmc_ray."):
+                raise
+            raise ProblemError(f"problem: {one_line(error)}") from error
 
 
 def initial_model(problem: Problem, seed: int) -> FlatModel:

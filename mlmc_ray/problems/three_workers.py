@@ -39,6 +39,10 @@ class ThreeWorkers(QuadraticFunctions):
         if not self.start or not math.isfinite(self.start):
             raise ValueError(f"start is {self.start!r}: give a number other than 0, the optimum")
 
+    def _check_workers(self, num_workers: int) -> None:
+        if num_workers != 3:
+            raise ValueError(f"there are {num_workers} workers, and 3 functions: give workers: 3")
+
     @property
     def coefficients(self) -> tuple[Array, Array]:
         """A, shape (3, 3, 3), and b, which is zero, shape (3, 3)."""

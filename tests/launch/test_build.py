@@ -401,18 +401,32 @@ def test_settings_are_shown_with_the_defaults_that_are_made() -> None:
 # Problems.
 
 
-NEEDS_DATA = {"fashion-mnist": {}, "cifar-10": {"data_dir": "data"}}
-"""Problems whose data need not be here, with the keys that they need."""
+NEEDS_DATA = {"fashion-mnist", "cifar-10"}
+"""Problems whose data need not be here."""
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "cifar-10": {"data_dir": "data"},
+    "replicated": {"problem": {"kind": "digits"}},
+}
+"""Keys that a problem needs."""
 
 
 def test_every_problem_of_the_catalogue_can_be_described() -> None:
     for name, path in PROBLEMS.items():
-        description = {"kind": name, **NEEDS_DATA.get(name, {})}
+        description = {"kind": name, **NEEDED.get(name, {})}
         source = built(ProblemSource, description)
         assert source.path == path
         assert describe(source) == description
         if name not in NEEDS_DATA:
             assert source.load() is not None
+
+
+def test_a_problem_within_a_problem_may_be_a_source_and_is_described() -> None:
+    inner = ProblemSource("mlmc_ray.problems.digits.Digits", {"batch_norm": True})
+    source = built(ProblemSource, {"kind": "replicated", "problem": inner, "copies": 3})
+    described = describe(source)
+    assert described["problem"] == {"kind": "digits", "batch_norm": True}
+    assert built(ProblemSource, described) == source
 
 
 def test_options_of_a_problem_are_checked_and_given_back() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from launch import Session
-from launch.config import Clock, RunConfig, load_config
+from launch.clock import Clock
+from launch.config import RunConfig, load_config
 from launch.simulated_time import SimulatedTime
 from mlmc_ray.compressors import Identity
 from mlmc_ray.errors import ConfigError, RoundError

@@ -139,7 +139,7 @@ def test_an_override_that_is_not_yaml_is_refused(override: str) -> None:
 def test_an_override_of_an_unknown_key_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown keys \['round'\] \(did you mean 'rounds'\?\)"):
         load_config(BASE, ["round=3"])
-    with pytest.raises(ConfigError, match=r"optimizer: unknown keys \['lr'\]; known are"):
+    with pytest.raises(ConfigError, match=r"optimizer: unknown keys \['lr'\] .*'step_size'\?"):
         load_config(BASE, ["optimizer.lr=3"])
     with pytest.raises(ConfigError, match=r"rounds: got \{'x': 3\}"):
         load_config(BASE, ["rounds.x=3"])
@@ -211,7 +211,7 @@ def test_an_unknown_key_is_quoted_with_what_is_known() -> None:
 @pytest.mark.parametrize("key", ["problem", "method", "optimizer"])
 def test_a_missing_key_is_named(key: str) -> None:
     values = {name: value for name, value in BASE.items() if name != key}
-    with pytest.raises(ConfigError, match=rf"^configuration: missing keys \['{key}'\]$"):
+    with pytest.raises(ConfigError, match=rf"^configuration: missing keys \['{key}'\]"):
         load_config(values)
 
 

@@ -350,6 +350,14 @@ def test_more_workers_than_there_are_are_refused(method: Any, place: str) -> Non
         Session(config_of(method, optimizer=None if "step_size" in method else SGD))
 
 
+@pytest.mark.parametrize("name", ["compute_s", "message_s"])
+def test_as_many_speeds_as_workers_are_asked_for(name: str) -> None:
+    seconds = {"compute_s": 1.0, "message_s": 1.0, name: [1.0, 2.0]}
+    method = {"kind": "shadowheart", "compressor": "perm-k", "noise": 1, **seconds}
+    with pytest.raises(ConfigError, match=f"^method.{name} has 2 numbers, and there are 3 workers"):
+        Session(config_of(method))
+
+
 def test_edge_layers_that_leave_nothing_are_refused() -> None:
     method = {"kind": "learned", "k": 2, "edge_layers": 2}
     with pytest.raises(ConfigError, match=r"^method: edge_layers is 2, and the model has 1 p"):

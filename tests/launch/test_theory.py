@@ -14,6 +14,7 @@ from launch.theory import MOST_EXAMPLES, describe_step, with_step_size
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods.theory import StepSize
 from mlmc_ray.problems import Quadratic, Shard, TensorShard
+from mlmc_ray.seeding import drawing, seed_for
 
 PROBLEM = Quadratic(num_functions=8, dim=24)
 KNOWN = PROBLEM.constants(8)
@@ -45,6 +46,46 @@ class Flat(Unexplored):
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         x: Tensor = model(None)
         return 0 * x.square().sum() + x.sum()
+
+
+class Constant(Unexplored):
+    """The same with a loss that depends on nothing."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        return torch.tensor(1.0)
+
+
+class Dropping(Unexplored):
+    """The same with a loss that draws from torch's global generator."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        x: Tensor = model(None)
+        return torch.nn.functional.dropout(x.square(), 0.5).sum() * torch.rand(())
+
+
+class WithUnused(nn.Module):
+    """Two vectors besides x, of which the loss uses one linearly and the other not at all."""
+
+    def __init__(self, x: nn.Module) -> None:
+        super().__init__()
+        self.x = x
+        self.offset = nn.Parameter(torch.zeros(3))
+        self.unused = nn.Parameter(torch.zeros(2))
+
+    def forward(self, inputs: None) -> Tensor:
+        x: Tensor = self.x(inputs)
+        return x
+
+
+class Padded(Unexplored):
+    """The same with parameters more."""
+
+    def model(self) -> nn.Module:
+        return WithUnused(self.known.model())
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        assert isinstance(model, WithUnused)
+        return self.known.loss(model, batch) + model.offset.sum()
 
 
 def config_of(method: Any = "sgd", **changes: Any) -> RunConfig:
@@ -150,7 +191,8 @@ class Counting(Unexplored):
         assert len(batch[0]) == MOST_EXAMPLES
         curvature = batch[0].mean()  # depends on what was drawn
         x: Tensor = model(None)
-        return curvature * x.square().sum()
+        loss: Tensor = curvature * x.square().sum()
+        return loss
 
     def shard(self, worker_id: int, num_workers: int, generator: Generator) -> Shard:
         return TensorShard((torch.linspace(1, 2, 3 * MOST_EXAMPLES),))
@@ -184,9 +226,48 @@ def test_estimates_take_the_threads_of_the_run() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_a_loss_without_curvature_gives_no_step_size() -> None:
+@pytest.mark.parametrize("flat", [Flat, Constant])
+def test_a_loss_without_curvature_gives_no_step_size(flat: type[Unexplored]) -> None:
     with pytest.raises(ConfigError, match=r"no finite curvature .*: give a step size"):
-        with_step_size(config_of(), Flat(PROBLEM))
+        with_step_size(config_of(), flat(PROBLEM))
+
+
+def test_parameters_without_curvature_count_as_zero() -> None:
+    assert step_of("sgd", Padded(PROBLEM)) == pytest.approx(1 / KNOWN.smoothness, rel=0.1)
+
+
+def test_a_loss_that_draws_has_one_hessian() -> None:
+    """2 z r with dropout's multiple z of an entry, 0 or 2, and r the number that is drawn."""
+    before = torch.random.get_rng_state()
+    first = step_of("sgd", Dropping(PROBLEM))
+    torch.manual_seed(99)
+    assert step_of("sgd", Dropping(PROBLEM)) == first
+    with drawing(seed_for(config_of().seed, "curvature")):
+        kept = torch.nn.functional.dropout(torch.ones(24), 0.5).max() * torch.rand(())
+    assert first == pytest.approx(1 / (2 * float(kept)), rel=1e-4)
+    torch.random.set_rng_state(before)
+
+
+def test_drawing_losses_leave_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    step_of("sgd", Dropping(PROBLEM))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_estimate_guarantees_nothing_and_says_so() -> None:
+    for method in ("sgd", compressed(kind="rand-k", k=6), EF21):
+        _, step = with_step_size(config_of(method), Unexplored(PROBLEM))
+        assert step is not None
+        assert describe_step(step).endswith(": L estimated at the first parameters; no guarantee")
+        _, exact = with_step_size(config_of(method), PROBLEM)
+        assert exact is not None
+        assert "no guarantee" not in exact.guarantee
+
+
+def test_functions_that_are_not_convex_are_refused_where_theory_needs_it() -> None:
+    unlike = replace(PROBLEM, family="tridiagonal", heterogeneity=5.0, seed=15)
+    with pytest.raises(ConfigError, match=r"^optimizer.step_size: theory: .* all convex"):
+        with_step_size(config_of(compressed(kind="rand-k", k=1)), unlike)
 
 
 # Where there is none.

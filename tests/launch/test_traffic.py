@@ -11,7 +11,7 @@ scalars, 1, and of each its name, 1 + length, and 9 for a float64. Payloads:
     perm-k             array, kind, dim 3; seed 9; blocks and block 2; format 1; values 2 + 4 * 15
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from launch import Session
 from launch.catalogue import KINDS
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.learned.autoencoder import num_weights
+from mlmc_ray.payloads import Message
+from mlmc_ray.wire import decode
 
 ROOT = Path(__file__).parents[2]
 EVERYONE = (0, 1, 2, 3)
@@ -289,8 +291,28 @@ def test_sizes_in_numbers() -> None:
     assert num_weights() == 100_748
 
 
+def recording(names: set[str]) -> Callable[..., Message]:
+    """Return a ``decode`` that collects the names in messages."""
+
+    def recorded(frame: bytes, **limits: int) -> Message:
+        message = decode(frame, **limits)
+        names.update(message.payloads, message.scalars)
+        return message
+
+    return recorded
+
+
 @pytest.mark.parametrize("kind", TRAFFIC)
-def test_the_first_rounds_send_what_is_reckoned_by_hand(kind: str) -> None:
+def test_the_first_rounds_send_what_is_reckoned_by_hand(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    news: set[str] = set()
+    reports: set[str] = set()
+    monkeypatch.setattr("workers.host.decode", recording(news))
+    monkeypatch.setattr("server.server.decode", recording(reports))
     with Session(config_of(kind)) as session:
         session.run()
     assert [entry[:4] for entry in session.ledger] == entries_of(TRAFFIC[kind][1])
+    method = session.config.method
+    facts = getattr(method, "method", method).facts  # of partial participation, the method within
+    assert (news, reports) == (set(facts.news), set(facts.reports))

@@ -16,7 +16,8 @@ from mlmc_ray.methods import DataParallelSGD, Method
 from mlmc_ray.methods.base import SERVER
 from mlmc_ray.methods.running_estimates.dasha import DASHA
 from mlmc_ray.methods.running_estimates.dasha_pp import DASHAPP
-from mlmc_ray.methods.running_estimates.dasha_variants import DASHAMVR, DASHAPage, DASHASyncMVR
+from mlmc_ray.methods.running_estimates.dasha_sync_mvr import DASHASyncMVR
+from mlmc_ray.methods.running_estimates.dasha_variants import DASHAMVR, DASHAPage
 from mlmc_ray.methods.theory import Setting
 from mlmc_ray.payloads import Message
 from mlmc_ray.payloads.plain import SeededSparsePayload

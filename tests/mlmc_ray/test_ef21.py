@@ -6,8 +6,19 @@ from mlmc_ray.compressors import FixedPoint, Identity, RandK, SegmentedTopK, Top
 from mlmc_ray.compressors.base import Compressor
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.ladders import TopKLadder
-from mlmc_ray.methods import EF21SGDM, DataParallelSGD, ServerHalf, WorkerHalf
+from mlmc_ray.methods import (
+    EF21BC,
+    EF21P,
+    EF21SGDM,
+    DataParallelSGD,
+    Method,
+    ServerHalf,
+    WorkerHalf,
+)
+from mlmc_ray.methods.shifts.ef_bv import Noise
+from mlmc_ray.methods.theory import Setting
 from mlmc_ray.problems import Quadratic
+from mlmc_ray.problems.constants import Constants
 from tests.mlmc_ray.driver import QuadraticOracle, Run, oracles_of
 
 PROBLEM = Quadratic(num_functions=8, dim=24)
@@ -143,3 +154,30 @@ def test_a_compressor_that_does_not_contract_is_refused(compressor: Compressor) 
 def test_a_momentum_out_of_range_is_refused(momentum: float) -> None:
     with pytest.raises(ValueError, match="momentum is"):
         EF21SGDM(compressor=TopK(k=1), momentum=momentum)
+
+
+@pytest.mark.parametrize("convexity", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "method",
+    [
+        EF21SGDM(compressor=TopK(k=1), momentum=1.0),
+        EF21P(downlink=TopK(k=1)),
+        EF21BC(compressor=TopK(k=1), downlink=TopK(k=1)),
+    ],
+    ids=str,
+)
+def test_a_contraction_below_the_rounding_of_1_has_a_step(method: Method, convexity: float) -> None:
+    """The step is of the order of alpha for one such compressor, of alpha^2 for two in a row."""
+    constants = Constants(
+        smoothness=1.0, mean_smoothness=1.0, largest_smoothness=1.0, strong_convexity=convexity
+    )
+    steps = [
+        method.theory(Setting(constants=constants, dim=dim, num_workers=2)).value
+        for dim in (10**9, 10**18)
+    ]
+    order = 2 if isinstance(method, EF21BC) else 1
+    assert steps[1] / steps[0] == pytest.approx(10 ** (-9 * order), rel=1e-6)
+
+
+def test_the_weight_of_a_bias_that_rounds_to_1_is_1() -> None:
+    assert Noise(1.0, 0.0).best_weight() == 1.0

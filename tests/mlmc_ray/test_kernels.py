@@ -110,6 +110,14 @@ def test_a_subset_is_the_first_distinct_draws(seed: int, dim: int, data: st.Data
     assert drawn.tolist() == sorted(expected)
 
 
+@pytest.mark.parametrize(("dim", "size"), [(5000, 4), (5000, 5), (100_000, 48_000)])
+def test_a_subset_is_the_same_for_few_draws_and_for_many(dim: int, size: int) -> None:
+    expected = sorted(first_distinct_draws(3, dim, size))
+    assert random_subset(3, dim, size).tolist() == expected
+    rest = set(range(dim)) - set(expected)
+    assert random_subset(3, dim, dim - size).tolist() == sorted(rest)
+
+
 @pytest.mark.parametrize(
     ("seed", "dim", "size", "subset"),
     [

@@ -1,5 +1,6 @@
 """Learned compression: phases, positions, error feedback, the autoencoder and its training."""
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from mlmc_ray.methods import LearnedCompression
 from mlmc_ray.methods.learned import server as server_module
 from mlmc_ray.methods.learned import worker as worker_module
 from mlmc_ray.methods.learned.autoencoder import Autoencoder, Trainer, num_weights
-from mlmc_ray.payloads import Message
+from mlmc_ray.payloads import DensePayload, Message, ScatteredPayload
 from mlmc_ray.wire import decode, encode
 from tests.mlmc_ray.driver import Run
 
@@ -68,7 +69,7 @@ def test_phases_change_and_leaders_take_turns() -> None:
     assert seen == [(0, 0), (0, 1), (1, 2), (1, 0), (1, 1), (2, 2), (2, 0), (2, 1)]
 
 
-def test_weights_are_sent_once() -> None:
+def test_weights_are_sent_once_they_have_been_trained() -> None:
     run = run_of(fall_back=False)
     have = []
     for _ in range(8):
@@ -242,3 +243,68 @@ def test_positions_elsewhere_are_refused() -> None:
             run.server.step(reports, context=run.context(-1))
     with pytest.raises(ValueError, match="report of worker 0 says no positions"):
         run.server.step({0: Message({})}, context=run.context(-1))
+
+
+def begun(run: Run) -> dict[int, Message]:
+    """Run the first exchange of the next round and return the answers in the second."""
+    for exchange_index in (0, 1):
+        news = run.server.news(context=run.context(-1, exchange_index))
+        assert isinstance(news, Message)
+        reports = {
+            i: worker.step(news, run._oracles[i], context=run.context(i, exchange_index))
+            for i, worker in enumerate(run.workers)
+        }
+        if exchange_index == 0:
+            run.server.step(reports, context=run.context(-1))
+    return reports
+
+
+@pytest.mark.parametrize("value", [1.7e308, -1e300, None])
+@pytest.mark.parametrize("name", ["scale", "lost", "alternative"])
+def test_amounts_out_of_range_are_named(name: str, value: float | None) -> None:
+    run = run_of(dense_rounds=0, training_rounds=1)
+    run.round()
+    reports = begun(run)
+    scalars = {**reports[2].scalars, name: value}
+    kept = {key: number for key, number in scalars.items() if number is not None}
+    reports[2] = Message(reports[2].payloads, kept)
+    text = rf"^report of worker 2: {name} is {re.escape(repr(value))}, expected a number from 0 to"
+    with pytest.raises(ValueError, match=text):
+        run.server.step(reports, context=run.context(-1, 1))
+
+
+def test_no_positions_at_all_are_refused() -> None:
+    run = run_of(dense_rounds=0)
+    nowhere = torch.empty(0, dtype=torch.int64)
+    empty = ScatteredPayload(DIM, nowhere, DensePayload(torch.empty(0)))
+    with pytest.raises(ValueError, match="report of worker 0 says 0 positions, expected 40 from"):
+        run.server.step({0: Message({"positions": empty})}, context=run.context(-1))
+
+
+def test_a_report_without_edges_is_refused_before_the_autoencoder_learns() -> None:
+    run = run_of(dense_rounds=0)
+    reports = begun(run)
+    before = run.server.state_dict()
+    reports[1] = Message({"values": reports[1].payloads["values"]})
+    with pytest.raises(ValueError, match="report of worker 1 lacks 'edges'"):
+        run.server.step(reports, context=run.context(-1, 1))
+    after = run.server.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_code_that_nobody_can_decode_is_refused_on_arrival() -> None:
+    run = run_of(dense_rounds=0, training_rounds=1)
+    run.round()
+    news = run.server.news(context=run.context(-1))
+    assert isinstance(news, Message)
+    report = run.workers[1].step(news, run._oracles[1], context=run.context(1))
+    length = report.payloads["code"].dim
+    for value, text in (
+        (3e38, "code has an entry of magnitude 3e"),
+        (torch.nan, "code is decoded"),
+    ):
+        code = DensePayload(torch.full((length,), value))
+        bad = Message({**report.payloads, "code": code})
+        with pytest.raises(ValueError, match=f"^report of worker 1: {text}"):
+            run.server.step({1: bad}, context=run.context(-1))

@@ -173,6 +173,7 @@ def test_constants_bound_what_gradients_do(convex: bool, sorted_by_label: bool) 
         assert known.hessian_variance is not None
         assert float(norms.square().mean()) - mean**2 <= known.hessian_variance**2
     assert known.strong_convexity == known.least_convexity == (0.1 if convex else 0)
+    assert known.convex == convex
 
 
 @pytest.mark.parametrize("convex", [True, False])

@@ -15,8 +15,7 @@ from mlmc_ray.methods import CompressedSGD, DataParallelSGD, Method
 from mlmc_ray.methods.base import SERVER
 from mlmc_ray.methods.running_estimates.marina import MARINA
 from mlmc_ray.methods.running_estimates.marina_variants import PPMARINA, VRMARINA
-from mlmc_ray.methods.running_estimates.running_estimate import joint_variance
-from mlmc_ray.methods.theory import Setting
+from mlmc_ray.methods.theory import Setting, joint_variance
 from mlmc_ray.payloads import Message
 from mlmc_ray.payloads.plain import SeededSparsePayload
 from mlmc_ray.problems import Quadratic

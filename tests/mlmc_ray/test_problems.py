@@ -26,6 +26,7 @@ from mlmc_ray.problems import (
 )
 from mlmc_ray.problems.base import split_evenly
 from mlmc_ray.problems.quadratic import Family
+from mlmc_ray.problems.replicated import Replicated
 from mlmc_ray.seeding import generator_for
 
 ALL_PROBLEMS: list[Problem] = [
@@ -34,6 +35,7 @@ ALL_PROBLEMS: list[Problem] = [
     Digits(batch_norm=True),
     LogisticRegression(num_functions=3),
     ThreeWorkers(),
+    Replicated(problem=ProblemSource("mlmc_ray.problems.digits.Digits")),
 ]
 
 
@@ -67,6 +69,7 @@ def test_constants_of_the_reference_quadratic() -> None:
     assert known.largest_smoothness == pytest.approx(10, abs=1e-9)
     assert known.sample_smoothness == known.mean_smoothness
     assert known.least_convexity == pytest.approx(0.1, abs=1e-9)
+    assert known.convex
     assert known.hessian_variance == pytest.approx(4.101171, abs=1e-6)
     assert problem.smoothness == (known.strong_convexity, known.smoothness, known.mean_smoothness)
     assert np.linalg.norm(problem.optimum) == pytest.approx(1.115587, abs=1e-6)
@@ -151,6 +154,7 @@ def test_tridiagonal_functions_differ_by_a_multiple(interpolation: bool) -> None
     assert known.strong_convexity == pytest.approx(0.1, rel=1e-10)
     assert known.smoothness == pytest.approx(10, rel=1e-12)
     assert known.least_convexity == 0  # a scale is negative: 0.5 n < -1 for some of 40 normal n
+    assert known.convex is False
     matrices, vectors = problem.coefficients
     apart = matrices - matrices.mean(axis=0)
     scales = apart[:, 0, 1] / apart[0, 0, 1]
@@ -210,6 +214,11 @@ def test_top_1_diverges_on_the_three_workers(step_size: float) -> None:
 def test_the_three_workers_do_not_start_at_the_optimum(start: float) -> None:
     with pytest.raises(ValueError, match=f"start is {start}: give a number other than 0"):
         ThreeWorkers(start=start)
+
+
+def test_the_three_workers_are_three() -> None:
+    with pytest.raises(ValueError, match="there are 4 workers, and 3 functions: give workers: 3"):
+        ThreeWorkers().shard(0, 4, generator_for(0))
 
 
 def gradient_of(problem: Quadratic, at: Tensor, batch: Any) -> Tensor:
@@ -381,6 +390,11 @@ class Failing:
         raise ZeroDivisionError("no size")
 
 
+class Refusing:
+    def __init__(self, size: int) -> None:
+        raise ValueError(f"size is {size}")
+
+
 def test_a_source_makes_the_problem() -> None:
     options: Mapping[str, Any] = {"num_functions": 2, "dim": 3}
     source = ProblemSource("mlmc_ray.problems.quadratic.Quadratic", options)
@@ -401,7 +415,21 @@ def test_a_source_makes_the_problem() -> None:
             r"ZeroDivisionError while making .*Failing\(size=7\): no size .*test_problems\.py",
         ),
         (f"{__name__}.Failing", {"sise": 7}, r"TypeError while making .*'sise'"),
-        ("mlmc_ray.problems.Quadratic", {"dim": 0}, "ValueError while making .*dim is 0"),
+        (
+            "mlmc_ray.problems.Quadratic",
+            {"dim": 0},
+            "^problem: num_functions is 4 and dim is 0: give at least 1 and at least 2$",
+        ),
+        (
+            f"{__name__}.Refusing",
+            {"size": 0},
+            r"ValueError while making .*: size is 0 .*test_problems\.py",
+        ),
+        (
+            "mlmc_ray.problems.Quadratic",
+            {"dim": "x"},
+            "^(?!.*<string>)problem: TypeError while making .*supported",
+        ),
     ],
 )
 def test_a_source_that_fails_says_where(path: str, options: dict[str, Any], complaint: str) -> None:

@@ -334,6 +334,15 @@ def test_theory_needs_strong_convexity_of_every_function() -> None:
         Scaffnew().with_theory(flat)
 
 
+@pytest.mark.parametrize("probability", ["theory", 0.5])
+@pytest.mark.parametrize("step_size", [0.2, 5.0])
+def test_steps_that_are_too_long_for_theory_are_refused(step_size: float, probability: Any) -> None:
+    method = Scaffnew(step_size=step_size, probability=probability)
+    with pytest.raises(ValueError, match=rf"step_size is {step_size}: give less than 0\.2, 2 / L"):
+        method.theory(SETTING)
+    assert Scaffnew(step_size=0.19, probability=probability).theory(SETTING).value == 0.19
+
+
 def test_one_worker_takes_plain_local_steps() -> None:
     problem = Quadratic(num_functions=1, dim=4)
     start = torch.zeros(4, dtype=torch.float64)

@@ -103,6 +103,18 @@ def test_settings_that_do_not_fit_the_run_are_explained() -> None:
         server_of(method).broadcast()
 
 
+def test_statistics_of_a_report_move_the_servers_by_a_workers_share() -> None:
+    server = server_of(AsyncSGD(), BATCH_NORM)
+    zero = DensePayload(torch.zeros(len(server.parameters)))
+    server.broadcast()
+    for worker_id, value, mean in [(0, 3.0, 1.0), (1, 4.0, 2.0), (0, 8.0, 4.0)]:
+        payloads = {"gradient": zero, "buffers": DensePayload(torch.full((8,), value))}
+        server.receive({worker_id: encode(Message(payloads, {"version": 0.0}))})
+        server.broadcast()
+        found = server.model_state()["1.running_mean"]
+        torch.testing.assert_close(found, torch.full((4,), mean))
+
+
 def test_statistics_go_to_those_that_started_before_they_were_known() -> None:
     server = server_of(AsyncSGD(), BATCH_NORM)
     dim = len(server.parameters)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors import TopK
+from mlmc_ray.compressors import PermK, TopK
 from mlmc_ray.errors import ProblemError, RoundError
 from mlmc_ray.ledger import Entry
-from mlmc_ray.methods import EF21SGDM, DataParallelSGD, Method
+from mlmc_ray.methods import EF21SGDM, CompressedSGD, DataParallelSGD, Method
 from mlmc_ray.payloads import (
     CodesPayload,
     DensePayload,
@@ -106,6 +106,17 @@ def test_the_ledger_of_a_round_has_every_frame_both_ways() -> None:
     assert len(server.ledger) == 0
     server.broadcast()
     assert [entry.round_index for entry in server.ledger] == [1, 1, 1]
+
+
+def test_the_papers_cost_is_of_the_compressor_in_its_place() -> None:
+    server = server_of(
+        ProblemSource(QUADRATIC.path, {"num_functions": 4, "dim": 4}),
+        num_workers=4,
+        method=CompressedSGD(compressor=PermK()),
+    )
+    ledger = server.receive({i: REPORTS[1] for i in range(4)})
+    assert ledger is not None
+    assert {entry.paper_bits for entry in ledger if entry.direction == "uplink"} == {16 * 4}
 
 
 def test_reports_in_any_order_give_the_same_result() -> None:
@@ -246,6 +257,13 @@ def test_running_statistics_are_averaged_and_sent_back_once() -> None:
     # "buffers": 1 + 7 bytes; array of 3, kind, format: 3; 8 values: 2 + 32
     assert len(frame) - len(shorter) == 8 + 3 + 34
     assert server.ledger.frame_bytes("downlink") == 3 * len(shorter)
+
+
+def test_statistics_are_averaged_over_the_reports_that_hold_some() -> None:
+    server = server_of(BATCH_NORM)
+    server.receive(reports_with({0: torch.full((8,), 2.0), 1: None, 2: torch.full((8,), 4.0)}))
+    assert torch.equal(server.model_state()["1.running_mean"], torch.full((4,), 3.0))
+    assert sent_buffers(server.broadcast()[1]) is not None  # also for the one that had none
 
 
 def test_statistics_in_any_order_give_the_same_average() -> None:

@@ -8,12 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlmc_ray.compressors import RandK, TopK
+from mlmc_ray.compressors import Identity, RandK, TopK
 from mlmc_ray.errors import NonFiniteError, ProblemError, RoundError
 from mlmc_ray.estimator import MLMC, GivenLaw
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.ladders import SegmentedTopKLadder
-from mlmc_ray.methods import EF21SGDM, CompressedSGD, DataParallelSGD, Method
+from mlmc_ray.methods import (
+    ADIANA,
+    DASHAMVR,
+    DASHAPP,
+    EF21SGDM,
+    PPMARINA,
+    SVRG,
+    VRMARINA,
+    CompressedSGD,
+    DASHAPage,
+    DASHASyncMVR,
+    DataParallelSGD,
+    LocalSGD,
+    Method,
+)
 from mlmc_ray.payloads import DensePayload, Message, ZeroPayload
 from mlmc_ray.problems import ProblemSource, Quadratic
 from mlmc_ray.seeding import seed_for
@@ -240,7 +254,71 @@ def test_a_model_without_buffers_reports_none() -> None:
     assert set(decode(frames[0]).payloads) == {"gradient"}
 
 
+def moved_to(point: Tensor, before: Tensor) -> bytes:
+    """News for every method: where to evaluate, and what some of them say of the past."""
+    named = {"parameters": point, "previous": before, "point": point, "anchor": before}
+    return encode(Message({name: DensePayload(vector) for name, vector in named.items()}))
+
+
+EXACT = Identity()
+TWO_POINTS: dict[str, Method] = {
+    "svrg": SVRG(compressor=EXACT, refresh=5),
+    "adiana": ADIANA(compressor=EXACT, smoothness=1.0, strong_convexity=0.1),
+    "vr-marina": VRMARINA(compressor=EXACT, p=1e-9),
+    "pp-marina": PPMARINA(compressor=EXACT, participants=4, p=1e-9),
+    "dasha-page": DASHAPage(compressor=EXACT, p_page=1e-9),
+    "dasha-mvr": DASHAMVR(compressor=EXACT, noise_momentum=0.1),
+    "dasha-sync-mvr": DASHASyncMVR(compressor=EXACT, p=1e-9),
+    "dasha-pp": DASHAPP(compressor=EXACT, participants=4),
+}
+
+
+@pytest.mark.parametrize("name", TWO_POINTS)
+def test_points_of_the_past_change_neither_statistics_nor_losses(name: str) -> None:
+    host = WorkerHost(regression(batch_norm=True, method=TWO_POINTS[name]), [2])
+    plain = WorkerHost(regression(batch_norm=True), [2])
+    first = model_of(batch_norm=True).parameters
+    ask(host, 0, news_of(first) if name != "adiana" else moved_to(first, first), [2])
+    ask(plain, 0, news_of(first), [2])
+    frames, losses = ask(host, 1, moved_to(first + 0.5, first), [2])
+    expected_frames, expected_losses = ask(plain, 1, news_of(first + 0.5), [2])
+    assert host.num_gradients(2) == 2
+    assert losses == expected_losses
+    assert torch.equal(reported(frames[2], "buffers"), reported(expected_frames[2], "buffers"))
+
+
+def test_every_local_step_counts_for_the_statistics() -> None:
+    method = LocalSGD(compressor=EXACT, local_steps=3, local_step_size=1e-9)
+    host = WorkerHost(regression(batch_norm=True, method=method), [2])
+    starts = torch.arange(8) / 8 + 0.5
+    frame = ask(host, 0, news_of(model_of(batch_norm=True).parameters, starts), [2])[0][2]
+    expected = starts
+    for _ in range(3):
+        expected = statistics_after(2, expected)
+    torch.testing.assert_close(reported(frame, "buffers"), expected)
+
+
 # Errors.
+
+
+def test_losses_that_are_infinite_both_ways_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    signs = iter([1.0, -1.0])
+
+    def loss(self: Regression, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        flat: Tensor = 0 * model(batch[0]).mean()
+        return flat + next(signs) * torch.inf
+
+    monkeypatch.setattr(Regression, "loss", loss)
+    method = LocalSGD(compressor=EXACT, local_steps=2, local_step_size=0.1)
+    with pytest.raises(NonFiniteError, match=r"worker 2: the loss is \[inf, -inf\]"):
+        ask(WorkerHost(regression(method=method), [2]), 0, news_of(model_of().parameters), [2])
+
+
+def test_points_of_another_size_are_refused() -> None:
+    host = WorkerHost(regression(method=TWO_POINTS["adiana"]), [1])
+    text = r"^round 4: worker 1: the method asks for the gradient at a point of shape \(5,\), the"
+    with pytest.raises(RoundError, match=text):
+        ask(host, 4, encode(Message({"point": DensePayload(torch.ones(5))})), [1])
 
 
 def test_a_gradient_that_is_not_finite_is_named() -> None:

@@ -9,17 +9,24 @@ arrives the server may be further; the versions in between are the report's age,
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
+from mlmc_ray.compressors.rounding import draw_seed
 from mlmc_ray.methods.base import Half, Oracle, Progress, payloads_of
+from mlmc_ray.methods.checks import whole
 from mlmc_ray.payloads import DensePayload, Message, Payload
 
 
 class ArrivalWorker(Half):
-    """Answers with a compressed gradient and the version at which it was computed."""
+    """Answers with a compressed gradient and the version at which it was computed.
+
+    Every report has draws of its own, independent of all others: what a compressor draws alike on
+    all workers elsewhere (PermK) it draws for each report here.
+    """
 
     def __init__(self, compressor: Compressor) -> None:
         super().__init__()
@@ -27,9 +34,12 @@ class ArrivalWorker(Half):
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Compute one gradient and echo the version."""
+        version = whole(news.scalars, "version", 0)
         gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
-        payload = bound(self._compressor, context).compress(gradient, generator=context.generator)
-        return Message({"gradient": payload}, {"version": news.scalars["version"]})
+        # A round has many exchanges and one seed, so a second report would repeat the draws.
+        own = replace(context, shared_seed=draw_seed(context.generator))
+        payload = bound(self._compressor, own).compress(gradient, generator=context.generator)
+        return Message({"gradient": payload}, {"version": float(version)})
 
 
 class ArrivalServer(Half, ABC):

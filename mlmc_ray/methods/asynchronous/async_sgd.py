@@ -8,7 +8,7 @@ References:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -70,6 +70,8 @@ class AsyncSGD(Method):
         compressor="any",
         uplink="C and a version",
         downlink="d and a version",
+        news=("parameters", "version"),
+        reports=("gradient", "version"),
         server_memory="a few numbers a worker; with blocks, blocks d",
         guarantee="O(1/T) of |grad f|^2 for exact gradients of one f that all workers share and a "
         "step of 1 / (L (1 + age)) for the largest age; the damped policies have no proof",
@@ -77,6 +79,8 @@ class AsyncSGD(Method):
     )
 
     def __post_init__(self) -> None:
+        if self.policy not in get_args(Policy):
+            raise ValueError(f"policy is {self.policy!r}: give one of {get_args(Policy)}")
         for name, policy in (("max_staleness", "drop"), ("slack", "ssp")):
             value = getattr(self, name)
             if value is not None and self.policy != policy:

@@ -46,6 +46,8 @@ class RennalaSGD(Method):
         compressor="unbiased",
         uplink="C and a version",
         downlink="d and a version",
+        news=("parameters", "version"),
+        reports=("gradient", "version"),
         server_memory="d",
         guarantee="that of SGD with a batch of S, for workers that share one f; the best possible "
         "time up to constants where speeds are fixed",

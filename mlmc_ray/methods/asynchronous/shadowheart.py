@@ -24,6 +24,7 @@ from mlmc_ray.methods.base import (
     payloads_of,
     require_unbiased,
 )
+from mlmc_ray.methods.checks import whole
 from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.payloads.nested import SumPayload
@@ -33,6 +34,7 @@ Seconds = float | tuple[float, ...]
 """One number for all workers, or one for each."""
 
 _MOST_MESSAGES = 4096  # in one report
+_MOST_GRADIENTS = 1 << 20  # for one report
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +77,8 @@ class Shadowheart(Method):
         compressor="unbiased",
         uplink="m_i C",
         downlink="d and two numbers",
+        news=("parameters", "gradients", "messages"),
+        reports=("sum",),
         guarantee="for workers that share one f, a mean of |grad f|^2 of epsilon after "
         "8 L (f(x0) - inf f) / epsilon rounds of 2 t* seconds",
         reference="Tyurin et al., 2024, arXiv:2402.04785",
@@ -144,12 +148,14 @@ class _Worker(Half):
         self._compressor = compressor
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
+        num_gradients = whole(news.scalars, "gradients", 1, _MOST_GRADIENTS)
+        num_messages = whole(news.scalars, "messages", 1, _MOST_MESSAGES)
         at = news.payloads["parameters"].to_dense()
         total = torch.zeros_like(at)
-        for _ in range(int(news.scalars["gradients"])):
+        for _ in range(num_gradients):
             total += oracle.gradient(at, oracle.sample())
         parts = []
-        for index in range(int(news.scalars["messages"])):
+        for index in range(num_messages):
             seed = seed_for(context.shared_seed, "message", index)
             compressor = bound(self._compressor, replace(context, shared_seed=seed))
             parts.append(compressor.compress(total, generator=context.generator))

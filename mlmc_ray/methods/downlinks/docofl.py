@@ -20,8 +20,10 @@ from mlmc_ray.methods.base import (
     WorkerHalf,
     require_unbiased,
 )
+from mlmc_ray.methods.checks import whole
 from mlmc_ray.methods.compressed_sgd import CompressedSGD
 from mlmc_ray.methods.downlinks.halves import DownlinkServer, DownlinkWorker
+from mlmc_ray.methods.theory import shares_out
 from mlmc_ray.payloads import DensePayload, Message, Payload
 from mlmc_ray.seeding import generator_for, seed_for
 
@@ -46,8 +48,8 @@ class DoCoFL(Method):
 
     Args:
         compressor: C, unbiased.
-        anchor: C_a, any.
-        correction: C_c, any, of a few bits.
+        anchor: C_a, any but PermK.
+        correction: C_c, any but PermK, of a few bits.
         anchor_rounds: from one anchor to the next, at least 1.
         anchors_alive: how many the server keeps, at least 1.
 
@@ -67,6 +69,8 @@ class DoCoFL(Method):
         compressor="unbiased",
         uplink="C",
         downlink="C_c, and C_a when the worker's anchor has ended",
+        news=("parameters", "correction", "anchor"),
+        reports=("gradient", "anchor"),
         first="d down",
         worker_memory="d",
         server_memory="(anchors_alive + 1) d",
@@ -76,6 +80,12 @@ class DoCoFL(Method):
 
     def __post_init__(self) -> None:
         require_unbiased("docofl", self.compressor)
+        for name in ("anchor", "correction"):
+            if shares_out(getattr(self, name)):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}: all workers get the same payload, and this "
+                    "one shares out the entries among them; give another, such as eden or rand-k"
+                )
         for name in ("anchor_rounds", "anchors_alive"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give at least 1")
@@ -105,13 +115,14 @@ class _Worker(DownlinkWorker):
         if "parameters" in payloads:
             self._hold(payloads["parameters"].to_dense().clone(), 0)
         elif "anchor" in payloads:
+            number = whole(news.scalars, "anchor", 0)
             held = self.memory.get("anchor")
             if held is None:
                 held = payloads["anchor"].to_dense().clone()
             else:
                 payloads["anchor"].add_to(held.zero_())
-            self._hold(held, int(news.scalars["anchor"]))
-        point = self.memory["anchor"].clone()
+            self._hold(held, number)
+        point = self.remembered("anchor").clone()
         if "correction" in payloads:
             payloads["correction"].add_to(point)
         return point

@@ -56,6 +56,8 @@ class EF21BC(Method):
         compressor="contractive",
         uplink="C",
         downlink="C_M",
+        news=("parameters", "change"),
+        reports=("change",),
         first="d down, C up",
         worker_memory="4 d",
         server_memory="3 d",
@@ -108,7 +110,7 @@ class EF21BC(Method):
 
 def _feedback(alpha: float) -> tuple[float, float]:
     """Return EF21's theta = 1 - sqrt(1 - alpha) and beta = (1 - alpha) / theta."""
-    theta = 1 - sqrt(1 - alpha)
+    theta = alpha / (1 + sqrt(1 - alpha))  # so that a small alpha does not give 0
     return theta, (1 - alpha) / theta
 
 
@@ -124,8 +126,9 @@ class _Worker(DownlinkWorker):
             parameters = news.payloads["parameters"].to_dense().clone()
             self.memory = {"parameters": parameters, "direction": torch.zeros_like(parameters)}
             return parameters
-        news.payloads["change"].add_to(self.memory["direction"])
-        return self.memory["parameters"].add_(self.memory["direction"], alpha=-self._step_size)
+        direction = self.remembered("direction")
+        news.payloads["change"].add_to(direction)
+        return self.memory["parameters"].add_(direction, alpha=-self._step_size)
 
 
 class _Server(DownlinkServer):

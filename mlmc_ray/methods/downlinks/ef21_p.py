@@ -18,7 +18,7 @@ from mlmc_ray.methods.compressed_sgd import DataParallelSGD
 from mlmc_ray.methods.downlinks.halves import DownlinkServer, MirrorWorker
 from mlmc_ray.methods.error_feedback.ef21 import ef21_step
 from mlmc_ray.methods.shifts.diana import DIANA
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.theory import Setting, StepSize, effective_workers
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -48,6 +48,8 @@ class EF21P(Method):
         compressor="contractive",
         uplink="d",
         downlink="C_P",
+        news=("parameters", "change"),
+        reports=("gradient",),
         first="d down",
         worker_memory="d",
         server_memory="d",
@@ -109,10 +111,12 @@ class EF21PDIANA(Method):
         compressor="unbiased",
         uplink="C",
         downlink="C_P",
+        news=("parameters", "change"),
+        reports=("difference",),
         first="d down",
         worker_memory="2 d",
         server_memory="2 d",
-        guarantee="linear for a strongly convex f and full gradients",
+        guarantee="linear for convex f_i, a strongly convex f and full gradients",
         reference="Gruntkowska et al., 2022, arXiv:2209.15218",
     )
 
@@ -121,8 +125,14 @@ class EF21PDIANA(Method):
         self.diana()
 
     def theory(self, setting: Setting) -> StepSize:
-        """The paper's step, whose constants are large: larger steps work in practice."""
-        constants, workers = setting.constants, setting.num_workers
+        """The paper's step, whose constants are large: larger steps work in practice.
+
+        Raises:
+            ValueError: no omega or alpha is known, or an f_i is not convex.
+        """
+        setting.require_convex("ef21-p-diana")
+        constants = setting.constants
+        workers = effective_workers(self.compressor, setting.num_workers, setting.dim)
         omega, alpha = setting.omega(self.compressor), setting.alpha(self.downlink)
         largest = constants.largest_smoothness
         bounds = [alpha / (100 * constants.smoothness)]
@@ -134,9 +144,9 @@ class EF21PDIANA(Method):
         return StepSize(
             min(bounds),
             "min(M / (160 omega L_max), sqrt(M alpha / omega) / (20 L_max), alpha / (100 L), "
-            "1 / ((1 + omega) mu))",
-            "|x - x*|^2 shrinks linearly for a strongly convex f, with full gradients; the "
-            "constants are taken over from code, without a proof",
+            "1 / ((1 + omega) mu)), M - 1 for M with perm-k",
+            "|x - x*|^2 shrinks linearly for convex f_i and a strongly convex f, with full "
+            "gradients; the constants are taken over from code, without a proof",
         )
 
     def worker(self) -> WorkerHalf:

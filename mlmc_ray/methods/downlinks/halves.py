@@ -82,5 +82,5 @@ class MirrorWorker(DownlinkWorker):
         if "parameters" in news.payloads:
             self.memory["parameters"] = news.payloads["parameters"].to_dense().clone()
         else:
-            news.payloads["change"].add_to(self.memory["parameters"])
+            news.payloads["change"].add_to(self.remembered("parameters"))
         return self.memory["parameters"]

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost
-from mlmc_ray.methods.base import Facts, Half, Method, Oracle, add_average, require_contractive
+from mlmc_ray.methods.averaging import AverageServer
+from mlmc_ray.methods.base import Facts, Half, Method, Oracle, require_contractive
 from mlmc_ray.methods.error_feedback.feedback import compressed_with_error
-from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.payloads import Message
 from mlmc_ray.seeding import seed_for
 
 
@@ -48,6 +48,7 @@ class CocoEF(Method):
         compressor="contractive",
         uplink="C, unless late",
         downlink="d",
+        reports=("corrected",),
         worker_memory="d",
         guarantee="to a neighbourhood, which grows with the step size, with p, and with how much "
         "workers' functions differ",
@@ -104,19 +105,12 @@ class _Worker(Half):
         return Message({"corrected": sent})
 
 
-class _Server(Half):
+class _Server(AverageServer):
     def __init__(self, straggling: float, parameters: Tensor) -> None:
-        super().__init__()
+        super().__init__(parameters, "corrected")
         self._straggling = straggling
-        self._parameters = parameters
-        self._estimate = torch.zeros_like(parameters)
-
-    def news(self, *, context: Context) -> Message:
-        return Message({"parameters": DensePayload(self._parameters)})
 
     def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
         late = late_workers(context.shared_seed, context.num_workers, self._straggling)
         delivered = {i: report for i, report in reports.items() if i not in late}
-        self._estimate.zero_()
-        add_average(self._estimate, delivered, "corrected", among=context.num_workers)
-        return self._estimate
+        return self.average(delivered, among=context.num_workers)

@@ -5,14 +5,13 @@ References:
     Karimireddy et al., 2019, arXiv:1901.09847 (EF-SGD).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost
+from mlmc_ray.methods.averaging import AverageServer
 from mlmc_ray.methods.base import (
     Facts,
     Half,
@@ -20,11 +19,10 @@ from mlmc_ray.methods.base import (
     Oracle,
     ServerHalf,
     WorkerHalf,
-    add_average,
     require_contractive,
 )
 from mlmc_ray.methods.error_feedback.feedback import compressed_with_error
-from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +51,7 @@ class ErrorFeedback(Method):
         compressor="contractive",
         uplink="C",
         downlink="d",
+        reports=("corrected",),
         worker_memory="d",
         guarantee="with a constant step, to a neighbourhood whose squared radius falls as the "
         "step squared; to the optimum where all workers share it",
@@ -69,7 +68,7 @@ class ErrorFeedback(Method):
 
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
-        return _Server(parameters)
+        return AverageServer(parameters, "corrected")
 
     def paper_cost(self, dim: int) -> PaperCost | None:
         """The compressor's."""
@@ -87,18 +86,3 @@ class _Worker(Half):
         gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
         sent = compressed_with_error(self.memory, gradient, self._compressor, context)
         return Message({"corrected": sent})
-
-
-class _Server(Half):
-    def __init__(self, parameters: Tensor) -> None:
-        super().__init__()
-        self._parameters = parameters
-        self._estimate = torch.zeros_like(parameters)
-
-    def news(self, *, context: Context) -> Message:
-        return Message({"parameters": DensePayload(self._parameters)})
-
-    def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
-        self._estimate.zero_()
-        add_average(self._estimate, reports, "corrected")
-        return self._estimate

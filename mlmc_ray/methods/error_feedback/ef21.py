@@ -58,6 +58,7 @@ class EF21SGDM(Method):
         compressor="contractive",
         uplink="C",
         downlink="d",
+        reports=("change",),
         worker_memory="2 d",
         server_memory="d",
         guarantee="with momentum 1 and full gradients, linear for a strongly convex f and "
@@ -99,12 +100,14 @@ def ef21_step(setting: Setting, alpha: float) -> StepSize:
     """Return EF21's step size for a contraction ``alpha`` (arXiv:2106.05203, theorems 1 and 2)."""
     constants = setting.constants
     root = math.sqrt(1 - alpha)
-    theta, ratio = 1 - root, root / (1 - root)
+    theta = alpha / (1 + root)  # 1 - root, which would round to 0 for a small alpha
+    ratio = root / theta
     if not constants.strong_convexity:
         return StepSize(
             1 / (constants.smoothness + constants.mean_smoothness * ratio),
             "1 / (L + L~ sqrt(beta / theta))",
-            "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T)",
+            "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T), with "
+            "full gradients",
         )
     curvature = constants.smoothness + constants.mean_smoothness * math.sqrt(2) * ratio
     return StepSize(

@@ -45,6 +45,8 @@ class PowerSGDMethod(Method):
         compressor="none",
         uplink="rank (n + m) of every n x m matrix, and other layers whole",
         downlink="d + rank (n + m)",
+        news=("parameters", "left", "right"),
+        reports=("left", "whole", "right"),
         worker_memory="d + rank (n + m)",
         server_memory="rank (n + m)",
         guarantee="none in general: the directions of the last round may be orthogonal to all that "
@@ -127,11 +129,12 @@ class _Worker(Half):
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         if "parameters" in news.payloads:
             return self._project(news, oracle, context)
-        layout = _Layout(self._rank, context.layer_shapes, len(self.memory["error"]))
-        left = torch.zeros(layout.numbers(0), dtype=self.memory["error"].dtype)
+        error = self.remembered("error")
+        layout = _Layout(self._rank, context.layer_shapes, len(error))
+        left = torch.zeros(layout.numbers(0), dtype=error.dtype)
         news.payloads["left"].add_to(left)
         self.memory["left"] = left
-        matrices = layout.matrices(self.memory["error"])
+        matrices = layout.matrices(error)
         pairs = zip(matrices, layout.thin(left, 0), strict=True)
         return _message("right", _join([matrix.T @ p for matrix, p in pairs], left))
 
@@ -139,11 +142,11 @@ class _Worker(Half):
         gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
         check_finite(gradient)
         layout = _Layout(self._rank, context.layer_shapes, len(gradient))
-        if not self.memory:
+        if "right" in news.payloads:
+            self._finish_last_round(news, layout)
+        elif not self.memory:
             right = _first_right(layout, context.shared_seed, gradient)
             self.memory = {"right": right, "error": torch.zeros_like(gradient)}
-        elif "right" in news.payloads:
-            self._finish_last_round(news, layout)
         corrected = self.memory["error"].add_(gradient)
         pairs = zip(layout.matrices(corrected), layout.thin(self.memory["right"], 1), strict=True)
         left = _join([matrix @ q for matrix, q in pairs], gradient)
@@ -154,7 +157,7 @@ class _Worker(Half):
 
     def _finish_last_round(self, news: Message, layout: _Layout) -> None:
         """Take over Q, and what the others' projections leave of A as error."""
-        right = torch.zeros_like(self.memory["right"])
+        right = torch.zeros_like(self.remembered("right"))
         news.payloads["right"].add_to(right)
         self.memory["right"] = right
         rights = layout.thin(right, 1)
@@ -164,7 +167,10 @@ class _Worker(Half):
 
 
 class _Server(Half):
-    """Remembers "right" Q of the last round; and, between the exchanges, "left" P and "whole"."""
+    """Remembers "right" Q of the last round.
+
+    Between the exchanges it keeps "left" P too, and the layers that came whole in its estimate.
+    """
 
     def __init__(self, rank: int, parameters: Tensor) -> None:
         super().__init__()

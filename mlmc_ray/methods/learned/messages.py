@@ -14,6 +14,8 @@ from mlmc_ray.payloads import CodesPayload, Message, Payload, ScatteredPayload, 
 if TYPE_CHECKING:
     from mlmc_ray.methods.learned.method import LearnedCompression
 
+_LARGEST_AMOUNT = torch.finfo(torch.float32).max
+
 
 class Phase(IntEnum):
     """What the rounds of a phase send."""
@@ -75,13 +77,31 @@ def read_positions(message: Message, layout: Layout, sender: str) -> Tensor:
     if not isinstance(payload, ScatteredPayload) or not fits:
         raise ValueError(f"{sender} says no positions of {layout.dim} entries")
     indices = payload.indices
+    found = f"{len(indices)} positions"
+    if len(indices):
+        found += f" from {int(indices[0])} to {int(indices[-1])}"
     inside = len(indices) == layout.count and indices[0] >= layout.start
     if not inside or indices[-1] >= layout.stop:
         raise ValueError(
-            f"{sender} says {len(indices)} positions from {int(indices[0])} to "
-            f"{int(indices[-1])}, expected {layout.count} from {layout.start} to {layout.stop - 1}"
+            f"{sender} says {found}, expected {layout.count} from {layout.start} to "
+            f"{layout.stop - 1}"
         )
     return indices
+
+
+def read_amount(report: Message, name: str, worker_id: int) -> float:
+    """Return a scalar of a report that is not negative, and no larger than a float32.
+
+    Raises:
+        ValueError: it is missing or another number; names the worker and the scalar.
+    """
+    value = report.scalars.get(name)
+    if value is None or not 0 <= value <= _LARGEST_AMOUNT:
+        raise ValueError(
+            f"report of worker {worker_id}: {name} is {value!r}, expected a number from 0 to "
+            f"{_LARGEST_AMOUNT:.6g}; server and workers must run the same method"
+        )
+    return value
 
 
 def innovation_of(scaled: Tensor, layout: Layout) -> SparsePayload:

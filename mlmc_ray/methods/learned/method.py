@@ -65,8 +65,19 @@ class LearnedCompression(Method):
         compressor="none",
         uplink="d, then k, then innovation k with positions; the leader k positions and k/4 "
         "numbers of 16 bits",
-        downlink="d and k positions, and the code when compressed",
-        first="the weights of the autoencoder (d'), once, down",
+        downlink="d and k positions, and the code when compressed; the weights of the autoencoder "
+        "(d') whenever it has been trained",
+        news=("parameters", "phase", "leader", "positions", "weights", "code"),
+        reports=(
+            "gradient",
+            "positions",
+            "values",
+            "code",
+            "innovation",
+            "scale",
+            "lost",
+            "alternative",
+        ),
         worker_memory="d + d'",
         server_memory="3 d'",
         guarantee="none: the error is measured every round",

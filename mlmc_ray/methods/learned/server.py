@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Context
+from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.methods.base import Half, Progress, add_average, payloads_of
 from mlmc_ray.methods.learned.autoencoder import Autoencoder, Trainer
 from mlmc_ray.methods.learned.messages import (
     Layout,
     Phase,
     innovation_of,
+    read_amount,
     read_positions,
     scale_down,
 )
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class LearnedServer(Half):
-    """Remembers "round", the "phase" and when it "ends"; and the autoencoder with its trainer."""
+    """Remembers "round", the "phase" and when it "ends"; and the autoencoder with its trainer.
+
+    What the leader said is kept between the exchanges of a round, and is no part of the state.
+    """
 
     def __init__(self, method: "LearnedCompression", parameters: Tensor) -> None:
         super().__init__()
@@ -65,8 +70,9 @@ class LearnedServer(Half):
         if self._positions is None:
             return self._take_positions(reports, layout, context)
         positions = read_positions(Message({"positions": self._positions}), layout, "the leader")
-        compressed = self._phase is Phase.COMPRESSED
-        if compressed:
+        if self._method.edge_layers:  # refuse them before the autoencoder changes
+            payloads_of(reports, "edges", len(self._parameters))
+        if self._phase is Phase.COMPRESSED:
             average, trust = self._decode(reports, layout, context)
         else:
             average, trust = self._learn(reports, layout, context), True
@@ -91,15 +97,34 @@ class LearnedServer(Half):
     def _take_positions(
         self, reports: Mapping[int, Message], layout: Layout, context: Context
     ) -> Progress:
-        report = reports[self._leader(context)]
-        place = f"report of worker {self._leader(context)}"
-        read_positions(report, layout, place)
+        leader = self._leader(context)
+        report = reports[leader]
+        read_positions(report, layout, f"report of worker {leader}")
         if self._phase is Phase.COMPRESSED:
-            expected = self._networks(context)[0].code_length
-            leader = {self._leader(context): report}
-            self._code = payloads_of(leader, "code", expected)[self._leader(context)]
+            self._code = self._checked_code(leader, report, layout.count, context)
         self._positions = report.payloads["positions"]
         return Progress.MORE
+
+    def _checked_code(self, leader: int, report: Message, length: int, context: Context) -> Payload:
+        """Return the leader's code for vectors of a length, once it has been decoded.
+
+        Raises:
+            ValueError: it is of another length, or there is no decoding it.
+        """
+        autoencoder = self._networks(context)[0]
+        payload = payloads_of({leader: report}, "code", autoencoder.code_length)[leader]
+        code = payload.to_dense()
+        largest = float(code.abs().max())
+        if largest > torch.finfo(torch.float16).max:
+            raise ValueError(
+                f"report of worker {leader}: code has an entry of magnitude {largest:.6g}, and the "
+                "numbers of a code have 16 bits; server and workers must run the same method"
+            )
+        with torch.no_grad():
+            decoded = autoencoder.decode(code.to(torch.float32), torch.zeros(1, length))
+        if not all_finite(decoded.flatten()):
+            raise ValueError(f"report of worker {leader}: code is decoded to NaN or infinity")
+        return payload
 
     def _learn(self, reports: Mapping[int, Message], layout: Layout, context: Context) -> Tensor:
         """Train on the values of a round and return their average."""
@@ -115,19 +140,17 @@ class LearnedServer(Half):
     ) -> tuple[Tensor, bool]:
         """Return the average of what the workers' messages say, and whether it is worth it."""
         payloads = payloads_of(reports, "innovation", layout.count)
-        for worker_id, report in reports.items():
-            missing = {"scale", "lost", "alternative"} - set(report.scalars)
-            if missing:
-                raise ValueError(f"report of worker {worker_id} lacks {sorted(missing)}")
+        scales, lost, alternative = (
+            [read_amount(reports[worker_id], name, worker_id) for worker_id in payloads]
+            for name in ("scale", "lost", "alternative")
+        )
         innovations = torch.stack([payload.to_dense() for payload in payloads.values()])
-        scales = torch.tensor([reports[worker_id].scalars["scale"] for worker_id in payloads])
         assert self._code is not None
         code = self._code.to_dense().to(torch.float32)
         with torch.no_grad():
             decoded = self._networks(context)[0].decode(code, innovations)
-        lost = math.fsum(report.scalars["lost"] for report in reports.values())
-        alternative = math.fsum(report.scalars["alternative"] for report in reports.values())
-        return (scales.to(torch.float32)[:, None] * decoded).mean(dim=0), lost <= alternative
+        average = (torch.tensor(scales)[:, None] * decoded).mean(dim=0)
+        return average, math.fsum(lost) <= math.fsum(alternative)
 
     def _end_round(self, trust: bool) -> Tensor:
         self._set("round", self._get("round") + 1)

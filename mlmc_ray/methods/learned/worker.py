@@ -7,6 +7,7 @@ import torch
 from mlmc_ray.compressors.base import Context, check_finite
 from mlmc_ray.kernels.select import largest_entries
 from mlmc_ray.methods.base import Half, Oracle
+from mlmc_ray.methods.checks import whole
 from mlmc_ray.methods.learned.autoencoder import Autoencoder
 from mlmc_ray.methods.learned.messages import (
     Layout,
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class LearnedWorker(Half):
-    """Remembers "error" e, between the exchanges gradient plus error; and "weights"."""
+    """Remembers "error" e and the autoencoder's "weights".
+
+    Between the exchanges "error" is the gradient plus the error.
+    """
 
     def __init__(self, method: "LearnedCompression") -> None:
         super().__init__()
@@ -31,7 +35,7 @@ class LearnedWorker(Half):
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Say the gradient, or the positions as the leader, or the values at the positions."""
-        phase = Phase(int(news.scalars["phase"]))
+        phase = Phase(whole(news.scalars, "phase", min(Phase), max(Phase)))
         if "parameters" not in news.payloads:
             return self._answer(news, phase, context)
         gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
@@ -41,7 +45,7 @@ class LearnedWorker(Half):
         if "weights" in news.payloads:
             self.memory["weights"] = news.payloads["weights"].to_dense().clone()
         vector = self.memory.setdefault("error", torch.zeros_like(gradient)).add_(gradient)
-        if int(news.scalars["leader"]) != context.worker_id:
+        if whole(news.scalars, "leader", 0, context.num_workers - 1) != context.worker_id:
             return Message({})
         layout = Layout(self._method, context, len(vector))
         positions = layout.positions(vector)
@@ -55,7 +59,7 @@ class LearnedWorker(Half):
 
     def _answer(self, news: Message, phase: Phase, context: Context) -> Message:
         """Say the values at the leader's positions, and keep what was not said."""
-        vector = self.memory["error"]
+        vector = self.remembered("error")
         layout = Layout(self._method, context, len(vector))
         positions = read_positions(news, layout, "the server's news")
         values = vector[positions]
@@ -79,11 +83,12 @@ class LearnedWorker(Half):
         scalars = {
             "scale": scale,
             "lost": float(lost.square().sum()),
-            "alternative": float(values.square().sum() - largest.square().sum()),
+            # Rounding may leave less than nothing.
+            "alternative": float((values.square().sum() - largest.square().sum()).clamp(min=0)),
         }
         return Message({**payloads, "innovation": innovation}, scalars)
 
     def _autoencoder(self, layout: Layout) -> Autoencoder:
         autoencoder = Autoencoder(layout.count, 0)
-        autoencoder.weights.copy_(self.memory["weights"])
+        autoencoder.weights.copy_(self.remembered("weights"))
         return autoencoder

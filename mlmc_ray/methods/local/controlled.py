@@ -36,7 +36,7 @@ class ControlledWorker(Half):
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Take the local steps, or learn averages."""
         if "entries" in news.payloads:
-            averages = torch.zeros_like(self.memory["sent"])
+            averages = torch.zeros_like(self.remembered("sent"))
             news.payloads["entries"].add_to(averages)
             self._correct(self._sent_entries(context), averages, context)
             return Message({})

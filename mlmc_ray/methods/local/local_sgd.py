@@ -1,6 +1,5 @@
 """Local SGD: every worker takes several steps of its own between two exchanges."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -9,17 +8,17 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.compressors.identity import Identity
+from mlmc_ray.methods.averaging import AverageServer
 from mlmc_ray.methods.base import (
     Facts,
     Half,
     Method,
     Oracle,
-    add_average,
     require_contractive,
     require_unbiased,
 )
 from mlmc_ray.methods.error_feedback.feedback import compressed_with_error
-from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +53,7 @@ class LocalSGD(Method):
         compressor="any",
         uplink="C",
         downlink="d",
+        reports=("change",),
         worker_memory="0; d with error feedback",
         guarantee="for a strongly convex f linear to a neighbourhood, which grows with the local "
         "steps and with how much workers' functions differ",
@@ -81,9 +81,9 @@ class LocalSGD(Method):
         """Make the half of one worker."""
         return _Worker(self)
 
-    def server(self, parameters: Tensor) -> "_Server":
+    def server(self, parameters: Tensor) -> AverageServer:
         """Make the server's half."""
-        return _Server(parameters)
+        return AverageServer(parameters, "change")
 
     def paper_cost(self, dim: int) -> PaperCost | None:
         """The compressor's."""
@@ -135,18 +135,3 @@ class _Worker(Half):
             compressor = bound(method.compressor, context)
             sent = compressor.compress(change, generator=context.generator)
         return Message({"change": sent})
-
-
-class _Server(Half):
-    def __init__(self, parameters: Tensor) -> None:
-        super().__init__()
-        self._parameters = parameters
-        self._estimate = torch.zeros_like(parameters)
-
-    def news(self, *, context: Context) -> Message:
-        return Message({"parameters": DensePayload(self._parameters)})
-
-    def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
-        self._estimate.zero_()
-        add_average(self._estimate, reports, "change")
-        return self._estimate

@@ -51,6 +51,7 @@ class Scaffnew(Method):
         compressor="none",
         uplink="d",
         downlink="d",
+        reports=("entries",),
         worker_memory="2 d",
         guarantee="linear for strongly convex f_i and full gradients, in sqrt(L/mu) log(1/eps) "
         "rounds",
@@ -92,7 +93,8 @@ class Scaffnew(Method):
         """Return the method with numbers where its settings say "theory".
 
         Raises:
-            ValueError: one of the workers' functions is not known to be strongly convex.
+            ValueError: one of the workers' functions is not known to be strongly convex, or the
+                step size that is given is too long for them.
         """
         if "theory" not in (self.step_size, self.probability):
             return self
@@ -110,7 +112,8 @@ class Scaffnew(Method):
 
     def _numbers(self, setting: Setting) -> tuple[float, float]:
         """Return gamma and p."""
-        convexity = setting.constants.least_convexity
+        constants = setting.constants
+        convexity, smoothness = constants.least_convexity, constants.largest_smoothness
         if not convexity:
             raise ValueError(
                 "every worker's own function must be strongly convex, and that is not known here: "
@@ -118,7 +121,12 @@ class Scaffnew(Method):
             )
         step_size, probability = self.step_size, self.probability
         if step_size == "theory":
-            step_size = 2 / (setting.constants.largest_smoothness + convexity)
+            step_size = 2 / (smoothness + convexity)
+        if step_size >= 2 / smoothness:
+            raise ValueError(
+                f"step_size is {step_size!r}: give less than {2 / smoothness:.6g}, 2 / L of the "
+                "most curved of the workers' functions"
+            )
         if probability == "theory":
             rate = max(0.0, 1 - (1 - step_size * convexity) ** 2)
             contraction = self.sharing.contraction(setting.num_workers)
@@ -154,6 +162,7 @@ class CompressedScaffnew(Scaffnew):
         compressor="none",
         uplink="s d / M",
         downlink="d",
+        reports=("entries",),
         worker_memory="d + s d / M",
         guarantee="linear for strongly convex f_i and full gradients",
         reference="Condat et al., 2022, arXiv:2210.13277",

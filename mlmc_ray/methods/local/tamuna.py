@@ -45,6 +45,8 @@ class TAMUNA(CompressedScaffnew):
         compressor="none",
         uplink="s d / c, from the c participants",
         downlink="d + s d / c, to the participants",
+        news=("parameters", "entries"),
+        reports=("entries",),
         worker_memory="d",
         guarantee="linear for strongly convex f_i and full gradients",
         reference="Condat et al., 2023, arXiv:2302.09832",

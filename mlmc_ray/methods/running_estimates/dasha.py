@@ -31,10 +31,9 @@ from mlmc_ray.methods.running_estimates.running_estimate import (
     Server,
     change_report,
     gradient_report,
-    joint_variance,
     large_batch,
 )
-from mlmc_ray.methods.theory import Setting, StepSize, omega_in
+from mlmc_ray.methods.theory import Setting, StepSize, joint_variance, omega_in
 from mlmc_ray.payloads import Message
 
 
@@ -66,6 +65,7 @@ class DASHA(Method):
         compressor="unbiased",
         uplink="C",
         downlink="d",
+        reports=("gradient", "change"),
         first="d up",
         worker_memory="2 d",
         server_memory="d",

@@ -48,6 +48,8 @@ class DASHAPP(Method):
         compressor="unbiased",
         uplink="C from the participants",
         downlink="2 d to the participants",
+        news=("parameters", "previous"),
+        reports=("gradient", "change"),
         first="d up",
         worker_memory="2 d",
         server_memory="2 d",
@@ -80,11 +82,11 @@ class _Worker(Worker):
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         if "previous" not in news.payloads:
             return super().step(news, oracle, context=context)
+        gradient = self.remembered("gradient")
         share = self._participants / context.num_workers
         batch = oracle.full()
         moved = oracle.gradient(news.payloads["parameters"].to_dense(), batch).clone()
         before = oracle.gradient(news.payloads["previous"].to_dense(), batch)
-        gradient = self.memory["gradient"]
         moved.sub_(before).sub_(gradient - before, alpha=share / (2 - share))
         step = moved / share
         report = self._send(moved, context, share)

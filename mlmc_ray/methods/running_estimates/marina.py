@@ -32,9 +32,8 @@ from mlmc_ray.methods.running_estimates.running_estimate import (
     Server,
     change_report,
     gradient_report,
-    joint_variance,
 )
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.theory import Setting, StepSize, joint_variance
 from mlmc_ray.payloads import Message
 
 
@@ -71,6 +70,7 @@ class MARINA(Method):
         compressor="unbiased",
         uplink="C, or d with probability p",
         downlink="d",
+        reports=("gradient", "change"),
         first="d up",
         worker_memory="d",
         server_memory="d",

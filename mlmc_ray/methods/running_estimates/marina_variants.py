@@ -28,10 +28,9 @@ from mlmc_ray.methods.running_estimates.running_estimate import (
     change_report,
     difference,
     gradient_report,
-    joint_variance,
     large_batch,
 )
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.theory import Setting, StepSize, joint_variance
 from mlmc_ray.payloads import Message
 
 
@@ -63,6 +62,7 @@ class VRMARINA(Method):
         compressor="unbiased",
         uplink="C, or d with probability p",
         downlink="d",
+        reports=("gradient", "change"),
         first="d up",
         worker_memory="d",
         server_memory="d",
@@ -142,6 +142,8 @@ class PPMARINA(Method):
         compressor="unbiased",
         uplink="C from the participants, or d from all with probability p",
         downlink="2 d to the participants, or d to all with probability p",
+        news=("parameters", "previous"),
+        reports=("gradient", "change"),
         first="d up",
         server_memory="2 d",
         guarantee="linear under the Polyak-Lojasiewicz condition and O(1/T) of |grad f|^2 "

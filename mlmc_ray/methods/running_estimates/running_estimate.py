@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound, check_finite
-from mlmc_ray.compressors.permk import PermK
-from mlmc_ray.kernels.partition import block_size
 from mlmc_ray.methods.base import Half, News, Oracle, add_average
 from mlmc_ray.methods.shared_draws import drawn_workers, shared_coin
 from mlmc_ray.methods.theory import Setting, omega_in
@@ -56,31 +54,6 @@ class Coin:
         """
         omega = 0.0 if self.p is not None else omega_in(self.compressor, context, dim)
         return shared_coin(context, "gradients", self.probability(omega, context.num_workers))
-
-
-def joint_variance(setting: Setting, compressor: Compressor) -> tuple[float, float]:
-    """Return A and B, which bound the variance of the average of the workers' messages.
-
-    E|mean(C_i(a_i) - a_i)|^2 <= A mean|a_i|^2 - B|mean a_i|^2. Independent messages have
-    A = omega / M and B = 0. With PermK an entry is the mean of the c workers, of M, that send it,
-    drawn without replacement, so A = B = (M / c - 1) / (M - 1), averaged over the blocks: 1 for
-    d >= M.
-
-    Raises:
-        ValueError: no omega is known.
-
-    References:
-        Szlendak, Tyurin, Richtarik, 2021, arXiv:2110.03300.
-    """
-    num_workers = setting.num_workers
-    if not isinstance(compressor, PermK):
-        return setting.omega(compressor) / num_workers, 0.0
-    if num_workers == 1:
-        return 0.0, 0.0
-    num_blocks = min(setting.dim, num_workers)
-    senders = [block_size(num_workers, num_blocks, block) for block in range(num_blocks)]
-    mean = sum(num_workers / c - 1 for c in senders) / num_blocks / (num_workers - 1)
-    return mean, mean
 
 
 def batch_variance(setting: Setting) -> float:

@@ -27,7 +27,7 @@ from mlmc_ray.methods.base import (
 )
 from mlmc_ray.methods.shared_draws import shared_coin
 from mlmc_ray.methods.shifts.adiana_numbers import Numbers, original_numbers, refined_numbers
-from mlmc_ray.methods.theory import Setting, StepSize, omega_in
+from mlmc_ray.methods.theory import Setting, StepSize, effective_workers, omega_in
 from mlmc_ray.payloads import DensePayload, Message
 
 _NUMBERS = {"original": original_numbers, "refined": refined_numbers}
@@ -51,7 +51,7 @@ class ADIANA(Method):
     number is large, from about 1000; more where it is small.
 
     Args:
-        compressor: unbiased; its draws are independent between workers.
+        compressor: unbiased; workers draw independently, or share out the entries with PermK.
         smoothness: L, of every f_i; or "theory", the largest L_i.
         strong_convexity: mu of f, above 0; or "theory".
         numbers: how eta, gamma, beta, theta_1, theta_2 and p follow from L, mu, omega and M: as in
@@ -71,9 +71,11 @@ class ADIANA(Method):
         compressor="unbiased",
         uplink="2 C",
         downlink="2 d",
+        news=("point", "anchor"),
+        reports=("at_point", "at_anchor"),
         worker_memory="d",
         server_memory="3 d",
-        guarantee="linear for a strongly convex f and full gradients, of order "
+        guarantee="linear for convex f_i, a strongly convex f and full gradients, of order "
         "omega (1 + sqrt(kappa / M)) rounds a digit where M <= omega",
         reference="Li et al., 2020, arXiv:2002.11364",
     )
@@ -93,26 +95,29 @@ class ADIANA(Method):
         """eta, with the parameters of the paper or of the implementation.
 
         Raises:
-            ValueError: f is not strongly convex, or no omega is known.
+            ValueError: f is not strongly convex, an f_i is not convex, or no omega is known.
         """
         resolved = self.with_theory(setting)
-        numbers = resolved.numbers_for(setting.omega(self.compressor), setting.num_workers)
+        omega, num_workers = setting.omega(self.compressor), setting.num_workers
+        workers = effective_workers(self.compressor, num_workers, setting.dim)
+        numbers = resolved.numbers_for(omega, workers)
         formulas = {
             "original": "min(1 / 2L, M / (64 omega L (2 p (omega + 1) + 1)^2))",
             "refined": "M theta_2 / (120 omega L), theta_2 = 1 / (3 M^1/2 + 3 M / omega)",
         }
         return StepSize(
             numbers.step_size,
-            formulas[self.numbers],
-            "linear, with full gradients and an f that is strongly convex",
+            formulas[self.numbers] + ", M - 1 for M with perm-k",
+            "linear, for convex f_i, an f that is strongly convex and full gradients",
         )
 
     def with_theory(self, setting: Setting) -> "ADIANA":
         """Return the method with the constants of the problem where its settings say "theory".
 
         Raises:
-            ValueError: f is not strongly convex.
+            ValueError: f is not strongly convex, or an f_i is not convex.
         """
+        setting.require_convex("adiana")
         smoothness, convexity = self.smoothness, self.strong_convexity
         if smoothness == "theory":
             smoothness = setting.constants.largest_smoothness
@@ -138,8 +143,12 @@ class ADIANA(Method):
         cost = self.compressor.paper_cost(dim)
         return None if cost is None else PaperCost(f"2 ({cost.formula})", 2 * cost.bits)
 
-    def numbers_for(self, omega: float, num_workers: int) -> Numbers:
+    def numbers_for(self, omega: float, workers: float) -> Numbers:
         """Return the parameters that follow from L, mu, omega and M.
+
+        Args:
+            omega: of the compressor.
+            workers: M, or the N of ``effective_workers``.
 
         Raises:
             ValueError: L or mu is still "theory".
@@ -150,7 +159,7 @@ class ADIANA(Method):
                 f"{self.strong_convexity!r}: give numbers, or call with_theory"
             )
         rule = _NUMBERS[self.numbers]
-        return rule(self.smoothness, self.strong_convexity, omega, num_workers)
+        return rule(self.smoothness, self.strong_convexity, omega, workers)
 
     def _check_order(self) -> None:
         if float(self.strong_convexity) > float(self.smoothness):
@@ -234,5 +243,7 @@ class _Server(Half):
 
     def _numbers(self, context: Context) -> tuple[Numbers, float]:
         """Return the parameters, and the step 1 / (1 + omega) of the shifts."""
-        omega = omega_in(self._method.compressor, context, len(self._parameters))
-        return self._method.numbers_for(omega, context.num_workers), 1 / (1 + omega)
+        compressor, dim = self._method.compressor, len(self._parameters)
+        omega = omega_in(compressor, context, dim)
+        workers = effective_workers(compressor, context.num_workers, dim)
+        return self._method.numbers_for(omega, workers), 1 / (1 + omega)

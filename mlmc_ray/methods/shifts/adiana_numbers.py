@@ -1,4 +1,7 @@
-"""How the parameters of ADIANA follow from L, mu, omega and the number of workers."""
+"""How the parameters of ADIANA follow from L, mu, omega and the number of workers.
+
+M is the number of workers that draw independently: the N of ``effective_workers``.
+"""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ class Numbers:
     memory: float
 
 
-def original_numbers(smoothness: float, convexity: float, omega: float, workers: int) -> Numbers:
+def original_numbers(smoothness: float, convexity: float, omega: float, workers: float) -> Numbers:
     """Return the parameters of the paper.
 
     Without noise (omega = 0), p = 1 and eta = 1 / 2L.
@@ -44,7 +47,7 @@ def original_numbers(smoothness: float, convexity: float, omega: float, workers:
     return Numbers(p, step, momentum, 0.5, long_step, 1 - long_step * convexity)
 
 
-def refined_numbers(smoothness: float, convexity: float, omega: float, workers: int) -> Numbers:
+def refined_numbers(smoothness: float, convexity: float, omega: float, workers: float) -> Numbers:
     """Return the parameters of a later implementation, for which no proof is at hand.
 
     p = 1 / (1 + omega), theta_1 = 1 / (3 kappa^1/2), theta_2 = 1 / (3 M^1/2 + 3 M / omega),

@@ -34,7 +34,8 @@ from mlmc_ray.methods.shifts.differences import (
 from mlmc_ray.methods.theory import Setting, StepSize, omega_in
 from mlmc_ray.payloads import DensePayload, Message
 
-_FORMULA = "1 / (L + 6 omega L_max / M)"
+_FORMULA = "1 / (L + 6 omega L_max / M), M - 1 for M with perm-k"
+_NEEDS = "convex f_i and full gradients"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +50,7 @@ class DIANA(Method):
     compressor of omega' = (1 + omega) / p - 1.
 
     Args:
-        compressor: unbiased; its draws are independent between workers.
+        compressor: unbiased; workers draw independently, or share out the entries with PermK.
         shift_step: alpha, from 0 to 1; by default 1 / (1 + omega'). At 0 it is compressed SGD.
 
     References:
@@ -64,9 +65,10 @@ class DIANA(Method):
         compressor="unbiased",
         uplink="C",
         downlink="d",
+        reports=("difference",),
         worker_memory="d",
         server_memory="d",
-        guarantee="linear to the optimum for a strongly convex f and full gradients",
+        guarantee="linear to the optimum for convex f_i, a strongly convex f and full gradients",
         reference="Mishchenko et al., 2019, arXiv:1901.09269; Horvath et al., 2019, "
         "arXiv:1904.05115",
     )
@@ -79,8 +81,10 @@ class DIANA(Method):
         """1 / (L + 6 omega L_max / M), for full gradients and every worker in every round.
 
         Raises:
-            ValueError: no omega is known, or the shift step is not in (0, 1 / (1 + omega)].
+            ValueError: no omega is known, the shift step is not in (0, 1 / (1 + omega)], or an f_i
+                is not convex.
         """
+        setting.require_convex("diana")
         omega = setting.omega(self.compressor)
         largest = 1 / (1 + omega)
         shift_step = largest if self.shift_step is None else self.shift_step
@@ -89,8 +93,8 @@ class DIANA(Method):
                 f"shift_step is {shift_step!r}: a step size is known for shift steps above 0 and "
                 f"at most 1 / (1 + omega), here {largest:.6g}"
             )
-        spread = omega * setting.constants.largest_smoothness
-        return difference_step(setting, spread, _FORMULA, "alpha / 2")
+        spread = setting.joint_omega(self.compressor) * setting.constants.largest_smoothness
+        return difference_step(setting, spread, _FORMULA, "alpha / 2", _NEEDS)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -123,7 +127,7 @@ class RandDIANA(Method):
     Where a round asks some of the workers, m_i counts as in DIANA.
 
     Args:
-        compressor: unbiased; its draws are independent between workers.
+        compressor: unbiased; workers draw independently, or share out the entries with PermK.
         p: above 0 and at most 1; by default 1 / (1 + omega).
 
     References:
@@ -139,9 +143,10 @@ class RandDIANA(Method):
         compressor="unbiased",
         uplink="C, and d with probability p",
         downlink="d",
+        reports=("difference", "change"),
         worker_memory="d",
         server_memory="d",
-        guarantee="linear to the optimum for a strongly convex f and full gradients",
+        guarantee="linear to the optimum for convex f_i, a strongly convex f and full gradients",
         reference="Shulgin and Richtarik, 2022, arXiv:2206.10452",
     )
 
@@ -150,9 +155,14 @@ class RandDIANA(Method):
         check_share("p", self.p)
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L + 6 omega L_max / M), for full gradients and every worker in every round."""
-        spread = setting.omega(self.compressor) * setting.constants.largest_smoothness
-        return difference_step(setting, spread, _FORMULA, "p / 2")
+        """1 / (L + 6 omega L_max / M), for full gradients and every worker in every round.
+
+        Raises:
+            ValueError: no omega is known, or an f_i is not convex.
+        """
+        setting.require_convex("rand-diana")
+        spread = setting.joint_omega(self.compressor) * setting.constants.largest_smoothness
+        return difference_step(setting, spread, _FORMULA, "p / 2", _NEEDS)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""

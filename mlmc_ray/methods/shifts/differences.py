@@ -37,24 +37,30 @@ WeightRule = Callable[[Context, int], Weights]
 """Gives the weights in a context, for vectors of a length; the same on server and workers."""
 
 
-def difference_step(setting: Setting, spread: float, formula: str, learning: str) -> StepSize:
+def difference_step(
+    setting: Setting, spread: float, formula: str, learning: str, needs: str
+) -> StepSize:
     """Return the step 1 / (L + 6 s / M) of methods that send differences to what is learned.
 
     With D the Bregman divergence of f at x*, sigma the mean of |h_i - grad f_i(x*)|^2, or the like,
     and k the noise of a message per squared norm: E|g|^2 <= 2 (L + 2 s / M) D + (2 k / M) sigma,
-    and the next E sigma <= (1 - r) sigma + 2 r (s / k) D. So the step is as for DIANA.
+    and the next E sigma <= (1 - r) sigma + 2 r (s / k) D. So the step is as for DIANA. Convex f_i
+    give the bounds by D; where mu = 0, the step leaves a third of D as progress in every round.
 
     Args:
         setting: where.
         spread: s, which is k times a smoothness, such as omega L_max.
         formula: of the step, in words.
         learning: r / 2, in words.
+        needs: what it takes, in words.
     """
+    progress = f"E|x - x*|^2 shrinks by max(1 - step mu, 1 - {learning}) a round"
+    if not setting.constants.strong_convexity:
+        progress = "the mean of E f(x) - f* over T rounds is O(1 / (step T))"
     return StepSize(
         1 / (setting.constants.smoothness + 6 * spread / setting.num_workers),
         formula,
-        f"E|x - x*|^2 shrinks by max(1 - step mu, 1 - {learning}) a round, where f is strongly "
-        "convex",
+        f"{progress}, for {needs}",
     )
 
 

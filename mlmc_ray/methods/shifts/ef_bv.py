@@ -15,7 +15,7 @@ from mlmc_ray.compressors.randk import RandK
 from mlmc_ray.methods.base import Facts, Method, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import check_share
 from mlmc_ray.methods.shifts.differences import ShiftedServer, ShiftedWorker, Weights
-from mlmc_ray.methods.theory import Setting, StepSize, bound_anywhere
+from mlmc_ray.methods.theory import Setting, StepSize, bound_anywhere, effective_workers
 from mlmc_ray.seeding import generator_for
 
 
@@ -31,12 +31,14 @@ class Noise:
     bias: float
     variance: float
 
-    def of_average(self, num_workers: int) -> "Noise":
-        """Return the class of the average over workers that draw independently."""
-        return replace(self, variance=self.variance / num_workers)
+    def of_average(self, workers: float) -> "Noise":
+        """Return the class of the average over so many workers that draw independently."""
+        return replace(self, variance=self.variance / workers)
 
     def best_weight(self) -> float:
         """Return min(1, (1 - eta) / ((1 - eta)^2 + omega)), which minimises ``left_by``."""
+        if not self.variance:
+            return 1.0  # also for a bias that rounds to 1
         kept = 1 - self.bias
         return min(1.0, kept / (kept**2 + self.variance))
 
@@ -81,11 +83,11 @@ class EFBV(Method):
 
         lambda = min(1, (1 - eta) / ((1 - eta)^2 + omega))
 
-    and nu alike with omega / M for omega. With lambda = nu = 1 it is EF21, with eta = 0 and nu = 1
-    DIANA.
+    and nu alike with omega / M for omega, omega / (M - 1) with PermK. With lambda = nu = 1 it is
+    EF21, with eta = 0 and nu = 1 DIANA.
 
     Args:
-        compressor: unbiased or contractive; its draws are independent between workers.
+        compressor: unbiased or contractive; workers draw independently, or as PermK.
         shift_step: lambda, above 0 and at most 1; by default theory's.
         estimate_weight: nu, above 0 and at most 1; by default theory's.
 
@@ -101,6 +103,7 @@ class EFBV(Method):
         compressor="any",
         uplink="C",
         downlink="d",
+        reports=("difference",),
         worker_memory="d",
         server_memory="d",
         guarantee="linear to the optimum for a strongly convex f and full gradients",
@@ -138,7 +141,8 @@ class EFBV(Method):
                 f"shift_step is {weights.shift!r}: a step size is known for those with which the "
                 f"shifts approach the gradients, such as {noise.best_weight():.6g}"
             )
-        left_on_average = noise.of_average(setting.num_workers).left_by(weights.estimate)
+        workers = effective_workers(self.compressor, setting.num_workers, setting.dim)
+        left_on_average = noise.of_average(workers).left_by(weights.estimate)
         ratio = math.sqrt(left_on_average) / (math.sqrt((1 + left) / 2) - math.sqrt(left))
         constants = setting.constants
         return StepSize(
@@ -164,7 +168,7 @@ class EFBV(Method):
         if shift is not None and estimate is not None:
             return Weights(shift=shift, estimate=estimate)
         noise = noise_of(bound_anywhere(self.compressor, context), dim)
-        average = noise.of_average(context.num_workers)
+        average = noise.of_average(effective_workers(self.compressor, context.num_workers, dim))
         return Weights(
             shift=noise.best_weight() if shift is None else shift,
             estimate=average.best_weight() if estimate is None else estimate,

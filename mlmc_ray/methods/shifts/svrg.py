@@ -47,7 +47,7 @@ class SVRG(Method):
     of preceding one; the estimate is exact then.
 
     Args:
-        compressor: unbiased; its draws are independent between workers.
+        compressor: unbiased; workers draw independently, or share out the entries with PermK.
         refresh: a whole number: every so many rounds; or a fraction: with this probability in
             every round, by a coin that everyone tosses alike.
 
@@ -63,10 +63,12 @@ class SVRG(Method):
         compressor="unbiased",
         uplink="C, and d instead where the snapshot is refreshed",
         downlink="d",
+        reports=("gradient", "difference"),
         first="d up",
         worker_memory="d",
         server_memory="d",
-        guarantee="linear to the optimum for strongly convex losses, also with minibatches",
+        guarantee="linear to the optimum for convex losses and a strongly convex f, also with "
+        "minibatches",
         reference="Johnson and Zhang, 2013; Kovalev et al., 2019, arXiv:1901.08689",
     )
 
@@ -85,14 +87,16 @@ class SVRG(Method):
         M^1/2 times the quadratic mean over workers bounds the largest L of an example.
 
         Raises:
-            ValueError: the refresh is not random, no omega is known, or no smoothness of examples.
+            ValueError: the refresh is not random, no omega is known, no smoothness of examples, or
+                a loss is not convex.
         """
+        setting.require_convex("svrg")
         if isinstance(self.refresh, int):
             raise ValueError(
                 f"refresh is {self.refresh!r}: a step size is known for a refresh by a coin; give "
                 f"a probability, such as {1 / (1 + self.refresh):.3g}, or a step size"
             )
-        omega = setting.omega(self.compressor)
+        omega = setting.joint_omega(self.compressor)
         constants = setting.constants
         if setting.batch_size is None:
             formula, spread = "1 / (L + 6 omega L_max / M)", omega * constants.largest_smoothness
@@ -101,7 +105,8 @@ class SVRG(Method):
         else:
             formula = "1 / (L + 6 (1 + omega) L_examples / M^1/2)"
             spread = (1 + omega) * math.sqrt(setting.num_workers) * constants.sample_smoothness
-        return difference_step(setting, spread, formula, "refresh / 2")
+        formula += ", M - 1 for M with perm-k"
+        return difference_step(setting, spread, formula, "refresh / 2", "convex losses")
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
