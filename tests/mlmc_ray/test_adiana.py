@@ -20,7 +20,6 @@ from mlmc_ray.problems import Quadratic
 from tests.mlmc_ray.driver import QuadraticOracle, Run, squared_distances
 from tests.mlmc_ray.method_checks import (
     SMALL,
-    assert_continues_exactly,
     gradients,
     optimum_of,
     run_of,
@@ -180,12 +179,6 @@ def test_traffic() -> None:
     cost = ADIANA(compressor=RandK(k=3)).paper_cost(8)
     assert cost is not None
     assert cost.bits == 2 * 64 * 3
-
-
-@pytest.mark.parametrize("rounds", [0, 6])
-def test_saved_halves_continue_exactly(rounds: int) -> None:
-    method = ADIANA(compressor=RandK(k=3), smoothness=2.0, strong_convexity=0.5)
-    assert_continues_exactly(method, SMALL, rounds)
 
 
 def test_theory_fills_in_what_is_not_given() -> None:

@@ -18,7 +18,6 @@ from mlmc_ray.payloads import Message
 from tests.mlmc_ray.method_checks import (
     SMALL,
     STANDARD,
-    assert_continues_exactly,
     contraction,
     gradients,
     run_of,
@@ -154,11 +153,6 @@ def test_one_message_up_and_the_parameters_down() -> None:
     for message in (news, run.reports[2]):
         assert isinstance(message, Message)
         assert [payload.dim for payload in message.payloads.values()] == [8]
-
-
-@pytest.mark.parametrize("rounds", [0, 5])
-def test_saved_halves_continue_exactly(rounds: int) -> None:
-    assert_continues_exactly(EFBV(compressor=RandK(k=3)), SMALL, rounds)
 
 
 def test_what_is_refused() -> None:

@@ -16,7 +16,6 @@ from tests.mlmc_ray.driver import QuadraticOracle, Run
 from tests.mlmc_ray.method_checks import (
     SMALL,
     STANDARD,
-    assert_continues_exactly,
     gradients,
     optimum_of,
     run_of,
@@ -98,12 +97,6 @@ def test_one_message_up_and_the_parameters_down() -> None:
     assert {(name, p.dim) for r in run.reports.values() for name, p in r.payloads.items()} == {
         ("corrected", 24)
     }
-
-
-@pytest.mark.parametrize("rounds", [0, 5])
-def test_saved_halves_continue_exactly(rounds: int) -> None:
-    method = ErrorFeedback(compressor=RandK(k=3, scaled=False))
-    assert_continues_exactly(method, SMALL, rounds)
 
 
 @pytest.mark.parametrize("compressor", [MLMC(ladder=TopKLadder()), RandK(k=2)], ids=str)

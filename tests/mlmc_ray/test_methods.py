@@ -165,7 +165,7 @@ def test_a_report_of_a_gradient_costs_a_number_per_parameter(method: Method) -> 
     assert cost.bits == 64 * 24
 
 
-@pytest.mark.parametrize("rounds", [1, 6])
+@pytest.mark.parametrize("rounds", [0, 1, 6])
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_new_halves_that_load_what_was_saved_continue_exactly(method: Method, rounds: int) -> None:
     run = run_of(method)

@@ -297,19 +297,6 @@ def test_with_fewer_entries_than_workers_some_send_nothing(participants: int | N
         assert sent.count({"entries": 1}) == 4
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
-def test_halves_that_were_saved_and_loaded_continue_exactly(method: Scaffnew) -> None:
-    known = replace(method, **NUMBERS)
-    run = Run(known, ORACLES, START, 0.0)
-    run.rounds(7)
-    resumed = Run(known, ORACLES, run.x, 0.0)
-    resumed.round_index = 7
-    for worker, twin in zip(run.workers, resumed.workers, strict=True):
-        twin.load_state_dict(worker.state_dict())
-    for _ in range(7):
-        assert torch.equal(run.rounds(1), resumed.rounds(1))
-
-
 def test_the_numbers_of_theory() -> None:
     known = CompressedScaffnew(senders=3, damping=0.5).with_theory(SETTING)
     assert isinstance(known, CompressedScaffnew)
