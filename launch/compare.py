@@ -13,11 +13,11 @@ from launch.config import RunConfig
 from launch.figures import draw, title_of
 from launch.metrics import Metrics, main_measure, measure_names
 from launch.run_directory import check_unused, slug, writing
-from launch.session import Session
+from launch.session import Session, check_run
 from launch.summary import Summary, summarise
 from launch.terminal import WIDEST_NAME, RunProgress
 from launch.theory import describe_step
-from mlmc_ray.errors import ConfigError
+from mlmc_ray.errors import ConfigError, ProblemError
 
 
 def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[Summary]:
@@ -35,7 +35,8 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
         One row a run.
 
     Raises:
-        ConfigError: two runs have the same name, or ``out`` already holds one of them.
+        ConfigError: two runs have the same name, ``out`` already holds one of them, or one could
+            not begin.
     """
     directories = [slug(config.name) for config in configs]
     repeated = sorted({name for name in directories if directories.count(name) > 1})
@@ -43,6 +44,8 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
         raise ConfigError(f"compare: {repeated} name more than one run: give each its own name")
     for directory in directories:
         check_unused(out / directory)
+    for config in configs:
+        _check(config)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     runs: dict[str, list[Metrics]] = {}
@@ -57,6 +60,18 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
             done = configs[: len(summaries)]
             write_results(out, "compare.png", runs, summaries, title_of(done))
     return summaries
+
+
+def _check(config: RunConfig) -> None:
+    """Refuse a run that could not begin, before others have run.
+
+    Raises:
+        ConfigError, ProblemError: with the run's name.
+    """
+    try:
+        check_run(config)
+    except (ConfigError, ProblemError) as error:
+        raise type(error)(f"{config.name}: {error}") from error
 
 
 def run_one(

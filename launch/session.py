@@ -14,10 +14,10 @@ from launch.fitting import check_fit, notes_on
 from launch.metrics import Metrics
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
-from launch.theory import with_step_size
+from launch.theory import check_step_size, with_step_size
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 from mlmc_ray.ledger import Ledger
-from mlmc_ray.problems import initial_model
+from mlmc_ray.problems import Problem, initial_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,10 +62,7 @@ class Session:
         self.config = load_config(source, overrides)
         if out is not None:
             check_unused(Path(out))  # before Ray starts, which takes seconds
-        problem = self.config.problem.load()
-        model = initial_model(problem, self.config.seed)
-        check_fit(self.config, model)
-        self.dim = model.parameters.numel()
+        problem, self.dim = check_run(self.config)
         for line in notes_on(self.config):
             on_note(line)
         self.config, self.theory = with_step_size(self.config, problem, on_note)
@@ -220,6 +217,23 @@ class Session:
         self.metrics.append({**metrics, **sizes})
         if self._directory is not None:
             self._directory.write_round(self.metrics[-1], ledger)
+
+
+def check_run(config: RunConfig) -> tuple[Problem, int]:
+    """Refuse a run that could not begin: all that is known without data and processes.
+
+    Returns:
+        The problem, loaded, and the number of its parameters.
+
+    Raises:
+        ConfigError: the method does not fit the model or the workers, or theory has no step size.
+        ProblemError: the problem cannot be loaded.
+    """
+    problem = config.problem.load()
+    model = initial_model(problem, config.seed)
+    check_fit(config, model)
+    check_step_size(config, problem)
+    return problem, model.parameters.numel()
 
 
 def _start_engine(config: RunConfig) -> Engine:

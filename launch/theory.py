@@ -26,6 +26,7 @@ MOST_EXAMPLES = 256
 _CHEAP = Constants(smoothness=1.0, mean_smoothness=1.0, largest_smoothness=1.0)
 """As much as estimates say, to see whether there is a theory before they are made."""
 
+_OPTIMIZER = "optimizer.step_size"
 _NO_GUARANTEE = "L estimated at the first parameters; no guarantee"
 
 
@@ -46,24 +47,14 @@ def with_step_size(
         ConfigError: theory gives no step size there.
         ProblemError: the problem's own code failed.
     """
-    method, optimizer = config.method, config.optimizer
-    by_theory = optimizer is not None and optimizer.step_size == "theory"
-    names = [field.name for field in dataclasses.fields(cast(Any, method))]
-    if not by_theory and all(getattr(method, name) != "theory" for name in names):
+    if (place := _asking(config)) is None:
         return config, None
-    place = "optimizer.step_size" if by_theory else "method"
-    has_step = by_theory or method.moves_parameters
-    try:
-        known: Callable[[int], Constants] | None = getattr(problem, "constants", None)
-        model = initial_model(problem, config.seed)
-        setting = _setting(config, model, _CHEAP)
-        if known is None:
-            _resolved(method, setting, has_step)  # fails at once where there is no theory
-        with explaining("computing the constants"), torch_threads(config.threads):
-            found = known(config.workers) if known else _estimated(problem, model, config, note)
-        method, step = _resolved(method, dataclasses.replace(setting, constants=found), has_step)
-    except ValueError as error:
-        raise ConfigError(f"{place}: theory: {error}") from error
+    known = _known(problem)
+    model = initial_model(problem, config.seed)
+    with explaining("computing the constants"), torch_threads(config.threads):
+        found = known(config.workers) if known else _estimated(problem, model, config, note)
+    method, step = _resolved(config, model, found, place)
+    by_theory, optimizer = place == _OPTIMIZER, config.optimizer
     if step and known is None:
         step = dataclasses.replace(step, guarantee=_NO_GUARANTEE)
     if step and by_theory:
@@ -71,15 +62,55 @@ def with_step_size(
     return dataclasses.replace(config, method=method, optimizer=optimizer), step
 
 
+def check_step_size(config: RunConfig, problem: Problem) -> None:
+    """Refuse "theory" where it gives no step size, without the cost of an estimate.
+
+    Raises:
+        ConfigError: see ``with_step_size``.
+    """
+    if (place := _asking(config)) is None:
+        return
+    known = _known(problem)
+    with explaining("computing the constants"):
+        constants = known(config.workers) if known else _CHEAP
+    _resolved(config, initial_model(problem, config.seed), constants, place)
+
+
+def _asking(config: RunConfig) -> str | None:
+    """Return where a configuration says "theory"; None where it does not."""
+    if config.optimizer is not None and config.optimizer.step_size == "theory":
+        return _OPTIMIZER
+    names = [field.name for field in dataclasses.fields(cast(Any, config.method))]
+    says = any(getattr(config.method, name) == "theory" for name in names)
+    return "method" if says else None
+
+
+def _known(problem: Problem) -> Callable[[int], Constants] | None:
+    """Return what tells a problem's constants, if it knows them."""
+    known: Callable[[int], Constants] | None = getattr(problem, "constants", None)
+    return known
+
+
 def describe_step(step: StepSize) -> str:
     """Return a line that says what a step size by theory is."""
     return f"step size {step.value:.4g} = {step.formula}: {step.guarantee}"
 
 
-def _resolved(method: Method, setting: Setting, has_step: bool) -> tuple[Method, StepSize | None]:
-    """Return the method with its numbers, and its step size where it has one."""
-    step = method.theory(setting) if has_step else None
-    return method.with_theory(setting), step
+def _resolved(
+    config: RunConfig, model: FlatModel, constants: Constants, place: str
+) -> tuple[Method, StepSize | None]:
+    """Return the method with its numbers, and its step size where it has one.
+
+    Raises:
+        ConfigError: theory gives no number; names the place.
+    """
+    method, setting = config.method, _setting(config, model, constants)
+    try:
+        has_step = place == _OPTIMIZER or method.moves_parameters
+        step = method.theory(setting) if has_step else None
+        return method.with_theory(setting), step
+    except ValueError as error:
+        raise ConfigError(f"{place}: theory: {error}") from error
 
 
 def _setting(config: RunConfig, model: FlatModel, constants: Constants) -> Setting:

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Generator, Tensor, nn
 
 from launch import Session
+from launch.compare import compare
 from launch.config import RunConfig, load_config
-from launch.theory import MOST_EXAMPLES, describe_step, with_step_size
+from launch.theory import MOST_EXAMPLES, check_step_size, describe_step, with_step_size
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods.theory import StepSize
 from mlmc_ray.problems import Quadratic, Shard, TensorShard
@@ -209,10 +212,17 @@ def test_estimates_take_few_examples_and_repeat() -> None:
 
 
 def test_a_method_without_theory_is_refused_before_anything_is_estimated() -> None:
-    notes: list[str] = []
     with pytest.raises(ConfigError, match="needs an unbiased compressor"):
-        with_step_size(config_of(compressed(kind="top-k", k=6)), Unexplored(PROBLEM), notes.append)
-    assert notes == []
+        check_step_size(config_of(compressed(kind="top-k", k=6)), Unexplored(PROBLEM))
+
+
+def test_a_comparison_is_checked_whole_before_its_first_run(tmp_path: Path) -> None:
+    first = config_of()
+    second = replace(config_of(compressed(kind="top-k", k=6)), name="Top-k")
+    text = "^Top-k: optimizer.step_size: theory: .* needs an unbiased compressor"
+    with pytest.raises(ConfigError, match=text):
+        compare([first, second], tmp_path / "out", Console())
+    assert not (tmp_path / "out").exists()
 
 
 def test_estimates_take_the_threads_of_the_run() -> None:
