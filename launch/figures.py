@@ -31,7 +31,8 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
         title: says which data and how many workers.
 
     Returns:
-        A figure of two panels; it displays itself in a notebook.
+        A figure of two panels, against bytes, and against rounds or, where all runs have a clock,
+        its seconds; it displays itself in a notebook.
     """
     tested = {
         name: [metrics for metrics in rounds if measure_names(metrics)]
@@ -42,6 +43,8 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
     more = max(0, math.ceil(len(tested) / _LEGEND_COLUMNS) - 2)
     figure = Figure(figsize=(11, _HEIGHT + more * _LEGEND_ROW), dpi=150, layout="constrained")
     by_bytes, by_rounds = figure.subplots(1, 2, sharey=True)
+    timed = all("clock_s" in metrics for rounds in tested.values() for metrics in rounds)
+    pace = "clock_s" if timed else "round"
     lines, shown, sent = [], [], []
     for index, rounds in enumerate(tested.values()):
         style: dict[str, Any] = {
@@ -51,7 +54,7 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
         }
         values = [_drawable(metrics[f"test_{measure}"]) for metrics in rounds]
         shown += values
-        lines += by_rounds.plot([metrics["round"] for metrics in rounds], values, **style)
+        lines += by_rounds.plot([metrics[pace] for metrics in rounds], values, **style)
         # Nothing has been sent before round 1, and zero has no place on a logarithmic axis.
         sizes = [metrics["uplink_bytes"] for metrics in rounds[1:]]
         by_bytes.plot(sizes, values[1:], **style)
@@ -65,7 +68,7 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
         by_bytes.xaxis.set_minor_formatter(FuncFormatter(_label_between_powers))
     else:
         by_bytes.xaxis.set_minor_formatter(NullFormatter())
-    _finish(by_rounds, measure, shown, "rounds")
+    _finish(by_rounds, measure, shown, "seconds of the clock" if timed else "rounds")
     # A name is no formula, though it may hold a dollar sign.
     by_bytes.set_ylabel(f"test {measure.replace('_', ' ')}", parse_math=False)
     figure.suptitle(title, parse_math=False)

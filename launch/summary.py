@@ -22,6 +22,7 @@ class Summary:
         paper_formula: what the method's paper says one uplink message costs, in bits.
         paper_bits_per_value: the value of that formula, per parameter.
         seconds: wall-clock time of the rounds, without set-up and evaluations.
+        clock_s: seconds of the simulated clock; None without one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Summary:
     paper_formula: str | None
     paper_bits_per_value: float | None
     seconds: float
+    clock_s: float | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as a plain mapping, for JSON: None for a measure that is not finite."""
@@ -58,4 +60,5 @@ def summarise(session: Session) -> Summary:
         paper_formula=cost.formula if cost else None,
         paper_bits_per_value=None if paper_bits is None else paper_bits / (messages * session.dim),
         seconds=last["seconds"],
+        clock_s=last.get("clock_s"),
     )

@@ -111,7 +111,8 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
     table.add_column("run", overflow="fold", max_width=WIDEST_NAME)
     table.add_column(Text(f"test\n{measure}"), justify="right", overflow="fold")
     columns = ("bytes\nup", "bytes\ndown", "bits per\nvalue, up", "paper's\nformula", "seconds")
-    for column in columns:
+    timed = any(row.clock_s is not None for row in summaries)
+    for column in (*columns, "clock\nseconds") if timed else columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row in summaries:
         table.add_row(
@@ -122,5 +123,6 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
             f"{row.bits_per_value:.3g}",
             "-" if row.paper_bits_per_value is None else f"{row.paper_bits_per_value:.3g}",
             f"{row.seconds:.1f}",
+            *(["-" if row.clock_s is None else f"{row.clock_s:.4g}"] if timed else []),
         )
     return table

@@ -128,3 +128,22 @@ def test_a_name_is_shown_whatever_the_formula_and_the_measure(measure: str) -> N
     assert max(map(len, lines)) <= 80
     assert any(line.split()[:1] == ["Top-k"] for line in lines)
     assert "sum over" not in stream.getvalue()
+
+
+def table_of(*summaries: Summary) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(summary_table(summaries))
+    return stream.getvalue()
+
+
+def test_simulated_seconds_are_shown_where_there_is_a_clock() -> None:
+    plain, timed = summary_of("plain", gap=1.0), replace(summary_of("timed", gap=1.0), clock_s=98.5)
+    assert "clock" not in table_of(plain)
+    assert "clock" in table_of(plain, timed)
+    assert "98.5" in table_of(plain, timed)
+    rounds = rounds_of("gap", 1, 0.5, 0.25)
+    ticking = [{**metrics, "clock_s": 3.0 * metrics["round"]} for metrics in rounds]
+    panel = draw({"timed": ticking}, "title").axes[1]
+    assert panel.get_xlabel() == "seconds of the clock"
+    assert [*panel.lines[0].get_xdata()] == [0.0, 3.0, 6.0]  # type: ignore[misc]
+    assert draw({"timed": ticking, "plain": rounds}, "title").axes[1].get_xlabel() == "rounds"
