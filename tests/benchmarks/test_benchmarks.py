@@ -20,7 +20,7 @@ from mlmc_ray.laws import OwnLaw
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name != "codecs"])
+@pytest.mark.parametrize("name", TABLES)
 def test_the_page_shows_the_files_of_results(name: str) -> None:
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     file, table = TABLES[name]
