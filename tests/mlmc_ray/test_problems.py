@@ -380,7 +380,7 @@ class Incomplete:
         return nn.Linear(1, 1)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        raise NotImplementedError
+        return torch.zeros(())
 
     evaluate = 3
 
