@@ -1,7 +1,7 @@
 """Engines run rounds: the shape of one, and the inline engine, which needs no Ray."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -9,31 +9,31 @@ from torch import Tensor
 from launch.config import RunConfig
 from launch.simulated_time import SimulatedTime
 from launch.threads import torch_threads
-from mlmc_ray.ledger import Ledger
+from mlmc_ray.rounds import RoundResult
 from server.server import ParameterServer, ServerPlan
 from workers.host import WorkerHost, WorkerPlan
 
 
-@dataclass(frozen=True, slots=True)
-class RoundResult:
-    """What a round leaves.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """All that a run remembers between two rounds.
 
     Attributes:
-        losses: training losses, by worker.
-        ledger: of its frames.
-        clock_s: simulated seconds since the start of the run, at its end; None without a clock.
+        server: of the server; see ``ParameterServer.state_dict``.
+        workers: by worker; see ``GradientWorker.state_dict``.
+        time: of the clock; see ``SimulatedTime.state_dict``; empty without one.
     """
 
-    losses: dict[int, float]
-    ledger: Ledger
-    clock_s: float | None = None
+    server: dict[str, Any]
+    workers: dict[int, dict[str, Any]]
+    time: dict[str, Any]
 
 
 class Engine(Protocol):
     """Runs the rounds of one run."""
 
-    def round(self) -> RoundResult:
-        """Run the next round."""
+    def round(self, *, observe: bool) -> RoundResult:
+        """Run the next round; look at its messages if asked to."""
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate the server's parameters with the problem's own measures."""
@@ -43,6 +43,12 @@ class Engine(Protocol):
 
     def model_state(self) -> dict[str, Any]:
         """Return the ``state_dict`` of the model."""
+
+    def state(self) -> RunState:
+        """Return a copy of all that is remembered between rounds."""
+
+    def load(self, state: RunState) -> None:
+        """Go on from a state; a part that is left out stays as it is."""
 
     def close(self) -> None:
         """Release what the engine holds; may be called twice."""
@@ -87,24 +93,25 @@ class InlineEngine:
             self._server = ParameterServer(server_plan(config))
             self._host = WorkerHost(worker_plan(config), range(config.workers))
 
-    def round(self) -> RoundResult:
+    def round(self, *, observe: bool) -> RoundResult:
         """Run the next round."""
-        losses: dict[int, float] = {}
-        ledger = None
+        result, ledger = RoundResult(), None
+        self._server.observe(observe)
         with torch_threads(self._threads):
             while ledger is None:
-                reports, seen = self._exchange()
-                losses.update(seen)
-                ledger = self._server.receive(reports)
-        return RoundResult(losses, ledger, self._time.now_s if self._time else None)
+                ledger = self._server.receive(self._exchange(result, observe))
+        result.close(ledger, self._server.traffic, self._server.compressions)
+        result.clock_s = self._time.now_s if self._time else None
+        return result
 
-    def _exchange(self) -> tuple[Mapping[int, bytes], Mapping[int, float]]:
-        """Let workers answer the news; return the reports that the server has now, and losses."""
+    def _exchange(self, result: RoundResult, observe: bool) -> Mapping[int, bytes]:
+        """Let workers answer the news; return the reports that the server has now."""
         place = (self._server.round_index, self._server.exchange_index)
         news = self._server.broadcast()
-        reports, losses = self._host.step(*place, news)
+        answers = self._host.step(*place, news, observe=observe)
         if self._time is None:
-            return reports, losses
+            result.add(place, 0, answers)
+            return answers.reports
         durations_s = {
             worker_id: self._time.duration_s(
                 worker_id,
@@ -113,16 +120,20 @@ class InlineEngine:
                 report_bytes=len(report),
                 num_gradients=self._host.num_gradients(worker_id),
             )
-            for worker_id, report in reports.items()
+            for worker_id, report in answers.reports.items()
         }
+        answers = replace(answers, seconds=durations_s)
         if not self._asynchronous:
             self._time.now_s += max(durations_s.values(), default=0.0)
-            return reports, losses
-        for worker_id, report in reports.items():
-            self._time.send(worker_id, report, losses.get(worker_id), durations_s[worker_id])
+            result.add(place, 0, answers)
+            return answers.reports
+        for worker_id, report in answers.reports.items():
+            loss = answers.losses.get(worker_id)
+            self._time.send(worker_id, report, loss, durations_s[worker_id])
         first = self._time.next_arrival()
-        loss = {} if first.loss is None else {first.worker_id: first.loss}
-        return {first.worker_id: first.report}, loss
+        losses = {} if first.loss is None else {first.worker_id: first.loss}
+        result.add(place, 0, replace(answers, losses=losses))
+        return {first.worker_id: first.report}
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate the server's parameters."""
@@ -136,6 +147,20 @@ class InlineEngine:
     def model_state(self) -> dict[str, Any]:
         """Return the ``state_dict`` of the model."""
         return self._server.model_state()
+
+    def state(self) -> RunState:
+        """Return a copy of all that is remembered."""
+        time = self._time.state_dict() if self._time else {}
+        return RunState(
+            server=self._server.state_dict(), workers=self._host.state_dict(), time=time
+        )
+
+    def load(self, state: RunState) -> None:
+        """Go on from a state."""
+        self._server.load_state_dict(state.server)
+        self._host.load_state_dict(state.workers)
+        if self._time and state.time:
+            self._time.load_state_dict(state.time)
 
     def close(self) -> None:
         """Nothing is held."""

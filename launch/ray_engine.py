@@ -4,10 +4,10 @@ In a round the driver calls the server, which puts its broadcast into the object
 every host with the reference; the hosts answer to the server. No frame passes the driver.
 """
 
-import io
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.exceptions import GetTimeoutError
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from launch.cluster import current_cluster, ray_cluster
 from launch.config import RunConfig
-from launch.engines import RoundResult, server_plan, worker_plan
+from launch.engines import RunState, server_plan, worker_plan
 from mlmc_ray.errors import ClusterError, RoundError
+from mlmc_ray.rounds import RoundResult
+from mlmc_ray.saving import loaded, saved
 from server.actor import RemoteParameterServer, fetch
 from workers.actor import RemoteWorkerHost
 
@@ -100,23 +102,23 @@ class RayEngine:
             )
         fetch(ready, self._round_index, "an actor")
 
-    def round(self) -> RoundResult:
+    def round(self, *, observe: bool) -> RoundResult:
         """Run the next round.
 
         Raises:
             RoundError: an actor died, or the round took longer than ``round_timeout_s``.
             MlmcRayError: what a worker or the server refused.
         """
-        running = self._server.round(self._timeout_s)
+        running = self._server.round(self._timeout_s, observe)
         try:
-            losses, ledger = self._get(running, self._timeout_s + _ANSWER_TIMEOUT_S)
+            result: RoundResult = self._get(running, self._timeout_s + _ANSWER_TIMEOUT_S)
         except GetTimeoutError:
             raise RoundError(
                 f"round {self._round_index}: the server did not answer within round_timeout_s = "
                 f"{self._timeout_s:g}"
             ) from None
         self._round_index += 1
-        return RoundResult(dict(sorted(losses.items())), ledger)
+        return result
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the server."""
@@ -129,9 +131,32 @@ class RayEngine:
 
     def model_state(self) -> dict[str, Any]:
         """Fetch the ``state_dict`` of the model."""
-        saved = self._get(self._server.model_state())
-        state: dict[str, Any] = torch.load(io.BytesIO(saved), weights_only=True)
+        state: dict[str, Any] = loaded(self._get(self._server.model_state()).data)
         return state
+
+    def state(self) -> RunState:
+        """Fetch a copy of all that is remembered.
+
+        Raises:
+            RoundError: an actor is gone.
+        """
+        workers: dict[int, dict[str, Any]] = {}
+        for states in self._get([host.state_dict() for host in self._hosts]):
+            workers.update(loaded(states.data))
+        server = loaded(self._get(self._server.state_dict()).data)
+        return RunState(server=server, workers=dict(sorted(workers.items())), time={})
+
+    def load(self, state: RunState) -> None:
+        """Go on from a state.
+
+        Raises:
+            RoundError: an actor is gone.
+        """
+        workers = ray.put(np.frombuffer(saved(state.workers), np.uint8))
+        server = np.frombuffer(saved(state.server), np.uint8)
+        loading = [host.load_state_dict(workers) for host in self._hosts]
+        self._get([self._server.load_state_dict(server), *loading])
+        self._round_index = state.server["round_index"]
 
     def close(self) -> None:
         """End the actors, and the cluster if this engine started it."""

@@ -4,6 +4,9 @@
     versions.json  of Python and the packages, and the machine
     metrics.jsonl  one line a round; null where a number is not finite
     ledger.csv     one line a frame
+    timeline.csv   one line a worker and exchange: seconds from its news to its report
+    observed.jsonl one line an observed round: errors, levels, bytes by payload and layer
+    changes.jsonl  what was changed on the way, and after which round; only if something was
     model.pt       the model's state_dict at the end
     figure.png     accuracy against bytes and against rounds
 
@@ -18,19 +21,23 @@ import itertools
 import json
 import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 from torch import Tensor
 
 from mlmc_ray.errors import ConfigError, one_line
-from mlmc_ray.ledger import Entry, Ledger
+from mlmc_ray.ledger import Entry
+from mlmc_ray.rounds import Work
+
+if TYPE_CHECKING:
+    from launch.carrying import Past
 
 _PACKAGES = ("mlmc-ray", "ray", "torch", "numpy", "msgpack", "scikit-learn")
 
@@ -57,21 +64,52 @@ class RunDirectory:
             (path / "config.yaml").write_text(text, encoding="utf-8")
             (path / "versions.json").write_text(json.dumps(_versions(), indent=2) + "\n")
             self._metrics = (path / "metrics.jsonl").open("a")
+            self._observed = (path / "observed.jsonl").open("a")
             self._ledger = (path / "ledger.csv").open("a", newline="")
-            csv.writer(self._ledger).writerow(Entry._fields)
-            self._ledger.flush()
+            self._timeline = (path / "timeline.csv").open("a", newline="")
+            for file, fields in ((self._ledger, Entry._fields), (self._timeline, Work._fields)):
+                csv.writer(file).writerow(fields)
+                file.flush()
 
-    def write_round(self, metrics: Mapping[str, Any], ledger: Ledger) -> None:
-        """Append a round; what was written survives the end of the process."""
+    def write_round(
+        self,
+        metrics: Mapping[str, Any],
+        ledger: Iterable[Entry],
+        work: Iterable[Work],
+        observation: Mapping[str, Any] | None,
+    ) -> None:
+        """Append a round; what was written survives the end of the process.
+
+        Args:
+            metrics: of the round.
+            ledger: of its frames.
+            work: how long workers took.
+            observation: what was seen in it, if anybody looked.
+        """
         with writing(self.path):
             csv.writer(self._ledger).writerows(ledger)
-            self._ledger.flush()
-            finite = {
-                name: None if isinstance(value, float) and not math.isfinite(value) else value
-                for name, value in metrics.items()
-            }
-            self._metrics.write(json.dumps(finite, allow_nan=False) + "\n")
-            self._metrics.flush()
+            csv.writer(self._timeline).writerows(
+                item._replace(seconds=round(item.seconds, 6)) for item in work
+            )
+            if observation is not None:
+                self._observed.write(_line(observation))
+            self._metrics.write(_line(metrics))
+            for file in (self._ledger, self._timeline, self._observed, self._metrics):
+                file.flush()
+
+    def write_past(self, past: "Past") -> None:
+        """Write the rounds of the session that a branch goes on from."""
+        with writing(self.path):
+            csv.writer(self._ledger).writerows(past.ledger)
+            csv.writer(self._timeline).writerows(past.work)
+            self._observed.writelines(map(_line, past.observations))
+            self._metrics.writelines(map(_line, past.metrics))
+
+    def write_change(self, round_index: int, changes: Mapping[str, Any]) -> None:
+        """Note that the configuration has changed, and which keys have become what."""
+        change = {"round": round_index, "changes": dict(changes)}
+        with writing(self.path), (self.path / "changes.jsonl").open("a") as file:
+            file.write(_line(change))
 
     def write_model(self, state: Mapping[str, Tensor]) -> Path:
         """Write the model's ``state_dict``; it loads with ``weights_only=True``."""
@@ -82,8 +120,21 @@ class RunDirectory:
 
     def close(self) -> None:
         """Close the files; may be called twice."""
-        self._metrics.close()
-        self._ledger.close()
+        for file in (self._metrics, self._observed, self._ledger, self._timeline):
+            file.close()
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(values), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with None in place of numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_unused(path: Path) -> None:

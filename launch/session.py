@@ -1,5 +1,10 @@
-"""The session: one run, round by round. The command line is built on it."""
+"""The session: one run, round by round. The command line is built on it.
 
+Between two rounds a session can be changed, branched and moved to another engine: all that it
+remembers is a ``Past``, from which a session goes on.
+"""
+
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,16 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from launch.callbacks import Callback, Callbacks
+from launch.carrying import Past, carried, changes, settings_of
 from launch.config import RunConfig, load_config
-from launch.engines import Engine, InlineEngine, RoundResult
+from launch.engines import Engine, InlineEngine
 from launch.fitting import check_fit, notes_on
 from launch.metrics import Metrics
+from launch.observations import observation_of, relative_error
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
 from launch.theory import check_step_size, with_step_size
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import Problem, initial_model
+from mlmc_ray.rounds import RoundResult, Work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +45,9 @@ class Session:
         out: directory to write the run to; by default nothing is written.
         on_note: called with a line about settings that are hardly meant, or about what takes long
             before the first round.
+        callbacks: told of the beginning, of every round and of the end; besides those of the
+            configuration.
+        past: of another session, to go on from; see ``branch``.
 
     Attributes:
         config: the resolved configuration.
@@ -43,8 +55,11 @@ class Session:
         theory: what the step size is, where the configuration says "theory", and else None.
         metrics: one dict a round, as in ``metrics.jsonl``: round, seconds, train_loss,
             uplink_bytes, downlink_bytes (all since the start), clock_s where there is a clock, and
-            test_* where evaluated. The first is from before the first round, and has no train_loss.
+            test_* where evaluated, relative_error where observed. The first is from before the
+            first round, and has no train_loss.
         ledger: every frame so far.
+        work: how long every worker took for every exchange so far.
+        observations: what was seen in the rounds that were observed; see ``observation_of``.
 
     Raises:
         ConfigError, ProblemError, ClusterError: the session is not opened; nothing of it is left
@@ -58,31 +73,54 @@ class Session:
         overrides: Sequence[str] = (),
         out: "str | Path | None" = None,
         on_note: Callable[[str], None] = lambda _: None,
+        callbacks: Sequence[Callback] = (),
+        past: Past | None = None,
     ) -> None:
-        self.config = load_config(source, overrides)
+        self._on_note = on_note
+        self._given = load_config(source, overrides)
         if out is not None:
             check_unused(Path(out))  # before Ray starts, which takes seconds
-        problem, self.dim = check_run(self.config)
-        for line in notes_on(self.config):
+        problem, self.dim = check_run(self._given)
+        for line in notes_on(self._given):
             on_note(line)
-        self.config, self.theory = with_step_size(self.config, problem, on_note)
-        self.metrics: list[Metrics] = []
-        self.ledger = Ledger()
-        self._seconds = 0.0
+        self.config, self.theory = with_step_size(self._given, problem, on_note)
+        self.metrics: list[Metrics] = [dict(m) for m in past.metrics] if past else []
+        self.ledger = Ledger(past.ledger if past else ())
+        self.work: list[Work] = list(past.work) if past else []
+        self.observations: list[dict[str, Any]] = list(past.observations) if past else []
+        self._seconds = past.seconds if past else 0.0
         self._closed = False
+        self._pausing = False
         self._failed_round: int | None = None  # after which no more can be run
         self._directory: RunDirectory | None = None
         self._measures: list[str] = []
+        self._callbacks = Callbacks(callbacks, on_note)
+        state = None
+        if past:
+            state, notes = carried(past.state, past.config, self.config)
+            for line in notes:
+                on_note(line)
+        self._layers = [layer.name for layer in initial_model(problem, self.config.seed).layers]
         self._engine = _start_engine(self.config)
         try:
-            tests = self._tests()
-            if out is not None:
-                self._directory = RunDirectory(Path(out), self.config.to_mapping())
-            clock = {"clock_s": 0.0} if self.config.clock else {}
-            self._record({"round": 0, "seconds": 0.0, **clock, **tests}, Ledger())
-        except BaseException:
-            self.close()
+            if state:
+                self._engine.load(state)
+            self._begin(out, past)
+        except BaseException as error:
+            self._end(error)
             raise
+
+    def _begin(self, out: "str | Path | None", past: Past | None) -> None:
+        tests = self._tests()
+        if out is not None:
+            self._directory = RunDirectory(Path(out), self.config.to_mapping())
+        if past is None:
+            clock = {"clock_s": 0.0} if self.config.clock else {}
+            self._record({"round": 0, "seconds": 0.0, **clock, **tests}, RoundResult())
+        elif self._directory is not None:
+            self._directory.write_past(past)
+            self._directory.write_change(self.round_index, changes(past.config, self.config))
+        self._callbacks.start(self)
 
     @property
     def round_index(self) -> int:
@@ -105,7 +143,8 @@ class Session:
             RoundError: a round could not be completed.
         """
         last = self.config.rounds if rounds is None else self.round_index + rounds
-        while self.round_index < last:
+        self._pausing = False
+        while self.round_index < last and not self._pausing:
             result = self._round()
             round_index = self.round_index + 1
             self.ledger.extend(result.ledger)
@@ -117,14 +156,99 @@ class Session:
                 metrics["clock_s"] = result.clock_s
             if result.losses:
                 metrics["train_loss"] = sum(result.losses.values()) / len(result.losses)
+            error = relative_error(result)
+            if error is not None:
+                metrics["relative_error"] = error
             try:
                 if round_index % self.config.evaluate_every == 0 or round_index == last:
                     metrics |= self._tests()
             finally:  # the round is done, whatever becomes of its evaluation
-                self._record(metrics, result.ledger)
+                self._record(metrics, result)
+            self._callbacks.round(self, self.metrics[-1], result)
             if on_round:
                 on_round(self.metrics[-1])
         return self.metrics[-1]
+
+    def pause(self) -> None:
+        """Let ``run`` return after the round that it is in; from another thread, or a callback."""
+        self._pausing = True
+
+    def past(self) -> Past:
+        """Return a copy of all that the session remembers, to go on from.
+
+        Raises:
+            RoundError: the session is closed, has failed, or an actor is gone.
+        """
+        self._check_usable()
+        return Past(
+            config=self.config,
+            state=self._engine.state(),
+            metrics=tuple(self.metrics),
+            ledger=tuple(self.ledger),
+            work=tuple(self.work),
+            observations=tuple(self.observations),
+            seconds=self._seconds,
+        )
+
+    def change(self, overrides: Sequence[str] = (), **settings: Any) -> None:
+        """Go on with another configuration: compressor, method, step size, workers, engine ...
+
+        Parameters and running statistics stay, and so does what the method and the optimizer
+        remember, where it still fits (see ``carried``); ``on_note`` is told of what starts anew.
+        With other workers the data is dealt out anew.
+
+        >>> session.change(["method.compressor.k=0.05"], workers=16)
+
+        Args:
+            overrides: ``a.b=c`` settings, as on the command line.
+            **settings: keys of the configuration; values may be objects.
+
+        Raises:
+            ConfigError, ProblemError: the session goes on as it was.
+            RoundError, ClusterError: the new engine could not begin; the session is over.
+        """
+        past = self.past()
+        given = self._changed(overrides, settings)
+        problem, _ = check_run(given)
+        config, theory = with_step_size(given, problem, self._on_note)
+        state, notes = carried(past.state, past.config, config)
+        for line in [*notes_on(config), *notes]:
+            self._on_note(line)
+        changed = changes(self.config, config)
+        self._given, self.config, self.theory = given, config, theory
+        self._failed_round = self.round_index  # until the new engine stands
+        self._engine.close()
+        self._engine = _start_engine(config)
+        self._engine.load(state)
+        self._failed_round = None
+        if self._directory is not None:
+            self._directory.write_change(self.round_index, changed)
+
+    def scale_to(self, num_workers: int) -> None:
+        """Go on with so many workers; see ``change``."""
+        self.change(workers=num_workers)
+
+    def branch(
+        self,
+        name: str,
+        overrides: Sequence[str] = (),
+        *,
+        out: "str | Path | None" = None,
+        **settings: Any,
+    ) -> "Session":
+        """Return another session that goes on from here, with changes if any; this one stays.
+
+        Args:
+            name: of the new session.
+            overrides: see ``change``.
+            out: its directory.
+            **settings: see ``change``.
+
+        Raises:
+            See ``change``; and ``Session``.
+        """
+        given = self._changed(overrides, {**settings, "name": name})
+        return Session(given, out=out, on_note=self._on_note, past=self.past())
 
     def evaluate(self) -> dict[str, float]:
         """Return the problem's own measures of the current parameters.
@@ -152,11 +276,28 @@ class Session:
         self._check_open()
         return self._engine.model_state()
 
-    def figure(self) -> "Figure":
-        """Draw the run so far: accuracy, or the first measure, against bytes and rounds."""
+    def _changed(self, overrides: Sequence[str], settings: Mapping[str, Any]) -> RunConfig:
+        name = settings.get("name", self._given.name)
+        given = load_config({**settings_of(self._given), **settings}, overrides)
+        return dataclasses.replace(given, name=name)
+
+    def figure(self, *others: "Session") -> "Figure":
+        """Draw the run so far: accuracy, or the first measure, against bytes and rounds.
+
+        Args:
+            *others: sessions of other names, such as branches, to be drawn beside it.
+
+        Raises:
+            ConfigError: two have the same name, or no measure in common.
+        """
         from launch.figures import draw, title_of  # matplotlib takes a second to import
 
-        return draw({self.config.name: self.metrics}, title_of([self.config]))
+        sessions = (self, *others)
+        runs = {session.config.name: session.metrics for session in sessions}
+        if len(runs) < len(sessions):
+            names = [session.config.name for session in sessions]
+            raise ConfigError(f"figure: two of {names} are the same: give each session its name")
+        return draw(runs, title_of([session.config for session in sessions]))
 
     def save(self) -> Path:
         """Write the model into the run directory and return the file's path.
@@ -170,10 +311,7 @@ class Session:
 
     def close(self) -> None:
         """End the actors and close the files; may be called twice."""
-        self._closed = True
-        if self._directory is not None:
-            self._directory.close()
-        self._engine.close()
+        self._end(None)
 
     def __enter__(self) -> "Session":
         return self
@@ -184,18 +322,23 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self._closed:
+            self._callbacks.end(self, error)
+        self._closed = True
+        if self._directory is not None:
+            self._directory.close()
+        self._engine.close()
 
     def _round(self) -> RoundResult:
-        self._check_open()
-        if self._failed_round is not None:
-            raise RoundError(
-                f"the session failed or was interrupted in round {self._failed_round}, in which "
-                "some workers may have taken their step and some not: open a new one"
-            )
+        self._check_usable()
+        every = self.config.observe_every
+        observe = every is not None and self.round_index % every == 0
         started = time.perf_counter()
         try:
-            result = self._engine.round()
+            result = self._engine.round(observe=observe)
         except BaseException:
             self._failed_round = self.round_index
             raise
@@ -206,17 +349,29 @@ class Session:
         if self._closed:
             raise RoundError("the session is closed: open a new one")
 
+    def _check_usable(self) -> None:
+        self._check_open()
+        if self._failed_round is not None:
+            raise RoundError(
+                f"the session failed or was interrupted in round {self._failed_round}, in which "
+                "some workers may have taken their step and some not: open a new one"
+            )
+
     def _tests(self) -> dict[str, float]:
         return {f"test_{name}": value for name, value in self.evaluate().items()}
 
-    def _record(self, metrics: Metrics, ledger: Ledger) -> None:
+    def _record(self, metrics: Metrics, result: RoundResult) -> None:
         sizes = {
             "uplink_bytes": self.ledger.frame_bytes("uplink"),
             "downlink_bytes": self.ledger.frame_bytes("downlink"),
         }
         self.metrics.append({**metrics, **sizes})
+        self.work += result.work
+        seen = observation_of(metrics["round"], result, self._layers)
+        if seen is not None:
+            self.observations.append(seen)
         if self._directory is not None:
-            self._directory.write_round(self.metrics[-1], ledger)
+            self._directory.write_round(self.metrics[-1], result.ledger, result.work, seen)
 
 
 def check_run(config: RunConfig) -> tuple[Problem, int]:

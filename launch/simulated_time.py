@@ -2,7 +2,8 @@
 
 import heapq
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 
@@ -65,6 +66,15 @@ class SimulatedTime:
             normal = torch.randn(num_gradients, generator=draws, dtype=torch.float64)
             gradients = float((math.sqrt(variance) * normal - variance / 2).exp().sum())
         return down + gradients * _of(clock.compute_s, worker_id) + up
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time, and the reports that are on their way."""
+        return {"now_s": self.now_s, "arrivals": [tuple(a) for a in sorted(self._arrivals)]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.now_s = state["now_s"]
+        self._arrivals = [Arrival(*fields) for fields in state["arrivals"]]
 
     def send(self, worker_id: int, report: bytes, loss: float | None, duration_s: float) -> None:
         """Let a report arrive so many seconds from now."""

@@ -28,6 +28,7 @@ from mlmc_ray.laws import (
     draw_levels,
     inclusion_chances,
 )
+from mlmc_ray.observing import note_levels
 from mlmc_ray.payloads import Payload, ZeroPayload
 
 __all__ = [
@@ -100,7 +101,9 @@ class MLMC:
             return ZeroPayload(vector.numel())
         parts, levels = self._split(vector, generator)
         chances = self._chances(levels)
-        return self._payload(parts, levels, chances, self._drawn(chances, generator), vector)
+        drawn = self._drawn(chances, generator)
+        note_levels(drawn)
+        return self._payload(parts, levels, chances, drawn, vector)
 
     def probabilities(self, vector: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Return p_l, the chance of a level in a draw, or q_l, that of its being sent.

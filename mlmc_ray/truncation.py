@@ -8,6 +8,7 @@ from mlmc_ray.compressors.base import Context, check_finite
 from mlmc_ray.ladders.base import Ladder, Levels, bound_ladder
 from mlmc_ray.ladders.sums import sum_of
 from mlmc_ray.laws import AdaptiveLaw, LevelLaw, check_law, draw_levels
+from mlmc_ray.observing import note_levels
 from mlmc_ray.payloads import Payload, ZeroPayload
 
 
@@ -47,6 +48,7 @@ class RandomTruncation:
         levels = self.ladder.levels(vector.detach(), generator=generator)
         probabilities = self.law.probabilities(levels)
         drawn = draw_levels(probabilities, 1, generator)
+        note_levels(drawn)
         return _up_to(max(drawn, default=0), levels, probabilities, vector.numel())
 
     def probabilities(self, vector: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The Ray actor of the parameter server, and the facade through which others call it."""
 
-import io
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -16,7 +15,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from mlmc_ray.errors import MlmcRayError, RoundError, one_line
 from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
-from mlmc_ray.ledger import Ledger
+from mlmc_ray.rounds import RoundResult
+from mlmc_ray.saving import loaded, saved
 from server.server import ParameterServer, ServerPlan
 
 
@@ -28,12 +28,17 @@ class Host(Protocol):
         """Which workers live there."""
 
     def step(
-        self, round_index: int, exchange_index: int, news: Sequence[tuple[Any, Sequence[int]]]
+        self,
+        round_index: int,
+        exchange_index: int,
+        news: Sequence[tuple[Any, Sequence[int]]],
+        *,
+        observe: bool,
     ) -> Any:
         """Start an exchange there; ``news`` are references of frames, each with its workers.
 
         Returns:
-            The reference of the report frames and the training losses, both by worker.
+            The reference of the ``Answers``.
         """
 
 
@@ -55,34 +60,32 @@ class ParameterServerActor:
         self._server = ParameterServer(plan)
         self._hosts = hosts
 
-    def round(self, timeout_s: float) -> tuple[dict[int, float], Ledger]:
+    def round(self, timeout_s: float, observe: bool) -> RoundResult:
         """Run a round: broadcast, wait for every report, step; again for every exchange.
 
         News are put into the object store once, and every node fetches them once.
 
         Args:
             timeout_s: for all of it.
-
-        Returns:
-            The training losses by worker, and the round's ledger.
+            observe: look at what is compressed, and what the frames are made of.
 
         Raises:
             RoundError: a host died or did not answer in time; see also ``receive``.
             MlmcRayError: what a worker refused.
         """
-        losses: dict[int, float] = {}
-        ledger, started = None, time.monotonic()
+        result, ledger, started = RoundResult(), None, time.monotonic()
+        self._server.observe(observe)
         while ledger is None:
-            reports, seen = self._exchange(started, timeout_s)
-            losses.update(seen)
+            reports = self._exchange(result, observe, started, timeout_s)
             ledger = self._server.receive(reports)
-        return losses, ledger
+        result.close(ledger, self._server.traffic, self._server.compressions)
+        return result
 
     def _exchange(
-        self, started: float, timeout_s: float
-    ) -> tuple[dict[int, memoryview], dict[int, float]]:
-        """Send the news and return the reports and losses, by worker."""
-        round_index = self._server.round_index
+        self, result: RoundResult, observe: bool, started: float, timeout_s: float
+    ) -> dict[int, memoryview]:
+        """Send the news and return the reports, by worker."""
+        place = self._server.round_index, self._server.exchange_index
         frames = self._server.broadcast()
         distinct = {id(frame): frame for frame in frames.values()}
         stored = {key: ray.put(np.frombuffer(frame, np.uint8)) for key, frame in distinct.items()}
@@ -94,18 +97,17 @@ class ParameterServerActor:
                     receivers.setdefault(id(frames[worker_id]), []).append(worker_id)
             if receivers:
                 news = [(stored[key], workers) for key, workers in receivers.items()]
-                steps[host.step(round_index, self._server.exchange_index, news)] = host
+                steps[host.step(*place, news, observe=observe)] = host
         try:
             left = max(0.0, started + timeout_s - time.monotonic())
             answers = ray.get(list(steps), timeout=left)  # the first error is raised at once
         except RayError:
-            self._raise_failure(steps, round_index, timeout_s)
+            self._raise_failure(steps, place[0], timeout_s)
         reports: dict[int, memoryview] = {}
-        losses: dict[int, float] = {}
-        for answer, seen in answers:
-            reports.update({worker_id: frame.data for worker_id, frame in answer.items()})
-            losses.update(seen)
-        return reports, losses
+        for host, answer in zip(steps.values(), answers, strict=True):
+            reports.update({worker_id: frame.data for worker_id, frame in answer.reports.items()})
+            result.add(place, self._hosts.index(host), answer)
+        return reports
 
     def _raise_failure(
         self, steps: Mapping[Any, Host], round_index: int, timeout_s: float
@@ -125,10 +127,16 @@ class ParameterServerActor:
         return self._server.evaluate()
 
     def model_state(self) -> npt.NDArray[np.uint8]:
-        """The model's ``state_dict``, as ``torch.save`` writes it."""
-        file = io.BytesIO()
-        torch.save(self._server.model_state(), file)
-        return np.frombuffer(file.getvalue(), np.uint8)
+        """The model's ``state_dict``, as ``mlmc_ray.saving`` writes it."""
+        return np.frombuffer(saved(self._server.model_state()), np.uint8)
+
+    def state_dict(self) -> npt.NDArray[np.uint8]:
+        """See ``ParameterServer.state_dict``; as ``mlmc_ray.saving`` writes it."""
+        return np.frombuffer(saved(self._server.state_dict()), np.uint8)
+
+    def load_state_dict(self, state: npt.NDArray[np.uint8]) -> None:
+        """See ``ParameterServer.load_state_dict``."""
+        self._server.load_state_dict(loaded(state.data))
 
     def parameters(self) -> npt.NDArray[np.float32]:
         """The parameters, shape (d,)."""
@@ -160,9 +168,9 @@ class RemoteParameterServer:
         self._actor.prepare.remote(plan.problem.search_paths)
         return self._actor.set_up.remote(plan, hosts, threads)
 
-    def round(self, timeout_s: float) -> Any:
+    def round(self, timeout_s: float, observe: bool) -> Any:
         """See ``ParameterServerActor.round``."""
-        return self._actor.round.remote(timeout_s)
+        return self._actor.round.remote(timeout_s, observe)
 
     def evaluate(self) -> Any:
         """See ``ParameterServerActor.evaluate``."""
@@ -175,6 +183,14 @@ class RemoteParameterServer:
     def parameters(self) -> Any:
         """See ``ParameterServerActor.parameters``."""
         return self._actor.parameters.remote()
+
+    def state_dict(self) -> Any:
+        """See ``ParameterServerActor.state_dict``."""
+        return self._actor.state_dict.remote()
+
+    def load_state_dict(self, state: Any) -> Any:
+        """See ``ParameterServerActor.load_state_dict``."""
+        return self._actor.load_state_dict.remote(state)
 
     def stop(self) -> None:
         """End the actor's process."""

@@ -1,7 +1,9 @@
 """The parameter server, as a plain object."""
 
 import copy
-from collections.abc import Mapping, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +13,18 @@ from torch import Tensor, nn
 from mlmc_ray.compressors import Context
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.kernels.finite import all_finite
-from mlmc_ray.ledger import Ledger
+from mlmc_ray.ledger import Direction, Ledger
 from mlmc_ray.methods import SERVER, Method, Progress
-from mlmc_ray.methods.base import add_average
 from mlmc_ray.methods.binding import bound_method
+from mlmc_ray.methods.reports import add_average
+from mlmc_ray.observing import Compression, observing
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.problems import ProblemSource, explaining, initial_model
+from mlmc_ray.rounds import Traffic
 from mlmc_ray.seeding import drawing, generator_for, seed_for
 from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import decode, encode
+from mlmc_ray.wire.anatomy import anatomy
 from server.optimizers import Optimizer
 
 
@@ -53,6 +58,8 @@ class ParameterServer:
         round_index: the round that ``broadcast`` opens next, or has opened.
         exchange_index: which exchange of that round, from 0.
         ledger: the frames of that round so far, a refused report included.
+        traffic: what the frames of an observed round are made of, until the next ``observe``.
+        compressions: what the server has compressed in it.
     """
 
     def __init__(self, plan: ServerPlan) -> None:
@@ -67,6 +74,8 @@ class ParameterServer:
         self.round_index = 0
         self.exchange_index = 0
         self.ledger = Ledger()
+        self.traffic: Traffic | None = None
+        self.compressions: list[Compression] = []
         self._asynchronous = plan.method.asynchronous
         self._statistics = 1 if self._model.num_statistics else 0  # counts the averages
         self._known_statistics = dict.fromkeys(range(plan.num_workers), 0)  # by worker
@@ -82,6 +91,11 @@ class ParameterServer:
         """The parameters, shape (d,); the server's own memory."""
         return self._model.parameters
 
+    def observe(self, wanted: bool) -> None:
+        """Look at the frames and the compressions of the next round, or of no round."""
+        self.traffic = Traffic() if wanted else None
+        self.compressions = []
+
     def broadcast(self) -> dict[int, bytes]:
         """Return the news of this exchange as frames, by worker, each counted.
 
@@ -92,7 +106,8 @@ class ParameterServer:
             RoundError: the method's settings do not fit, or the news cannot be encoded.
         """
         try:
-            news = self._half.news(context=self._context())
+            with self._observing():
+                news = self._half.news(context=self._context())
         except ValueError as error:
             raise RoundError(f"round {self.round_index}: {error}") from error
         if isinstance(news, Message):
@@ -106,6 +121,7 @@ class ParameterServer:
                 made[key] = self._encode(self._with_statistics(news[worker_id], lacks))
             frames[worker_id] = frame = made[key]
             self.ledger.record(self.round_index, worker_id, "downlink", frame, self._paper_downlink)
+        self._count("downlink", frames.values())
         outstanding = self._asked if self._asynchronous else {}
         self._asked = {**outstanding, **dict.fromkeys(frames, self._statistics)}
         return frames
@@ -130,6 +146,7 @@ class ParameterServer:
             frame = frames[worker_id]
             self.ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
             reports[worker_id] = self._decode(worker_id, frame)
+        self._count("uplink", frames.values())
         if self._step(reports) is Progress.MORE:
             self.exchange_index += 1
             return None
@@ -172,6 +189,55 @@ class ParameterServer:
         """Return a copy of the model's ``state_dict``, for saving."""
         return copy.deepcopy(self._model.module.state_dict())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of what the server remembers between rounds."""
+        return {
+            "round_index": self.round_index,
+            "parameters": self._model.parameters.clone(),
+            "buffers": copy.deepcopy(self._model.buffers()),
+            "half": self._half.state_dict(),
+            "optimizer": copy.deepcopy(self._optimizer.state_dict()["state"])
+            if self._optimizer
+            else {},
+            "statistics": self._statistics,
+            "known_statistics": dict(self._known_statistics),
+            "asked": dict(self._asked) if self._asynchronous else {},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned; a part that is left out stays as it is.
+
+        Without "known_statistics" every worker is sent the running statistics anew.
+        """
+        self.round_index = state["round_index"]
+        self.exchange_index = 0
+        self._model.parameters.copy_(state["parameters"])
+        self._model.set_buffers(copy.deepcopy(state["buffers"]))
+        if "half" in state:
+            self._half.load_state_dict(state["half"])
+        if self._optimizer and "optimizer" in state:
+            own = self._optimizer.state_dict()
+            self._optimizer.load_state_dict({**own, "state": copy.deepcopy(state["optimizer"])})
+        self._statistics = state["statistics"]
+        self._known_statistics.update(state.get("known_statistics", {}))
+        self._asked = dict(state.get("asked", {}))
+
+    @contextmanager
+    def _observing(self) -> Iterator[None]:
+        with observing(self.traffic is not None) as seen:
+            yield
+        self.compressions += seen.compressions
+
+    def _count(self, direction: Direction, frames: Iterable[bytes | memoryview]) -> None:
+        """Count what frames are made of, if anybody looks."""
+        if self.traffic is None:
+            return
+        same = Counter(id(frame) for frame in frames)
+        distinct = {id(frame): frame for frame in frames}
+        for key, frame in distinct.items():
+            parts = anatomy(frame, self._model.layer_sizes, self._max_dim)
+            self.traffic.count(direction, parts, same[key])
+
     def _context(self) -> Context:
         names = (self.round_index, *([self.exchange_index] if self.exchange_index else []))
         return Context(
@@ -211,7 +277,8 @@ class ParameterServer:
 
     def _step(self, reports: Mapping[int, Message]) -> Tensor | Progress:
         try:
-            result = self._half.step(reports, context=self._context())
+            with self._observing():
+                result = self._half.step(reports, context=self._context())
         except ValueError as error:
             raise RoundError(f"round {self.round_index}: {error}") from error
         self._settle(reports)

@@ -1,6 +1,7 @@
 """The Ray actor that hosts workers, and the facade through which others call it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
+from mlmc_ray.rounds import Answers
+from mlmc_ray.saving import loaded, saved
 from workers.host import WorkerHost, WorkerPlan
 
 Frame = npt.NDArray[np.uint8]
@@ -36,20 +39,30 @@ class WorkerHostActor:
         round_index: int,
         exchange_index: int,
         receivers: Sequence[Sequence[int]],
+        observe: bool,
         *news: Frame,
-    ) -> tuple[dict[int, Frame], dict[int, float]]:
+    ) -> Answers:
         """Run an exchange; ``receivers[n]`` are the workers that ``news[n]`` is for.
 
         Returns:
-            The report frames and the training losses, by worker.
+            The answers; their report frames are arrays.
         """
         frames = {
             worker_id: frame
             for workers, frame in zip(receivers, [array.data for array in news], strict=True)
             for worker_id in workers
         }
-        reports, losses = self._host.step(round_index, exchange_index, frames)
-        return {i: np.frombuffer(frame, np.uint8) for i, frame in reports.items()}, dict(losses)
+        answers = self._host.step(round_index, exchange_index, frames, observe=observe)
+        arrays = {i: np.frombuffer(frame, np.uint8) for i, frame in answers.reports.items()}
+        return replace(answers, reports=arrays)
+
+    def state_dict(self) -> Frame:
+        """See ``WorkerHost.state_dict``; as ``mlmc_ray.saving`` writes it."""
+        return np.frombuffer(saved(self._host.state_dict()), np.uint8)
+
+    def load_state_dict(self, states: Frame) -> None:
+        """See ``WorkerHost.load_state_dict``."""
+        self._host.load_state_dict(loaded(states.data))
 
 
 _Actor: Any = ray.remote(WorkerHostActor)
@@ -80,12 +93,26 @@ class RemoteWorkerHost:
         return self._actor.set_up.remote(plan, self.worker_ids, threads)
 
     def step(
-        self, round_index: int, exchange_index: int, news: Sequence[tuple[Any, Sequence[int]]]
+        self,
+        round_index: int,
+        exchange_index: int,
+        news: Sequence[tuple[Any, Sequence[int]]],
+        *,
+        observe: bool,
     ) -> Any:
         """See ``WorkerHostActor.step``; ``news`` are references to frames, with their workers."""
         references = [reference for reference, _ in news]
         receivers = [tuple(workers) for _, workers in news]
-        return self._actor.step.remote(round_index, exchange_index, receivers, *references)
+        place = (round_index, exchange_index)
+        return self._actor.step.remote(*place, receivers, observe, *references)
+
+    def state_dict(self) -> Any:
+        """See ``WorkerHostActor.state_dict``."""
+        return self._actor.state_dict.remote()
+
+    def load_state_dict(self, states: Any) -> Any:
+        """See ``WorkerHostActor.load_state_dict``."""
+        return self._actor.load_state_dict.remote(states)
 
     def stop(self) -> None:
         """End the actor's process."""

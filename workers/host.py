@@ -1,12 +1,16 @@
 """Several logical workers in one process."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.methods import Method
+from mlmc_ray.observing import Compression, observing
 from mlmc_ray.payloads import Message
 from mlmc_ray.problems import ProblemSource, explaining, initial_model
+from mlmc_ray.rounds import Answers
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import decode, encode
@@ -72,17 +76,20 @@ class WorkerHost:
             )
 
     def step(
-        self, round_index: int, exchange_index: int, frames: Mapping[int, bytes | memoryview]
-    ) -> tuple[Mapping[int, bytes], Mapping[int, float]]:
+        self,
+        round_index: int,
+        exchange_index: int,
+        frames: Mapping[int, bytes | memoryview],
+        *,
+        observe: bool = False,
+    ) -> Answers:
         """Run one exchange of a round on some of the workers hosted here.
 
         Args:
             round_index: counted from 0.
             exchange_index: of this round, from 0.
             frames: the server's news, by worker; the same object for those with the same news.
-
-        Returns:
-            The report frames, and the training losses of those that saw one, by worker.
+            observe: look at what the workers compress.
 
         Raises:
             RoundError: the news cannot be decoded, a report cannot be encoded, or see
@@ -90,14 +97,31 @@ class WorkerHost:
             NonFiniteError, ProblemError: see ``GradientWorker.step``.
         """
         decoded = {id(frame): self._decode(round_index, frame) for frame in frames.values()}
-        reports, losses = {}, {}
+        reports: dict[int, bytes] = {}
+        losses: dict[int, float] = {}
+        seconds: dict[int, float] = {}
+        compressions: dict[int, tuple[Compression, ...]] = {}
         for worker_id, frame in frames.items():
             worker = self._workers[worker_id]
-            report, loss = worker.step(round_index, exchange_index, decoded[id(frame)])
+            started = time.perf_counter()
+            with observing(observe) as seen:
+                report, loss = worker.step(round_index, exchange_index, decoded[id(frame)])
             reports[worker_id] = _encode(round_index, worker_id, report)
+            seconds[worker_id] = time.perf_counter() - started
             if loss is not None:
                 losses[worker_id] = loss
-        return reports, losses
+            if observe:
+                compressions[worker_id] = tuple(seen.compressions)
+        return Answers(reports=reports, losses=losses, seconds=seconds, compressions=compressions)
+
+    def state_dict(self) -> dict[int, dict[str, Any]]:
+        """Return a copy of what the workers here remember between rounds, by worker."""
+        return {worker_id: worker.state_dict() for worker_id, worker in self._workers.items()}
+
+    def load_state_dict(self, states: Mapping[int, Mapping[str, Any]]) -> None:
+        """Restore the workers here; states of workers that live elsewhere are left aside."""
+        for worker_id, worker in self._workers.items():
+            worker.load_state_dict(states.get(worker_id, {}))
 
     def num_gradients(self, worker_id: int) -> int:
         """Return how many gradients a worker computed in its last step."""

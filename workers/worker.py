@@ -111,6 +111,17 @@ class GradientWorker:
             report = Message({**report.payloads, "buffers": buffers}, report.scalars)
         return report, sum(oracle.losses) / len(oracle.losses)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of what the worker remembers between rounds: half and buffers."""
+        return {"half": self._half.state_dict(), "buffers": copy.deepcopy(self._buffers)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned; a part that is left out stays as it is."""
+        if "half" in state:
+            self._half.load_state_dict(state["half"])
+        if "buffers" in state:
+            self._buffers = copy.deepcopy(state["buffers"])
+
     def _context(self, round_index: int, names: tuple[int, ...]) -> Context:
         return Context(
             generator=generator_for(*names, "compress"),

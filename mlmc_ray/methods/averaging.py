@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Context
-from mlmc_ray.methods.base import Half, add_average
+from mlmc_ray.methods.base import Half
+from mlmc_ray.methods.reports import add_average
 from mlmc_ray.payloads import DensePayload, Message
 
 

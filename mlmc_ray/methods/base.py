@@ -15,10 +15,9 @@ from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
+from mlmc_ray.compressors.base import Compressor, Context, PaperCost
 from mlmc_ray.methods.theory import Setting, StepSize
-from mlmc_ray.payloads import Message, Payload
-from mlmc_ray.seeding import generator_for
+from mlmc_ray.payloads import Message
 
 SERVER = -1
 """The ``worker_id`` of a server half's context."""
@@ -161,6 +160,21 @@ class Method(Protocol):
         return method
 
 
+class OneCompressed(Method):
+    """A method of which a report is one vector, compressed by its ``compressor``."""
+
+    compressor: Compressor
+
+    def paper_cost(self, dim: int) -> PaperCost | None:
+        """The compressor's."""
+        return self.compressor.paper_cost(dim)
+
+
+def has_theory(method: type[Method]) -> bool:
+    """Return whether a method gives a step size with a guarantee anywhere."""
+    return method.theory is not Method.theory
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
     """What there is to say about a method, in words; d is the number of parameters.
@@ -223,71 +237,3 @@ class Half:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Replace the memory by a copy."""
         self.memory = {name: tensor.clone() for name, tensor in state.items()}
-
-
-def payloads_of(reports: Mapping[int, Message], name: str, dim: int) -> dict[int, Payload]:
-    """Return the payload of that name of every report, in worker order.
-
-    Raises:
-        ValueError: a report lacks it, or it is of another size; names the worker.
-    """
-    payloads = {}
-    for worker_id in sorted(reports):
-        payload = reports[worker_id].payloads.get(name)
-        if payload is None:
-            raise ValueError(
-                f"report of worker {worker_id} lacks {name!r}; server and workers must run the "
-                "same method"
-            )
-        if payload.dim != dim:
-            raise ValueError(
-                f"report of worker {worker_id}: {name} has {payload.dim} entries, the model here "
-                f"has {dim}; server and workers must run the same problem"
-            )
-        payloads[worker_id] = payload
-    return payloads
-
-
-def add_average(
-    accumulator: Tensor, reports: Mapping[int, Message], name: str, among: int | None = None
-) -> None:
-    """Add the average over the reports of their payload ``name``, in worker order.
-
-    Args:
-        accumulator: shape (d,), modified in place.
-        reports: by worker.
-        name: which payload of each message.
-        among: divide the sum by this number; by default by the number of reports.
-
-    Raises:
-        ValueError: a report does not fit; nothing has been added.
-    """
-    weight = 1 / (among or max(1, len(reports)))
-    for payload in payloads_of(reports, name, accumulator.numel()).values():
-        payload.add_to(accumulator, weight=weight)
-
-
-def require_unbiased(name: str, compressor: Compressor) -> None:
-    """Refuse a biased compressor.
-
-    Raises:
-        ValueError: names the method, quotes the compressor, says how to wrap it.
-    """
-    if not compressor.unbiased:
-        raise ValueError(
-            f"{name} needs an unbiased compressor, and {compressor} is biased; wrap it: kind: "
-            "mlmc, ladder: {kind: refinement, compressor: ...}"
-        )
-
-
-def require_contractive(name: str, compressor: Compressor) -> None:
-    """Refuse a compressor that is not contractive among several workers, as PermK is alone only.
-
-    Raises:
-        ValueError: names the method, quotes the compressor, says what would do.
-    """
-    if bound(compressor, Context(generator_for(0), num_workers=2)).alpha(2) is None:
-        raise ValueError(
-            f"compressor is {compressor}: {name} needs a contractive compressor, such as top-k; "
-            "an unbiased one belongs into compressed-sgd or diana"
-        )

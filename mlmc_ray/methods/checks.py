@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from mlmc_ray.compressors.base import Compressor, Context, bound
+from mlmc_ray.seeding import generator_for
+
 LARGEST_COUNT = 1 << 53
 """Up to here a scalar of a message, a float64, holds every whole number."""
 
@@ -34,18 +37,55 @@ def whole(scalars: Mapping[str, float], name: str, low: int, high: int = LARGEST
     """Return a scalar of the server's news that is to be a whole number.
 
     Args:
-        scalars: of the news, by name; ``name`` is among them.
+        scalars: of the news, by name.
         name: which.
         low: the least that is allowed.
         high: the largest.
 
     Raises:
-        ValueError: it is another number; names it and quotes the value.
+        ValueError: it is missing or another number; names it and quotes the value.
     """
-    value = scalars[name]
-    if not (low <= value <= high and value == int(value)):
+    value = scalars.get(name)
+    if value is None or not (low <= value <= high and value == int(value)):
         raise ValueError(
             f"the server's news: {name} is {value!r}, expected a whole number from {low} to "
             f"{high}; server and workers must run the same method"
         )
     return int(value)
+
+
+def require_unbiased(name: str, compressor: Compressor, key: str = "compressor") -> None:
+    """Refuse a biased compressor.
+
+    Args:
+        name: of the method.
+        compressor: as configured.
+        key: of the setting that holds it.
+
+    Raises:
+        ValueError: names the method and the setting, quotes the compressor, says how to wrap it.
+    """
+    if not compressor.unbiased:
+        raise ValueError(
+            f"{name} needs an unbiased {key}, and {compressor} is biased; wrap it: {key}: {{kind: "
+            "mlmc, ladder: {kind: refinement, compressor: ...}}"
+        )
+
+
+def require_contractive(name: str, compressor: Compressor, key: str = "compressor") -> None:
+    """Refuse a compressor that is not contractive among several workers, as PermK is alone only.
+
+    Args:
+        name: of the method.
+        compressor: as configured.
+        key: of the setting that holds it.
+
+    Raises:
+        ValueError: names the method and the setting, quotes the compressor, says what would do.
+    """
+    if bound(compressor, Context(generator_for(0), num_workers=2)).alpha(2) is None:
+        others = "marina-p" if key == "downlink" else "compressed-sgd or diana"
+        raise ValueError(
+            f"{key} is {compressor}: {name} needs a contractive compressor, such as top-k; an "
+            f"unbiased one belongs into {others}"
+        )

@@ -15,21 +15,16 @@ from torch import Tensor
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.compressors.identity import Identity
 from mlmc_ray.methods.averaging import AverageServer
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    ServerHalf,
-    WorkerHalf,
-    require_unbiased,
-)
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.base import Facts, Half, Method, OneCompressed, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_unbiased
+from mlmc_ray.methods.reports import payload_of
+from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CompressedSGD(Method):
+class CompressedSGD(OneCompressed):
     """Compressed SGD, also known as DCGD; no memory on either side.
 
         send C(gradient);  g = average of what arrives
@@ -76,11 +71,12 @@ class CompressedSGD(Method):
         progress = "E|x - x*|^2 shrinks by 1 - step mu a round"
         if not constants.strong_convexity:
             progress = "the mean of E f(x) - f* over T rounds is O(1/T)"
-        return StepSize(
+        step = StepSize(
             1 / (constants.smoothness + spread / setting.num_workers),
             "1 / (L + 2 omega L_max / M), M - 1 for M with perm-k",
-            f"{progress}, to a plateau unless workers share x*, for convex f_i and full gradients",
+            f"{progress}, to a plateau unless workers share x*, for convex f_i",
         )
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -89,10 +85,6 @@ class CompressedSGD(Method):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return AverageServer(parameters, "gradient")
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,9 +114,8 @@ class DataParallelSGD(Method):
             progress = (
                 "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T)"
             )
-        return StepSize(
-            1 / setting.constants.smoothness, "1 / L", f"{progress}, with full gradients"
-        )
+        step = StepSize(1 / setting.constants.smoothness, "1 / L", progress)
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -145,6 +136,6 @@ class _Worker(Half):
         self._compressor = compressor
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
-        compressor = bound(self._compressor, context)
+        gradient = oracle.gradient(payload_of(news, "parameters").to_dense(), oracle.sample())
+        compressor = observed(bound(self._compressor, context))
         return Message({"gradient": compressor.compress(gradient, generator=context.generator)})

@@ -87,6 +87,10 @@ class Setting:
         return bound(compressor, context)
 
 
+ON_BATCHES = "with batches as configured"
+"""What the guarantee of a method says whose theory is for the batches of the setting."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepSize:
     """A step size from theory: its value, its formula, and what it is good for."""
@@ -96,18 +100,40 @@ class StepSize:
     guarantee: str
 
 
+def for_full_gradients(step: StepSize, setting: Setting) -> StepSize:
+    """Return a step size whose guarantee says that gradients are full, and what batches change.
+
+    The noise of minibatches adds a bounded term to what shrinks in a round, and so a floor.
+
+    Args:
+        step: with a guarantee for full gradients, of a method that takes minibatches too.
+        setting: where.
+    """
+    guarantee = f"{step.guarantee}, with full gradients"
+    if setting.batch_size is not None:
+        guarantee += "; with minibatches, as here, to a floor that their noise leaves"
+    return replace(step, guarantee=guarantee)
+
+
+def on_full_gradients(step: StepSize) -> StepSize:
+    """Return a step size whose guarantee says that the method takes full gradients anywhere."""
+    guarantee = f"{step.guarantee}, with full gradients, which it takes whatever the batch size"
+    return replace(step, guarantee=guarantee)
+
+
 def bound_anywhere(compressor: Compressor, context: Context) -> Compressor:
     """Return a compressor whose constants are those of every worker, also on the server."""
     return bound(compressor, replace(context, worker_id=max(0, context.worker_id)))
 
 
-def omega_in(compressor: Compressor, context: Context, dim: int) -> float:
+def omega_in(compressor: Compressor, context: Context, dim: int, key: str = "compressor") -> float:
     """Return the variance bound of an unbiased compressor where it is used.
 
     Args:
         compressor: an unbiased one, as configured.
         context: a worker's, or the server's: the bound is the same.
         dim: length of the vectors.
+        key: of the setting that holds the compressor.
 
     Raises:
         ValueError: no bound is known.
@@ -115,7 +141,7 @@ def omega_in(compressor: Compressor, context: Context, dim: int) -> float:
     omega = bound_anywhere(compressor, context).omega(dim)
     if omega is None:
         raise ValueError(
-            f"compressor is {compressor}: no omega is known of it, from which theory would set the "
+            f"{key} is {compressor}: no omega is known of it, from which theory would set the "
             "parameters of the method; give numbers for those that are left out"
         )
     return omega

@@ -21,7 +21,7 @@ def test_an_interrupted_session_refuses_further_rounds(monkeypatch: pytest.Monke
     with Session(CONFIG) as session:
         session.run(2)
 
-        def interrupt() -> None:
+        def interrupt(*, observe: bool) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(session._engine, "round", interrupt)

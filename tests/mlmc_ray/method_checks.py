@@ -1,5 +1,7 @@
 """What the tests of several methods check alike."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from mlmc_ray.methods import Method
 from mlmc_ray.methods.theory import Setting
 from mlmc_ray.problems import Quadratic
 from mlmc_ray.problems.constants import Constants
-from tests.mlmc_ray.driver import Run, late_factor, oracles_of, squared_distances
+from tests.mlmc_ray.driver import QuadraticOracle, Run, late_factor, oracles_of, squared_distances
 
 SMALL = Quadratic(num_functions=4, dim=8, smallest=0.5, largest=2.0)
 STANDARD = Quadratic(num_functions=8, dim=24)
@@ -32,6 +34,24 @@ def run_of(method: Method, problem: Quadratic, step_size: float, seed: int = 0) 
 
 def optimum_of(problem: Quadratic) -> Tensor:
     return torch.from_numpy(problem.optimum)
+
+
+def regularised_optimum(oracles: Sequence[QuadraticOracle], l1: float, l2: float = 0.0) -> Tensor:
+    """The minimiser of the mean function + l1 |x|_1 + l2 |x|^2 / 2, by proximal gradient descent.
+
+    To machine precision: it stops where a step changes no more than rounding does.
+    """
+    matrix = torch.stack([oracle.matrix for oracle in oracles]).mean(0)
+    vector = torch.stack([oracle.vector for oracle in oracles]).mean(0)
+    step_size = 1 / float(torch.linalg.eigvalsh(matrix)[-1])
+    x = torch.zeros_like(vector)
+    for _ in range(100_000):
+        ahead = x - step_size * (matrix @ x - vector)
+        new = ahead.sign() * (ahead.abs() - step_size * l1).clamp(min=0) / (1 + step_size * l2)
+        if float((new - x).norm()) <= 1e-15 * float(new.norm()):
+            return new
+        x = new
+    raise AssertionError("proximal gradient descent has not converged")
 
 
 def contraction(

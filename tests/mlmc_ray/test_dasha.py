@@ -45,26 +45,24 @@ def zeros(dim: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("compressor", "problem", "seeds"),
+    ("compressor", "problem"),
     [
-        (RandK(k=16), PROBLEM, 5),
-        (PermK(), TINY, 5),
-        (MLMC(ladder=SegmentedTopKLadder(segment_size=4)), SMALL, 5),
-        (MLMC(ladder=FixedPointLadder(), law=OwnLaw()), TINY, 2),
+        (RandK(k=16), PROBLEM),
+        (PermK(), TINY),
+        (MLMC(ladder=SegmentedTopKLadder(segment_size=4)), SMALL),
+        (MLMC(ladder=FixedPointLadder(), law=OwnLaw()), TINY),
     ],
     ids=str,
 )
-def test_converges_linearly_where_optima_differ(
-    compressor: Compressor, problem: Quadratic, seeds: int
-) -> None:
+def test_converges_linearly_where_optima_differ(compressor: Compressor, problem: Quadratic) -> None:
     method, setting = DASHA(compressor=compressor), setting_of(problem)
     step_size = method.theory(setting).value
     start, optimum = zeros(problem.dim), torch.from_numpy(problem.optimum)
     factors = []
-    for seed in range(seeds):
+    for seed in range(5):
         run = Run(method, oracles_of(problem), start, step_size, seed)
         factors.append(late_factor(squared_distances(run, optimum, 1e-20, 3000)))
-    assert sum(factors) / seeds <= (1 - step_size * setting.constants.strong_convexity) * 1.01
+    assert sum(factors) / 5 <= (1 - step_size * setting.constants.strong_convexity) * 1.01
 
 
 @pytest.mark.parametrize(
@@ -81,13 +79,17 @@ def test_converges_linearly_where_optima_differ(
     ],
     ids=str,
 )
-def test_variants_reach_the_optimum(
+def test_variants_converge_linearly(
     method: Method, step_size: float | None, sums: FiniteSums
 ) -> None:
     """On finite sums, from minibatches of 2 of 6; with noise at the optimum MVR would not."""
-    step_size = step_size or method.theory(sums.setting(2)).value
-    run = Run(method, list(sums.oracles(2)), zeros(8), step_size)
-    squared_distances(run, sums.optimum, 1e-20, 3000)
+    setting = sums.setting(2)
+    step_size = step_size or method.theory(setting).value
+    factors = []
+    for seed in range(5):
+        run = Run(method, list(sums.oracles(2, seed)), zeros(8), step_size, seed)
+        factors.append(late_factor(squared_distances(run, sums.optimum, 1e-20, 3000)))
+    assert sum(factors) / 5 <= (1 - step_size * setting.constants.strong_convexity) * 1.01
 
 
 def test_mvr_comes_to_a_floor_that_its_noise_momentum_lowers() -> None:

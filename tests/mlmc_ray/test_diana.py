@@ -18,6 +18,7 @@ from mlmc_ray.methods.partial_participation import PartialParticipation
 from mlmc_ray.methods.shifts.diana import DIANA, RandDIANA
 from mlmc_ray.payloads import DensePayload, Message
 from tests.mlmc_ray.driver import Run, oracles_of
+from tests.mlmc_ray.finite_sums import FiniteSums
 from tests.mlmc_ray.method_checks import (
     SMALL,
     STANDARD,
@@ -157,6 +158,77 @@ def test_one_level_is_no_compression(
     one, whole = (run_of(kind(compressor=c), SMALL, 0.3) for c in (compressor, Identity()))
     for _ in range(20):
         assert torch.equal(one.rounds(1), whole.rounds(1))
+
+
+SUMS = FiniteSums()
+
+
+def on_batches(method: Method, step_size: float, seed: int = 0) -> Run:
+    """One example a batch, of the six that a worker has."""
+    start = torch.ones(SUMS.dim, dtype=torch.float64)
+    return Run(method, SUMS.oracles(1, seed), start, step_size, seed)
+
+
+def test_a_reference_takes_away_the_noise_of_minibatches() -> None:
+    plain = on_batches(DIANA(compressor=RandK(k=4)), 0.05).rounds(700)
+    assert float((plain - SUMS.optimum).square().sum()) > 1e-4
+    for seed in range(2):
+        method = DIANA(compressor=RandK(k=4), refresh=1 / 6)
+        run = on_batches(method, 0.05, seed)
+        assert float((run.rounds(700) - SUMS.optimum).square().sum()) < 1e-20
+
+
+def test_every_round_with_a_reference_is_the_formula() -> None:
+    run = on_batches(DIANA(compressor=Identity(), shift_step=0.5, refresh=0.3), 0.02)
+    oracles, references, moves = run._oracles, [run.x.clone()] * 4, set()
+    for _ in range(30):
+        x = run.x.clone()
+        estimate = run.estimate()
+        mean = torch.zeros(8, dtype=torch.float64)
+        for oracle, reference in zip(oracles, references, strict=True):
+            everything, batch = torch.arange(6), oracle.drawn[0]
+            moved = oracle.gradient(x, batch) - oracle.gradient(reference, batch)
+            mean += (moved + oracle.gradient(reference, everything)) / 4
+            oracle.drawn.clear()
+        torch.testing.assert_close(estimate, mean, rtol=1e-12, atol=1e-13)
+        held = [worker.state_dict()["reference"] for worker in run.workers]
+        moves.add(tuple(torch.equal(new, x) for new in held))
+        assert all(
+            torch.equal(h, x) or torch.equal(h, r) for h, r in zip(held, references, strict=True)
+        )
+        references = held
+    assert moves == {(True,) * 4, (False,) * 4}  # all toss the same coin
+
+
+def test_with_full_batches_a_reference_changes_nothing() -> None:
+    plain, referring = (
+        run_of(DIANA(compressor=RandK(k=4), refresh=refresh), SMALL, 0.05)
+        for refresh in (None, 0.5)
+    )
+    for _ in range(30):
+        torch.testing.assert_close(plain.rounds(1), referring.rounds(1), rtol=1e-12, atol=1e-13)
+
+
+def test_a_run_with_a_reference_continues_exactly() -> None:
+    assert_continues_exactly(DIANA(compressor=RandK(k=4), refresh=0.5), SMALL, 5)
+
+
+def test_the_step_size_with_a_reference() -> None:
+    """Rand-4 of 8 has omega = 1; 6 examples a worker, and four workers."""
+    method, setting = DIANA(compressor=RandK(k=4), refresh=1 / 6), SUMS.setting(1)
+    sample = setting.constants.sample_smoothness
+    assert sample is not None
+    step = method.theory(setting)
+    expected = 1 / (10 * 2 * sample * math.sqrt(1 + 1 / 4) * (6 ** (2 / 3) + 2))
+    assert step.value == pytest.approx(expected, rel=1e-12)
+    unlike = replace(setting, constants=replace(setting.constants, convex=False))
+    assert method.theory(unlike) == step
+    unknown = replace(setting, constants=replace(setting.constants, sample_smoothness=None))
+    with pytest.raises(ValueError, match="smoothness of single examples is not known"):
+        method.theory(unknown)
+    for refresh in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"^refresh is .*: give 1 / m for m examples of a wor"):
+            DIANA(compressor=RandK(k=4), refresh=refresh)
 
 
 def test_everyone_taking_part_changes_nothing() -> None:

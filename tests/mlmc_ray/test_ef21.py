@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,14 +15,18 @@ from mlmc_ray.methods import (
     EF21SGDM,
     DataParallelSGD,
     Method,
+    PartialParticipation,
     ServerHalf,
     WorkerHalf,
 )
+from mlmc_ray.methods.partial_participation import ef21_pp_step
 from mlmc_ray.methods.shifts.ef_bv import Noise
 from mlmc_ray.methods.theory import Setting
 from mlmc_ray.problems import Quadratic
 from mlmc_ray.problems.constants import Constants
 from tests.mlmc_ray.driver import QuadraticOracle, Run, oracles_of
+from tests.mlmc_ray.finite_sums import FiniteSums
+from tests.mlmc_ray.method_checks import SMALL, contraction, setting_of
 
 PROBLEM = Quadratic(num_functions=8, dim=24)
 ORACLES = oracles_of(PROBLEM)
@@ -149,6 +156,7 @@ def test_a_momentum_out_of_range_is_refused(momentum: float) -> None:
         EF21SGDM(compressor=TopK(k=1), momentum=1.0),
         EF21P(downlink=TopK(k=1)),
         EF21BC(compressor=TopK(k=1), downlink=TopK(k=1)),
+        PartialParticipation(method=EF21SGDM(compressor=TopK(k=1), momentum=1.0), participants=1),
     ],
     ids=str,
 )
@@ -163,6 +171,68 @@ def test_a_contraction_below_the_rounding_of_1_has_a_step(method: Method, convex
     ]
     order = 2 if isinstance(method, EF21BC) else 1
     assert steps[1] / steps[0] == pytest.approx(10 ** (-9 * order), rel=1e-6)
+
+
+def test_ef21_on_minibatches_has_a_floor() -> None:
+    guarantee = (
+        EF21SGDM(compressor=TopK(k=2), momentum=1.0).theory(FiniteSums().setting(2)).guarantee
+    )
+    assert guarantee.endswith("with minibatches, as here, to a floor that their noise leaves")
+
+
+def partly(participants: int, k: int = 2) -> PartialParticipation:
+    method = EF21SGDM(compressor=TopK(k=k), momentum=1.0)
+    return PartialParticipation(method=method, participants=participants)
+
+
+def flat(setting: Setting) -> Setting:
+    return replace(setting, constants=replace(setting.constants, strong_convexity=0.0))
+
+
+@pytest.mark.parametrize("participants", [1, 2, 3])
+@pytest.mark.parametrize("k", [1, 4, 8])
+def test_with_some_of_the_workers_the_step_is_the_best_of_the_theory(
+    participants: int, k: int
+) -> None:
+    """To a hundredth, on another and finer grid; see arXiv:2110.03294 for the formulas."""
+    setting, p, kept = setting_of(SMALL), participants / 4, 1 - k / 8
+    r, s = np.geomspace(1e-4, 1e4, 1500), np.geomspace(1e-4, 1e4, 1501)[:, None]
+    theta = 1 - (1 + s) * kept
+    contraction = r * p + theta * p - r
+    growth = (1 + 1 / s) * kept * p + (1 + 1 / r) * (1 - p)
+    known = setting.constants
+    with np.errstate(invalid="ignore"):
+        root = known.mean_smoothness * np.sqrt(growth / contraction)
+        pl_root = known.mean_smoothness * np.sqrt(2 * growth / contraction)
+    steps = 1 / (known.smoothness + root)
+    pl_steps = np.minimum(
+        1 / (known.smoothness + pl_root), contraction / (2 * known.strong_convexity)
+    )
+    inside = contraction > 0
+    found = partly(participants, k).theory(flat(setting)).value
+    assert found == pytest.approx(float(steps[inside].max()), rel=0.01)
+    found = partly(participants, k).theory(setting).value
+    assert found == pytest.approx(float(pl_steps[inside].max()), rel=0.01)
+
+
+@pytest.mark.parametrize("setting", [setting_of(SMALL), flat(setting_of(SMALL))], ids=["mu", "0"])
+def test_with_all_workers_the_step_is_that_of_ef21(setting: Setting) -> None:
+    full = partly(4).method.theory(setting)
+    assert partly(4).theory(setting) == full
+    assert ef21_pp_step(setting, 0.25, 1 - 1e-6).value == pytest.approx(full.value, rel=0.01)
+
+
+def test_with_some_of_the_workers_it_contracts_as_theory_says() -> None:
+    step = partly(2).theory(setting_of(SMALL)).value
+    mu = setting_of(SMALL).constants.strong_convexity
+    assert contraction(partly(2), SMALL, step, seeds=5, max_rounds=10_000) <= 1 - step * mu
+
+
+def test_with_some_of_the_workers_a_step_is_known_for_ef21_alone() -> None:
+    for method in (EF21SGDM(compressor=TopK(k=2)), DataParallelSGD()):
+        partial = PartialParticipation(method=method, participants=2)
+        with pytest.raises(ValueError, match=r"^method is .*: where a round asks some of the work"):
+            partial.theory(setting_of(SMALL))
 
 
 def test_the_weight_of_a_bias_that_rounds_to_1_is_1() -> None:

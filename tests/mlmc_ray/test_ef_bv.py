@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from mlmc_ray.methods import EF21SGDM, SERVER
 from mlmc_ray.methods.shifts.diana import DIANA
 from mlmc_ray.methods.shifts.ef_bv import EFBV, Noise, noise_of
 from mlmc_ray.payloads import Message
+from tests.mlmc_ray.driver import oracles_of
 from tests.mlmc_ray.method_checks import (
     SMALL,
     STANDARD,
@@ -153,6 +155,30 @@ def test_one_message_up_and_the_parameters_down() -> None:
     for message in (news, run.reports[2]):
         assert isinstance(message, Message)
         assert [payload.dim for payload in message.payloads.values()] == [8]
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_every_round_makes_the_progress_that_the_rate_needs(k: int) -> None:
+    """f(x) + c G falls by step |grad f|^2 / 2, from which the rate of 1/T follows for any f."""
+    known, left = setting_of(SMALL), 1 - k / 8
+    flat = replace(known, constants=replace(known.constants, strong_convexity=0.0))
+    step = EFBV(compressor=TopK(k=k)).theory(flat)
+    assert step.guarantee.startswith("the mean of |grad f|^2 over T rounds is O(1 / (step T))")
+    weight = step.value * left / (1 + left - math.sqrt(2 * left * (1 + left)))  # c
+    run = run_of(EFBV(compressor=TopK(k=k)), SMALL, step.value)
+
+    def potential(shifts: torch.Tensor) -> float:
+        values = [run.x @ (o.matrix @ run.x / 2 - o.vector) for o in oracles_of(SMALL)]
+        errors = (gradients(SMALL, run.x) - shifts).square().sum(dim=1)
+        return float(torch.stack(values).mean() + weight * errors.mean())
+
+    before = potential(torch.zeros(4, 8, dtype=torch.float64))
+    for _ in range(60):
+        square = float(gradients(SMALL, run.x).mean(dim=0).square().sum())
+        run.round()
+        after = potential(torch.stack([worker.state_dict()["shift"] for worker in run.workers]))
+        assert after <= before - step.value * square / 2 + 1e-12
+        before = after
 
 
 def test_what_is_refused() -> None:

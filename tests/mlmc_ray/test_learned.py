@@ -146,6 +146,7 @@ def test_with_a_perfect_autoencoder_all_is_top_k(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(server_module, "Autoencoder", Perfect)
     monkeypatch.setattr(server_module, "Trainer", NoTrainer)
     monkeypatch.setattr(worker_module, "Autoencoder", Perfect)
+    monkeypatch.setattr(worker_module, "num_weights", lambda: 1)
     run = run_of(same=True, dense_rounds=0, training_rounds=1)
     run.round()
     for _ in range(3):

@@ -50,7 +50,7 @@ from mlmc_ray.methods import (
     Scaffnew,
     Shadowheart,
 )
-from mlmc_ray.methods.base import add_average
+from mlmc_ray.methods.reports import add_average
 from mlmc_ray.payloads import DensePayload, Message, SparsePayload
 from mlmc_ray.problems import Quadratic
 from mlmc_ray.seeding import generator_for

@@ -1,6 +1,8 @@
-"""What worker halves say to news that they cannot use: numbers out of range, or too late."""
+"""What worker halves say to news that they cannot use: of another size, out of range, too late."""
 
+import copy
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,15 +18,20 @@ from mlmc_ray.methods import (
     M3,
     TAMUNA,
     AsyncSGD,
+    CocoEF,
     DoCoFL,
     LearnedCompression,
     Method,
     PowerSGDMethod,
     Shadowheart,
+    WorkerHalf,
 )
 from mlmc_ray.methods.checks import whole
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.seeding import generator_for
+from tests.mlmc_ray.driver import QuadraticOracle, oracles_of
+from tests.mlmc_ray.test_methods import METHODS, PROBLEM, START, Layered
 
 DIM = 16
 HERE = Context(
@@ -54,6 +61,89 @@ def news_of(*names: str, **scalars: float) -> Message:
 def answer(method: Method, news: Message) -> Message:
     """What a worker that has just been made says."""
     return method.worker().step(news, Flat(), context=HERE)
+
+
+OTHER_POINT = "the oracle refuses a point of another size"
+
+
+class Refusing(QuadraticOracle):
+    """An oracle that refuses points of another size, as those of real workers do."""
+
+    def gradient(self, at: Tensor, batch: Any) -> Tensor:
+        if at.shape != self.vector.shape:
+            raise ValueError(OTHER_POINT)
+        return super().gradient(at, batch)
+
+
+class Misled:
+    """A worker half whose copies get other news before it answers its own.
+
+    Attributes:
+        complaints: of the copies: a payload's name, what was done with it, and what the copy said
+            to that; "" for nothing.
+    """
+
+    def __init__(self, half: WorkerHalf) -> None:
+        self.half = half
+        self.complaints: list[tuple[str, str, str]] = []
+
+    def step(self, news: Message, oracle: Any, *, context: Context) -> Message:
+        for name, payload in news.payloads.items():
+            others = {key: value for key, value in news.payloads.items() if key != name}
+            longer = DensePayload(torch.ones(payload.dim + 1, dtype=torch.float64))
+            for change, payloads in (("longer", {**others, name: longer}), ("missing", others)):
+                here = replace(context, generator=generator_for(0))
+                try:
+                    message = Message(payloads, news.scalars)
+                    copy.deepcopy(self.half).step(message, oracle, context=here)
+                    complaint = ""
+                except ValueError as error:
+                    complaint = str(error)
+                self.complaints.append((name, change, complaint))
+        return self.half.step(news, oracle, context=context)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.half.state_dict()
+
+
+MAY_BE_MISSING = {"previous", "right", "anchor", "weights"}
+"""Payloads whose absence says something."""
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_payloads_that_are_missing_or_of_another_size_are_refused(method: Method) -> None:
+    if isinstance(method, CocoEF):
+        method = replace(method, straggling=0.0)  # a late worker does not look at the news
+    oracles = [Refusing(oracle.matrix, oracle.vector) for oracle in oracles_of(PROBLEM)]
+    run = Layered(method, oracles, START, 0.01)
+    half = Misled(run.workers[0])
+    run.workers[0] = half  # type: ignore[call-overload]
+    run.rounds(8)
+    assert half.complaints
+    for name, change, complaint in half.complaints:
+        if change == "missing":
+            assert complaint or name in MAY_BE_MISSING
+        elif complaint != OTHER_POINT or name not in ("parameters", "previous", "point"):
+            assert name in complaint
+
+
+def test_a_payload_is_refused_in_these_words() -> None:
+    news = news_of("change")
+    assert payload_of(news, "change").dim == payload_of(news, "change", DIM).dim == DIM
+    with pytest.raises(
+        ValueError, match=r"^the server's news lacks 'left'; server and workers must"
+    ):
+        payload_of(news, "left", DIM)
+    text = "^the server's news: change has 16 entries, the model here has 15; server and workers"
+    with pytest.raises(ValueError, match=text):
+        payload_of(news, "change", 15)
+
+
+def test_a_number_that_is_missing_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^the server's news: phase is None, expected a whole num"
+    ):
+        whole({}, "phase", 0, 2)
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.5, 7.0, 1e300, float("inf"), float("nan")])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlmc_ray.methods import DataParallelSGD, Method, Progress
 from mlmc_ray.methods.local.entry_sharing import EntrySharing
-from mlmc_ray.methods.local.scaffnew import CompressedScaffnew, Scaffnew
+from mlmc_ray.methods.local.scaffnew import CompressedScaffnew, ControlledSteps, Scaffnew
 from mlmc_ray.methods.local.tamuna import TAMUNA
 from mlmc_ray.methods.theory import Setting
 from mlmc_ray.payloads import DensePayload, Message
@@ -20,6 +20,7 @@ from mlmc_ray.problems import Quadratic
 from mlmc_ray.problems.constants import Constants
 from mlmc_ray.seeding import seed_for
 from tests.mlmc_ray.driver import QuadraticOracle, Run, oracles_of, squared_distances
+from tests.mlmc_ray.method_checks import assert_continues_exactly, regularised_optimum
 
 PROBLEM = Quadratic(num_functions=8, dim=24)
 ORACLES = oracles_of(PROBLEM)
@@ -33,7 +34,7 @@ CONSTANTS = Constants(
 SETTING = Setting(constants=CONSTANTS, dim=24, num_workers=8)
 DELTA = 1e-9  # a correct sampler fails a statistical test with at most this probability
 
-METHODS: list[Scaffnew] = [
+METHODS: list[ControlledSteps] = [
     Scaffnew(),
     CompressedScaffnew(),
     CompressedScaffnew(senders=3, damping=0.5),
@@ -72,7 +73,7 @@ def factor_per_local_step(run: Run, optimum: Tensor) -> float:
     return float(factor)
 
 
-def shrinking(method: Scaffnew, convexity: float) -> float:
+def shrinking(method: ControlledSteps, convexity: float) -> float:
     """The factor of the theorem, per local step."""
     senders = getattr(method, "senders", 8)
     damping = getattr(method, "damping", None) or 8 * (senders - 1) / (senders * 7)
@@ -85,13 +86,13 @@ def shrinking(method: Scaffnew, convexity: float) -> float:
     ("method", "convexity"), list(zip(METHODS, [0.1, 0.1, 1.0, 0.1, 1.0], strict=True)), ids=str
 )
 def test_it_converges_at_the_factor_of_the_theorem_where_optima_differ(
-    method: Scaffnew, convexity: float
+    method: ControlledSteps, convexity: float
 ) -> None:
     problem = Quadratic(num_functions=8, dim=24, smallest=convexity)
     optimum, oracles = torch.from_numpy(problem.optimum), counting(oracles_of(problem))
     setting = replace(SETTING, constants=replace(CONSTANTS, least_convexity=convexity))
     known = method.with_theory(setting)
-    assert isinstance(known, Scaffnew)
+    assert isinstance(known, ControlledSteps)
     factor = shrinking(known, convexity)
     runs = [Run(known, oracles, START, 0.0, seed) for seed in range(5)]
     assert sum(factor_per_local_step(run, optimum) for run in runs) / 5 <= 1.01 * factor
@@ -150,7 +151,7 @@ def test_the_theorem_holds_exactly_on_average_over_all_draws() -> None:
     ],
     ids=str,
 )
-def test_one_local_step_from_everyone_is_gradient_descent(method: Scaffnew) -> None:
+def test_one_local_step_from_everyone_is_gradient_descent(method: ControlledSteps) -> None:
     """Not bit for bit: the controls sum to 0 in exact arithmetic only."""
     run, descent = Run(method, ORACLES, START, 0.0), Run(DataParallelSGD(), ORACLES, START, 0.1)
     for _ in range(40):
@@ -175,13 +176,76 @@ def test_the_limits_are_the_other_methods_bit_for_bit(method: Method, other: Met
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_the_controls_sum_to_zero_after_every_round(method: Scaffnew) -> None:
+def test_the_controls_sum_to_zero_after_every_round(method: ControlledSteps) -> None:
     run = Run(replace(method, **NUMBERS), ORACLES, START, 0.0)
     for _ in range(30):
         run.round()
         controls = [w.state_dict()["control"] for w in run.workers if w.state_dict()]
         assert float(torch.stack(controls).sum(0).abs().max()) < 1e-12
     assert float(torch.stack(controls).norm()) > 1
+
+
+L1 = 0.3
+
+
+def controls_of(run: Run, step_size: float, probability: float) -> Tensor:
+    """The h_i after a round with an l1 norm, (p / gamma) (x - z_i), shape (workers, d)."""
+    sent = torch.stack([worker.state_dict()["sent"] for worker in run.workers])
+    return probability / step_size * (run.x - sent)
+
+
+@pytest.mark.parametrize("convexity", [0.1, 1.0])
+def test_with_an_l1_norm_it_converges_at_the_same_factor(convexity: float) -> None:
+    problem = Quadratic(num_functions=8, dim=24, smallest=convexity)
+    oracles = counting(oracles_of(problem))
+    optimum = regularised_optimum(oracles, L1)
+    assert 3 < int((optimum == 0).sum()) < 21
+    setting = replace(SETTING, constants=replace(CONSTANTS, least_convexity=convexity))
+    known = Scaffnew(l1=L1).with_theory(setting)
+    assert isinstance(known, Scaffnew)
+    runs = [Run(known, oracles, START, 0.0, seed) for seed in range(5)]
+    factors = [factor_per_local_step(run, optimum) for run in runs]
+    assert sum(factors) / 5 <= 1.01 * shrinking(known, convexity)
+    controls = controls_of(runs[0], float(known.step_size), float(known.probability))
+    gradients = torch.stack([oracle.gradient(optimum, None) for oracle in oracles])
+    torch.testing.assert_close(controls, gradients, rtol=0, atol=1e-7)
+    assert float(gradients.mean(0).abs().max()) == pytest.approx(L1)
+
+
+def test_the_controls_sum_to_a_subgradient_of_the_l1_norm_after_every_round() -> None:
+    run = Run(Scaffnew(l1=L1, **NUMBERS), ORACLES, START, 0.0)
+    for _ in range(30):
+        run.round()
+        mean = controls_of(run, **NUMBERS).mean(0)
+        moved = run.x != 0
+        torch.testing.assert_close(mean[moved], -L1 * run.x[moved].sign(), rtol=1e-10, atol=0)
+        assert bool((mean.abs() <= L1 * (1 + 1e-12)).all())
+    assert 0 < int(moved.sum()) < 24
+
+
+def test_of_one_worker_it_is_prox_skip() -> None:
+    """x^ = x - gamma (g - h); with p, x = prox(x^ - gamma h / p); h = h + p (x - x^) / gamma."""
+    step_size, probability = 0.1, 0.5
+    (oracle,) = oracles = counting(oracles_of(Quadratic(num_functions=1, dim=6, largest=5.0)))
+    start = torch.ones(6, dtype=torch.float64)
+    run = Run(Scaffnew(l1=L1, **NUMBERS), oracles, start, 0.0)
+    x, h = start.clone(), torch.zeros_like(start)
+    for _ in range(40):
+        Counting.gradients.clear()
+        run.round()
+        for _ in range(len(Counting.gradients)):
+            ahead = x - step_size * (oracle.matrix @ x - oracle.vector - h)
+            x = ahead
+        inner = ahead - step_size / probability * h
+        x = inner.sign() * (inner.abs() - step_size / probability * L1).clamp(min=0)
+        h = h + probability / step_size * (x - ahead)
+        torch.testing.assert_close(run.x, x, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(controls_of(run, **NUMBERS)[0], h, rtol=1e-10, atol=1e-12)
+    assert 0 < int((x == 0).sum()) < 6
+
+
+def test_halves_with_an_l1_norm_that_were_saved_continue_exactly() -> None:
+    assert_continues_exactly(Scaffnew(l1=L1, **NUMBERS), PROBLEM, 5)
 
 
 def test_the_number_of_local_steps_is_geometric_and_the_same_for_everyone() -> None:
@@ -245,10 +309,14 @@ def sizes_of(message: Message) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("method", "entries"),
-    [(Scaffnew(**NUMBERS), 24), (CompressedScaffnew(**NUMBERS), 6)],
+    [
+        (Scaffnew(**NUMBERS), 24),
+        (Scaffnew(l1=L1, **NUMBERS), 24),
+        (CompressedScaffnew(**NUMBERS), 6),
+    ],
     ids=str,
 )
-def test_parameters_down_and_entries_up(method: Scaffnew, entries: int) -> None:
+def test_parameters_down_and_entries_up(method: ControlledSteps, entries: int) -> None:
     run = Run(method, ORACLES, START, 0.0)
     news = run.server.news(context=run.context(-1))
     assert isinstance(news, Message)
@@ -341,6 +409,8 @@ def test_one_worker_takes_plain_local_steps() -> None:
     ("cls", "options", "message"),
     [
         (Scaffnew, {"step_size": 0.0}, "step_size is 0.0: give a number above 0"),
+        (Scaffnew, {"l1": -0.1}, "l1 is -0.1: give the weight of an l1 norm, at least 0"),
+        (Scaffnew, {"l1": math.inf}, "l1 is inf"),
         (Scaffnew, {"probability": 1.5}, "probability is 1.5: give a number above 0 and at most 1"),
         (CompressedScaffnew, {"senders": 1}, "senders is 1: at least 2"),
         (CompressedScaffnew, {"damping": 0.0}, "damping is 0.0: give a number above 0"),
@@ -349,7 +419,7 @@ def test_one_worker_takes_plain_local_steps() -> None:
     ],
 )
 def test_settings_that_cannot_work_are_refused(
-    cls: type[Scaffnew], options: dict[str, Any], message: str
+    cls: type[ControlledSteps], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         cls(**options)
@@ -364,7 +434,9 @@ def test_settings_that_cannot_work_are_refused(
     ],
     ids=["senders", "participants", "damping"],
 )
-def test_settings_that_do_not_fit_the_workers_are_refused(method: Scaffnew, message: str) -> None:
+def test_settings_that_do_not_fit_the_workers_are_refused(
+    method: ControlledSteps, message: str
+) -> None:
     run = Run(method, ORACLES, START, 0.0)
     with pytest.raises(ValueError, match=message):
         run.rounds(2)

@@ -5,8 +5,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlmc_ray.compressors import RandK, TopK
-from mlmc_ray.methods import CompressedSGD, DataParallelSGD, Method
+from launch.catalogue import KINDS
+from mlmc_ray.compressors import Identity, RandK, TopK
+from mlmc_ray.methods import (
+    DASHA,
+    DASHAMVR,
+    EF21BC,
+    EF21P,
+    EFBV,
+    MARINA,
+    PPMARINA,
+    TAMUNA,
+    VRMARINA,
+    AsyncSGD,
+    CompressedScaffnew,
+    CompressedSGD,
+    DASHAPage,
+    DataParallelSGD,
+    MarinaP,
+    Method,
+    PartialParticipation,
+    PowerSGDMethod,
+    RennalaSGD,
+    Scaffnew,
+    Shadowheart,
+)
+from mlmc_ray.methods.base import has_theory
 from mlmc_ray.methods.downlinks.ef21_p import EF21PDIANA
 from mlmc_ray.methods.error_feedback.ef21 import EF21SGDM
 from mlmc_ray.methods.shifts.adiana import ADIANA
@@ -80,6 +104,8 @@ def test_theory_for_non_convex_functions_takes_them() -> None:
         (DIANA(compressor=RAND), "the mean of E f(x) - f* over T rounds is O(1 / (step T)), for"),
         (SVRG(compressor=RAND), "the mean of E f(x) - f* over T rounds is O(1 / (step T)), for"),
         (EF21SGDM(compressor=TopK(k=6), momentum=1), "the mean of |grad f|^2 over T rounds is at"),
+        (EFBV(compressor=TopK(k=6)), "the mean of |grad f|^2 over T rounds is O(1 / (step T)), wi"),
+        (RennalaSGD(batch=4), "the mean of |grad f|^2 over T steps is at most 2 (f(x0) - inf f)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Method) else "",
 )
@@ -88,20 +114,78 @@ def test_without_strong_convexity_the_rate_is_one_over_t(method: Method, promise
     assert "shrinks by" in method.theory(SETTING).guarantee
 
 
-@pytest.mark.parametrize("setting", [SETTING, FLAT], ids=["mu > 0", "mu = 0"])
+EF21 = EF21SGDM(compressor=TopK(k=6), momentum=1)
+FOR_FULL_GRADIENTS: list[Method] = [
+    DataParallelSGD(),
+    CompressedSGD(compressor=RAND),
+    EF21,
+    EFBV(compressor=RAND),
+    DIANA(compressor=RAND),
+    RandDIANA(compressor=RAND),
+    ADIANA(compressor=RAND),
+    EF21P(downlink=TopK(k=6)),
+    EF21PDIANA(compressor=RAND, downlink=TopK(k=6)),
+    EF21BC(compressor=TopK(k=6), downlink=TopK(k=6)),
+    MarinaP(downlink=RAND),
+    AsyncSGD(),
+    RennalaSGD(batch=4),
+    PartialParticipation(method=EF21, participants=3),
+    Scaffnew(),
+    CompressedScaffnew(),
+    TAMUNA(participants=3),
+]
+ALWAYS_FULL: list[Method] = [
+    MARINA(compressor=RAND),
+    PPMARINA(compressor=RAND, participants=3),
+    DASHA(compressor=RAND),
+]
+FOR_BATCHES: dict[str, Method] = {
+    "with batches as configured": SVRG(compressor=RAND),
+    "with batches as configured, to a floor that the": VRMARINA(compressor=RAND, mega_batch=9),
+    "O(1 / (step T)), with batches as configured": DASHAPage(compressor=RAND, p_page=0.5),
+    "as configured, to a floor that is low where b": DASHAMVR(compressor=RAND, noise_momentum=0.5),
+    "with batches as configured, where a worker has m": DIANA(compressor=RAND, refresh=0.1),
+    "gradients have no more than the noise that is set": Shadowheart(
+        compressor=Identity(), compute_s=1.0, message_s=1.0, noise=1.0
+    ),
+}
+BATCHES = replace(
+    SETTING, batch_size=2, constants=replace(SETTING.constants, sample_smoothness=20.0)
+)
+
+
+def test_every_theory_is_in_one_of_the_lists() -> None:
+    listed = {type(method) for method in [*FOR_FULL_GRADIENTS, *ALWAYS_FULL, *FOR_BATCHES.values()]}
+    assert listed == {cls for cls in KINDS[Method].values() if has_theory(cls)}
+    assert not has_theory(PowerSGDMethod)
+
+
+@pytest.mark.parametrize("method", FOR_FULL_GRADIENTS, ids=lambda method: type(method).__name__)
+def test_guarantees_say_what_minibatches_leave_of_them(method: Method) -> None:
+    full = method.theory(SETTING)
+    assert full.guarantee.endswith(", with full gradients")
+    floor = f"{full.guarantee}; with minibatches, as here, to a floor that their noise leaves"
+    assert method.theory(BATCHES) == replace(full, guarantee=floor)
+
+
 @pytest.mark.parametrize(
     "method",
-    [
-        DataParallelSGD(),
-        CompressedSGD(compressor=RAND),
-        DIANA(compressor=RAND),
-        RandDIANA(compressor=RAND),
-        EF21SGDM(compressor=TopK(k=6), momentum=1),
-    ],
+    [method for method in FOR_FULL_GRADIENTS if not isinstance(method, ADIANA)],
     ids=lambda method: type(method).__name__,
 )
-def test_guarantees_say_that_gradients_are_full(method: Method, setting: Setting) -> None:
-    assert "full gradients" in method.theory(setting).guarantee
+def test_guarantees_without_strong_convexity_say_so_too(method: Method) -> None:
+    assert method.theory(FLAT).guarantee.endswith(", with full gradients")
+
+
+@pytest.mark.parametrize("setting", [SETTING, FLAT, BATCHES], ids=["mu > 0", "mu = 0", "batches"])
+@pytest.mark.parametrize("method", ALWAYS_FULL, ids=lambda method: type(method).__name__)
+def test_methods_on_full_gradients_anywhere_say_so(method: Method, setting: Setting) -> None:
+    assert method.theory(setting).guarantee.endswith("which it takes whatever the batch size")
+
+
+@pytest.mark.parametrize("words", FOR_BATCHES)
+def test_methods_for_minibatches_say_what_holds(words: str) -> None:
+    assert words in FOR_BATCHES[words].theory(BATCHES).guarantee
 
 
 def test_the_rate_without_strong_convexity_holds() -> None:

@@ -84,8 +84,9 @@ def news_of(parameters: Tensor, buffers: Tensor | None = None) -> bytes:
 def ask(
     host: WorkerHost, round_index: int, frame: bytes, worker_ids: Iterable[int] = range(4)
 ) -> tuple[Mapping[int, bytes], Mapping[int, float]]:
-    """Send all the same news."""
-    return host.step(round_index, 0, dict.fromkeys(worker_ids, frame))
+    """Send all the same news; return their reports and losses."""
+    answers = host.step(round_index, 0, dict.fromkeys(worker_ids, frame))
+    return answers.reports, answers.losses
 
 
 def reported(frame: bytes, name: str = "gradient") -> Tensor:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
 from mlmc_ray.compressors.rounding import draw_seed
-from mlmc_ray.methods.base import Half, Oracle, Progress, payloads_of
+from mlmc_ray.methods.base import Half, Oracle, Progress
 from mlmc_ray.methods.checks import whole
+from mlmc_ray.methods.reports import payload_of, payloads_of
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message, Payload
 
 
@@ -35,10 +37,12 @@ class ArrivalWorker(Half):
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Compute one gradient and echo the version."""
         version = whole(news.scalars, "version", 0)
-        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
+        gradient = oracle.gradient(payload_of(news, "parameters").to_dense(), oracle.sample())
         # A round has many exchanges and one seed, so a second report would repeat the draws.
         own = replace(context, shared_seed=draw_seed(context.generator))
-        payload = bound(self._compressor, own).compress(gradient, generator=context.generator)
+        payload = observed(bound(self._compressor, own)).compress(
+            gradient, generator=context.generator
+        )
         return Message({"gradient": payload}, {"version": float(version)})
 
 

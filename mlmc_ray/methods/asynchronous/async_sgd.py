@@ -13,25 +13,19 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, PaperCost
+from mlmc_ray.compressors.base import Compressor
 from mlmc_ray.compressors.identity import Identity
 from mlmc_ray.methods.asynchronous.arrivals import ArrivalServer, ArrivalWorker
-from mlmc_ray.methods.base import (
-    Facts,
-    Method,
-    Progress,
-    ServerHalf,
-    WorkerHalf,
-    require_unbiased,
-)
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.base import Facts, OneCompressed, Progress, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_unbiased
+from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients
 from mlmc_ray.payloads import Payload
 
 Policy = Literal["apply", "drop", "damp", "damp-cap", "ssp"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AsyncSGD(Method):
+class AsyncSGD(OneCompressed):
     """x <- x - step weight C(gradient), for every report as it arrives.
 
     The age of a report is the number of steps that the server has taken since the worker got its
@@ -116,12 +110,13 @@ class AsyncSGD(Method):
         elif self.slack is not None:
             # Between a worker's start and its report each other one reports at most so often.
             age, why = others * (2 * self.slack + 1), "age being (M - 1) (2 slack + 1)"
-        return StepSize(
+        step = StepSize(
             1 / (setting.constants.smoothness * (1 + age)),
             "1 / (L (1 + age))",
-            "the mean of |grad f|^2 over T steps is at most 2 (f(x0) - inf f) / (step T), with "
-            f"full gradients of one f that all share, {why}",
+            "the mean of |grad f|^2 over T steps is at most 2 (f(x0) - inf f) / (step T), for one "
+            f"f that all share, {why}",
         )
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -130,10 +125,6 @@ class AsyncSGD(Method):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return _AsyncServer(self, parameters)
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
 
 class _AsyncServer(ArrivalServer):

@@ -11,23 +11,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, PaperCost
+from mlmc_ray.compressors.base import Compressor
 from mlmc_ray.compressors.identity import Identity
 from mlmc_ray.methods.asynchronous.arrivals import ArrivalServer, ArrivalWorker
-from mlmc_ray.methods.base import (
-    Facts,
-    Method,
-    Progress,
-    ServerHalf,
-    WorkerHalf,
-    require_unbiased,
-)
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.base import Facts, OneCompressed, Progress, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_unbiased
+from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients
 from mlmc_ray.payloads import Payload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RennalaSGD(Method):
+class RennalaSGD(OneCompressed):
     """x <- x - step (mean of the first S reports computed at x); all others are thrown away.
 
     It is SGD with a batch of S gradients, taken from whoever is fastest: no report is ever stale,
@@ -60,14 +54,21 @@ class RennalaSGD(Method):
         require_unbiased("rennala", self.compressor)
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L (1 + omega / S)), from E|g - grad f|^2 <= omega / S |grad f|^2."""
+        """1 / (L (1 + omega / S)), from E|g - grad f|^2 <= omega / S |grad f|^2.
+
+        So f falls by at least step |grad f|^2 / 2 in the mean of a step, also where f is not
+        convex. Minibatches of variance sigma^2 add (1 + omega) sigma^2 / S to the noise.
+        """
         spread = setting.omega(self.compressor) / self.batch
-        return StepSize(
+        progress = "E f(x) - f* shrinks by 1 - step mu a step"
+        if not setting.constants.strong_convexity:
+            progress = "the mean of |grad f|^2 over T steps is at most 2 (f(x0) - inf f) / (step T)"
+        step = StepSize(
             1 / (setting.constants.smoothness * (1 + spread)),
             "1 / (L (1 + omega / S))",
-            "E f(x) - f* shrinks by 1 - step mu a step, with full gradients of one f that all "
-            "workers share",
+            f"{progress}, for one f that all workers share",
         )
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -76,10 +77,6 @@ class RennalaSGD(Method):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return _Server(self.batch, parameters)
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
 
 class _Server(ArrivalServer):

@@ -14,18 +14,11 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
 from mlmc_ray.methods.asynchronous.equilibrium import Plan, plan_for
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    ServerHalf,
-    WorkerHalf,
-    payloads_of,
-    require_unbiased,
-)
-from mlmc_ray.methods.checks import whole
+from mlmc_ray.methods.base import Facts, Half, Method, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_unbiased, whole
+from mlmc_ray.methods.reports import payload_of, payloads_of
 from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.payloads.nested import SumPayload
 from mlmc_ray.seeding import seed_for
@@ -106,7 +99,7 @@ class Shadowheart(Method):
             1 / (2 * setting.constants.smoothness),
             "1 / (2 L)",
             "the mean of E|grad f|^2 over 8 L (f(x0) - inf f) / epsilon rounds is at most epsilon, "
-            "where all workers share one f",
+            "where all workers share one f and gradients have no more than the noise that is set",
         )
 
     def plan(self, num_workers: int, omega: float) -> Plan:
@@ -150,14 +143,14 @@ class _Worker(Half):
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         num_gradients = whole(news.scalars, "gradients", 1, _MOST_GRADIENTS)
         num_messages = whole(news.scalars, "messages", 1, _MOST_MESSAGES)
-        at = news.payloads["parameters"].to_dense()
+        at = payload_of(news, "parameters").to_dense()
         total = torch.zeros_like(at)
         for _ in range(num_gradients):
             total += oracle.gradient(at, oracle.sample())
         parts = []
         for index in range(num_messages):
             seed = seed_for(context.shared_seed, "message", index)
-            compressor = bound(self._compressor, replace(context, shared_seed=seed))
+            compressor = observed(bound(self._compressor, replace(context, shared_seed=seed)))
             parts.append(compressor.compress(total, generator=context.generator))
         return Message({"sum": SumPayload(tuple(parts))})
 

@@ -7,29 +7,30 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
+from mlmc_ray.compressors.base import Compressor, Context, bound
 from mlmc_ray.compressors.quantization import ECUQ
 from mlmc_ray.compressors.rotation import EDEN
 from mlmc_ray.methods.base import (
     Facts,
-    Method,
     News,
+    OneCompressed,
     Oracle,
     Progress,
     ServerHalf,
     WorkerHalf,
-    require_unbiased,
 )
-from mlmc_ray.methods.checks import whole
+from mlmc_ray.methods.checks import require_unbiased, whole
 from mlmc_ray.methods.compressed_sgd import CompressedSGD
 from mlmc_ray.methods.downlinks.halves import DownlinkServer, DownlinkWorker
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.methods.theory import shares_out
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message, Payload
 from mlmc_ray.seeding import generator_for, seed_for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DoCoFL(Method):
+class DoCoFL(OneCompressed):
     """Send what the point differs from an anchor, in few bits; anchors cost more and last long.
 
     Every ``anchor_rounds`` rounds the server publishes an anchor a = C_a(x), and it keeps the last
@@ -98,10 +99,6 @@ class DoCoFL(Method):
         """Make the server's half."""
         return _Server(self, parameters)
 
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
-
 
 class _Worker(DownlinkWorker):
     """Remembers the "anchor" that it holds, shape (d,), and its "number", int64."""
@@ -111,21 +108,23 @@ class _Worker(DownlinkWorker):
         return Message(report.payloads, {"anchor": float(self.memory["number"])})
 
     def point(self, news: Message, context: Context) -> Tensor:
-        payloads = news.payloads
-        if "parameters" in payloads:
-            self._hold(payloads["parameters"].to_dense().clone(), 0)
-        elif "anchor" in payloads:
-            number = whole(news.scalars, "anchor", 0)
-            held = self.memory.get("anchor")
-            if held is None:
-                held = payloads["anchor"].to_dense().clone()
-            else:
-                payloads["anchor"].add_to(held.zero_())
-            self._hold(held, number)
+        whole_point = "parameters" in news.payloads
+        if whole_point:
+            self._hold(payload_of(news, "parameters").to_dense().clone(), 0)
+        elif "anchor" in news.payloads:
+            self._hold(self._new_anchor(news), whole(news.scalars, "anchor", 0))
         point = self.remembered("anchor").clone()
-        if "correction" in payloads:
-            payloads["correction"].add_to(point)
+        if "correction" in news.payloads or not whole_point:
+            payload_of(news, "correction", len(point)).add_to(point)
         return point
+
+    def _new_anchor(self, news: Message) -> Tensor:
+        """Return it, in the place of the one that is held if there is one."""
+        held = self.memory.get("anchor")
+        if held is None:
+            return payload_of(news, "anchor").to_dense().clone()
+        payload_of(news, "anchor", len(held)).add_to(held.zero_())
+        return held
 
     def _hold(self, anchor: Tensor, number: int) -> None:
         self.memory = {"anchor": anchor, "number": torch.tensor(number)}
@@ -196,7 +195,7 @@ class _Server(DownlinkServer):
         if self._made is None or self._made[0] != draws:
             generator = generator_for(draws)
             place = replace(context, shared_seed=draws, generator=generator)
-            anchor = bound(self._method.anchor, place)
+            anchor = observed(bound(self._method.anchor, place))
             self._made = draws, anchor.compress(self.memory["published"], generator=generator)
         return self._made[1]
 
@@ -204,7 +203,7 @@ class _Server(DownlinkServer):
         """Return the news of those who hold an anchor that is alive; -1 for the others."""
         number = self._newest() if held < 0 else held
         lacking = self._parameters - self.memory[f"anchor {number}"]
-        correction = bound(self._method.correction, context)
+        correction = observed(bound(self._method.correction, context))
         payloads = {"correction": correction.compress(lacking, generator=context.generator)}
         if held >= 0:
             return Message(payloads)

@@ -8,23 +8,19 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
-from mlmc_ray.methods.base import (
-    Facts,
-    Method,
-    Progress,
-    ServerHalf,
-    WorkerHalf,
-    require_contractive,
-)
+from mlmc_ray.compressors.base import Compressor, Context, bound
+from mlmc_ray.methods.base import Facts, OneCompressed, Progress, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_contractive
 from mlmc_ray.methods.downlinks.halves import DownlinkServer, DownlinkWorker
 from mlmc_ray.methods.error_feedback.ef21 import EF21SGDM
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.reports import payload_of
+from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EF21BC(Method):
+class EF21BC(OneCompressed):
     """EF21 whose server compresses the direction in which everyone then steps.
 
     Everyone keeps the same point x and direction g; worker i keeps g_i, the server their average
@@ -68,7 +64,7 @@ class EF21BC(Method):
 
     def __post_init__(self) -> None:
         require_contractive("ef21-bc", self.compressor)
-        require_contractive("the downlink of ef21-bc", self.downlink)
+        require_contractive("ef21-bc", self.downlink, "downlink")
         if self.step_size != "theory" and not 0 < self.step_size < float("inf"):
             raise ValueError(f'step_size is {self.step_size!r}: give a number above 0, or "theory"')
 
@@ -79,12 +75,13 @@ class EF21BC(Method):
         passed_on = 2 * (2 - up_theta) ** 2 * down_beta / down_theta
         spread = up_beta / up_theta * (1 + passed_on) + passed_on
         constants = setting.constants
-        return StepSize(
+        step = StepSize(
             1 / (constants.smoothness + constants.mean_smoothness * sqrt(2 * spread)),
             "1 / (L + L~ sqrt(2 K)), K = (1 + k) beta_w / theta_w + k, "
             "k = 2 (2 - theta_w)^2 beta_M / theta_M",
-            "the mean of |grad f|^2 over T rounds is O(1 / (step T)), with full gradients",
+            "the mean of |grad f|^2 over T rounds is O(1 / (step T))",
         )
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -94,10 +91,6 @@ class EF21BC(Method):
         """Make the server's half."""
         uplink = self._uplink().server(parameters)
         return _Server(uplink, parameters, self.downlink, self._number())
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
     def _uplink(self) -> EF21SGDM:
         return EF21SGDM(compressor=self.compressor, momentum=1.0)
@@ -123,11 +116,11 @@ class _Worker(DownlinkWorker):
 
     def point(self, news: Message, context: Context) -> Tensor:
         if "parameters" in news.payloads:
-            parameters = news.payloads["parameters"].to_dense().clone()
+            parameters = payload_of(news, "parameters").to_dense().clone()
             self.memory = {"parameters": parameters, "direction": torch.zeros_like(parameters)}
             return parameters
         direction = self.remembered("direction")
-        news.payloads["change"].add_to(direction)
+        payload_of(news, "change", len(direction)).add_to(direction)
         return self.memory["parameters"].add_(direction, alpha=-self._step_size)
 
 
@@ -146,7 +139,7 @@ class _Server(DownlinkServer):
         if not self.memory:
             return Message({"parameters": DensePayload(self._parameters)})
         direction = self.memory["direction"]
-        compressor = bound(self._downlink, context)
+        compressor = observed(bound(self._downlink, context))
         change = compressor.compress(self.memory["known"] - direction, generator=context.generator)
         change.add_to(direction)
         return Message({"change": change})

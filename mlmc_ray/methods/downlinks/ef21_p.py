@@ -7,18 +7,14 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
-from mlmc_ray.methods.base import (
-    Facts,
-    Method,
-    ServerHalf,
-    WorkerHalf,
-    require_contractive,
-)
+from mlmc_ray.methods.base import Facts, Method, OneCompressed, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_contractive
 from mlmc_ray.methods.compressed_sgd import DataParallelSGD
 from mlmc_ray.methods.downlinks.halves import DownlinkServer, MirrorWorker
 from mlmc_ray.methods.error_feedback.ef21 import ef21_step
 from mlmc_ray.methods.shifts.diana import DIANA
-from mlmc_ray.methods.theory import Setting, StepSize, effective_workers
+from mlmc_ray.methods.theory import Setting, StepSize, effective_workers, for_full_gradients
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -58,7 +54,7 @@ class EF21P(Method):
     )
 
     def __post_init__(self) -> None:
-        require_contractive("the downlink of ef21-p", self.downlink)
+        require_contractive("ef21-p", self.downlink, "downlink")
 
     def theory(self, setting: Setting) -> StepSize:
         """EF21's step with L for L~: what is unknown is the point, which all workers share."""
@@ -81,7 +77,7 @@ class EF21P(Method):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EF21PDIANA(Method):
+class EF21PDIANA(OneCompressed):
     """EF21-P for the downlink, DIANA for the uplink: both directions compressed.
 
     Everyone keeps the same copy w of the point x, worker i a shift h_i, the server their average h.
@@ -121,7 +117,7 @@ class EF21PDIANA(Method):
     )
 
     def __post_init__(self) -> None:
-        require_contractive("the downlink of ef21-p-diana", self.downlink)
+        require_contractive("ef21-p-diana", self.downlink, "downlink")
         self.diana()
 
     def theory(self, setting: Setting) -> StepSize:
@@ -141,13 +137,14 @@ class EF21PDIANA(Method):
             bounds.append((workers * alpha / omega) ** 0.5 / (20 * largest))
         if constants.strong_convexity:
             bounds.append(1 / ((1 + omega) * constants.strong_convexity))
-        return StepSize(
+        step = StepSize(
             min(bounds),
             "min(M / (160 omega L_max), sqrt(M alpha / omega) / (20 L_max), alpha / (100 L), "
             "1 / ((1 + omega) mu)), M - 1 for M with perm-k",
-            "|x - x*|^2 shrinks linearly for convex f_i and a strongly convex f, with full "
-            "gradients; the constants are taken over from code, without a proof",
+            "|x - x*|^2 shrinks linearly for convex f_i and a strongly convex f, by constants that "
+            "are taken over from code, without a proof",
         )
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -156,10 +153,6 @@ class EF21PDIANA(Method):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return _Server(self.diana().server(parameters), parameters, self.downlink)
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
     def diana(self) -> DIANA:
         """Return the method of the uplink, which checks the compressor and the shift's step."""
@@ -179,7 +172,7 @@ class _Server(DownlinkServer):
             self.memory["copy"] = self._parameters.clone()
             return Message({"parameters": DensePayload(self._parameters)})
         copy = self.memory["copy"]
-        compressor = bound(self._downlink, context)
+        compressor = observed(bound(self._downlink, context))
         lacking = torch.sub(self._parameters, copy)
         change = compressor.compress(lacking, generator=context.generator)
         change.add_to(copy)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Context
 from mlmc_ray.methods.base import Half, News, Oracle, Progress, ServerHalf, WorkerHalf
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.payloads import DensePayload, Message
 
 _UPLINK = "uplink "
@@ -80,7 +81,10 @@ class MirrorWorker(DownlinkWorker):
     def point(self, news: Message, context: Context) -> Tensor:
         """Take over the parameters, or add what has changed."""
         if "parameters" in news.payloads:
-            self.memory["parameters"] = news.payloads["parameters"].to_dense().clone()
+            held = self.memory.get("parameters")
+            sent = payload_of(news, "parameters", None if held is None else len(held))
+            self.memory["parameters"] = sent.to_dense().clone()
         else:
-            news.payloads["change"].add_to(self.remembered("parameters"))
+            parameters = self.remembered("parameters")
+            payload_of(news, "change", len(parameters)).add_to(parameters)
         return self.memory["parameters"]

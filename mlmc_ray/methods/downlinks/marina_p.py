@@ -7,20 +7,14 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
 from mlmc_ray.compressors.permk import PermK
-from mlmc_ray.methods.base import (
-    Facts,
-    Method,
-    News,
-    ServerHalf,
-    WorkerHalf,
-    require_unbiased,
-)
-from mlmc_ray.methods.checks import check_share
+from mlmc_ray.methods.base import Facts, Method, News, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import check_share, require_unbiased
 from mlmc_ray.methods.compressed_sgd import DataParallelSGD
 from mlmc_ray.methods.downlinks.halves import DownlinkServer, MirrorWorker
 from mlmc_ray.methods.running_estimates.marina import MARINA, marina_step
 from mlmc_ray.methods.shared_draws import shared_coin
-from mlmc_ray.methods.theory import Setting, StepSize, omega_in
+from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients, omega_in
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.seeding import generator_for, seed_for
 
@@ -67,7 +61,7 @@ class MarinaP(Method):
     )
 
     def __post_init__(self) -> None:
-        require_unbiased("the downlink of marina-p", self.downlink)
+        require_unbiased("marina-p", self.downlink, "downlink")
         check_share("p", self.p)
 
     def theory(self, setting: Setting) -> StepSize:
@@ -79,7 +73,7 @@ class MarinaP(Method):
         omega = setting.omega(self.downlink)
         p = 1 / (1 + omega) if self.p is None else self.p
         variance = omega * setting.constants.mean_smoothness**2
-        return marina_step(setting, p, variance, "omega L~^2")
+        return for_full_gradients(marina_step(setting, p, variance, "omega L~^2"), setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -142,7 +136,7 @@ class M3(Method):
 
     def __post_init__(self) -> None:
         self.marina()
-        require_unbiased("the downlink of m3", self.downlink)
+        require_unbiased("m3", self.downlink, "downlink")
         check_share("downlink_p", self.downlink_p)
         check_share("mixing", self.mixing)
 
@@ -177,7 +171,7 @@ class _MixingWorker(MirrorWorker):
         if self._method.mixing is not None:
             return self._method.mixing
         up = omega_in(self._method.compressor, context, dim)
-        down = omega_in(self._method.downlink, context, dim)
+        down = omega_in(self._method.downlink, context, dim, "downlink")
         noise = up * (up + 1) * down
         return min(1.0, (context.num_workers / noise) ** (1 / 3)) if noise else 1.0
 
@@ -208,7 +202,7 @@ class _Server(DownlinkServer):
     def _whole(self, context: Context) -> bool:
         p = self._p
         if p is None:
-            p = 1 / (1 + omega_in(self._downlink, context, len(self._parameters)))
+            p = 1 / (1 + omega_in(self._downlink, context, len(self._parameters), "downlink"))
         return shared_coin(context, "downlink", p)
 
     def _changes(self, change: Tensor, context: Context) -> dict[int, Message]:
@@ -218,6 +212,6 @@ class _Server(DownlinkServer):
         for i in range(context.num_workers):
             generator = generator_for(seed, i)
             place = replace(context, worker_id=i, shared_seed=seed, generator=generator)
-            payload = bound(self._downlink, place).compress(change, generator=generator)
+            payload = observed(bound(self._downlink, place)).compress(change, generator=generator)
             news[i] = Message({"change": payload})
         return news

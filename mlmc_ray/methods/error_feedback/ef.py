@@ -10,23 +10,17 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost
+from mlmc_ray.compressors.base import Compressor, Context
 from mlmc_ray.methods.averaging import AverageServer
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    ServerHalf,
-    WorkerHalf,
-    require_contractive,
-)
+from mlmc_ray.methods.base import Facts, Half, OneCompressed, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_contractive
 from mlmc_ray.methods.error_feedback.feedback import compressed_with_error
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ErrorFeedback(Method):
+class ErrorFeedback(OneCompressed):
     """EF-SGD; for contractive compressors such as Top-k. Worker i keeps an error e_i, 0 at first.
 
         send c_i = C(e_i + gradient);  e_i <- e_i + gradient - c_i
@@ -70,10 +64,6 @@ class ErrorFeedback(Method):
         """Make the server's half."""
         return AverageServer(parameters, "corrected")
 
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
-
 
 class _Worker(Half):
     """Remembers the "error" e_i."""
@@ -83,6 +73,6 @@ class _Worker(Half):
         self._compressor = compressor
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
+        gradient = oracle.gradient(payload_of(news, "parameters").to_dense(), oracle.sample())
         sent = compressed_with_error(self.memory, gradient, self._compressor, context)
         return Message({"corrected": sent})

@@ -13,23 +13,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    ServerHalf,
-    WorkerHalf,
-    add_average,
-    require_contractive,
-)
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.compressors.base import Compressor, Context, bound
+from mlmc_ray.methods.base import Facts, Half, OneCompressed, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_contractive
+from mlmc_ray.methods.reports import add_average, payload_of
+from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
+
+WITHOUT_CONVEXITY = (
+    "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T) + G / (theta T), "
+    "G being the squared error of the first messages"
+)
+"""What EF21 guarantees where f is not known to be Polyak-Lojasiewicz."""
+
+WITH_CONVEXITY = "f(x) - f* shrinks by 1 - step mu a round"
+"""What it guarantees where f is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EF21SGDM(Method):
+class EF21SGDM(OneCompressed):
     """EF21 with momentum; for contractive compressors such as Top-k.
 
     Worker i keeps a momentum v_i and what the server knows of it, g_i, 0 at first:
@@ -38,8 +41,9 @@ class EF21SGDM(Method):
         send c_i = C(v_i - g_i);  g_i <- g_i + c_i
         g <- g + average of the c_i
 
-    and the estimate is g. With eta = 1 and full gradients it is EF21. Where a round asks some of
-    the workers, the others count with c_i = 0.
+    and the estimate is g. With eta = 1 it is EF21 on full gradients, and EF21-SGD on minibatches,
+    whose noise leaves a floor that a smaller eta lowers. Where a round asks some of the workers,
+    the others count with c_i = 0.
 
     Args:
         compressor: contractive (``alpha`` is not None); the same on every worker.
@@ -91,10 +95,6 @@ class EF21SGDM(Method):
         """Make the server's half."""
         return _Server(parameters)
 
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
-
 
 def ef21_step(setting: Setting, alpha: float) -> StepSize:
     """Return EF21's step size for a contraction ``alpha`` (arXiv:2106.05203, theorems 1 and 2)."""
@@ -103,18 +103,19 @@ def ef21_step(setting: Setting, alpha: float) -> StepSize:
     theta = alpha / (1 + root)  # 1 - root, which would round to 0 for a small alpha
     ratio = root / theta
     if not constants.strong_convexity:
-        return StepSize(
+        step = StepSize(
             1 / (constants.smoothness + constants.mean_smoothness * ratio),
             "1 / (L + L~ sqrt(beta / theta))",
-            "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T), with "
-            "full gradients",
+            WITHOUT_CONVEXITY,
         )
+        return for_full_gradients(step, setting)
     curvature = constants.smoothness + constants.mean_smoothness * math.sqrt(2) * ratio
-    return StepSize(
+    step = StepSize(
         min(1 / curvature, theta / (2 * constants.strong_convexity)),
         "min(1 / (L + L~ sqrt(2 beta / theta)), theta / (2 mu))",
-        "f(x) - f* shrinks by 1 - step mu a round, with full gradients",
+        WITH_CONVEXITY,
     )
+    return for_full_gradients(step, setting)
 
 
 class _Worker(Half):
@@ -126,14 +127,14 @@ class _Worker(Half):
         self._momentum = momentum
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
+        gradient = oracle.gradient(payload_of(news, "parameters").to_dense(), oracle.sample())
         if not self.memory:
             self.memory = {"momentum": gradient.clone(), "known": torch.zeros_like(gradient)}
         else:
             average = self.memory["momentum"]
             average.mul_(1 - self._momentum).add_(gradient, alpha=self._momentum)
         momentum, known = self.memory["momentum"], self.memory["known"]
-        compressor = bound(self._compressor, context)
+        compressor = observed(bound(self._compressor, context))
         change = compressor.compress(momentum - known, generator=context.generator)
         change.add_to(known)
         return Message({"change": change})

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import Payload
 
 
@@ -18,7 +19,7 @@ def compressed_with_error(
         context: of the worker in this round.
     """
     corrected = vector + memory["error"] if "error" in memory else vector
-    sent = bound(compressor, context).compress(corrected, generator=context.generator)
+    sent = observed(bound(compressor, context)).compress(corrected, generator=context.generator)
     memory["error"] = corrected.clone()  # what is sent may share memory with corrected
     sent.add_to(memory["error"], weight=-1)
     return sent

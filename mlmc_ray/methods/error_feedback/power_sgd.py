@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Context, PaperCost, check_finite
 from mlmc_ray.compressors.low_rank import normal_draws, rank_of, sides_of
-from mlmc_ray.methods.base import Facts, Half, Method, Oracle, Progress, add_average
+from mlmc_ray.methods.base import Facts, Half, Method, Oracle, Progress
+from mlmc_ray.methods.reports import add_average, payload_of
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -132,14 +133,14 @@ class _Worker(Half):
         error = self.remembered("error")
         layout = _Layout(self._rank, context.layer_shapes, len(error))
         left = torch.zeros(layout.numbers(0), dtype=error.dtype)
-        news.payloads["left"].add_to(left)
+        payload_of(news, "left", len(left)).add_to(left)
         self.memory["left"] = left
         matrices = layout.matrices(error)
         pairs = zip(matrices, layout.thin(left, 0), strict=True)
         return _message("right", _join([matrix.T @ p for matrix, p in pairs], left))
 
     def _project(self, news: Message, oracle: Oracle, context: Context) -> Message:
-        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
+        gradient = oracle.gradient(payload_of(news, "parameters").to_dense(), oracle.sample())
         check_finite(gradient)
         layout = _Layout(self._rank, context.layer_shapes, len(gradient))
         if "right" in news.payloads:
@@ -158,7 +159,7 @@ class _Worker(Half):
     def _finish_last_round(self, news: Message, layout: _Layout) -> None:
         """Take over Q, and what the others' projections leave of A as error."""
         right = torch.zeros_like(self.remembered("right"))
-        news.payloads["right"].add_to(right)
+        payload_of(news, "right", len(right)).add_to(right)
         self.memory["right"] = right
         rights = layout.thin(right, 1)
         lefts = layout.thin(self.memory["left"], 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Context
 from mlmc_ray.kernels.finite import all_finite
-from mlmc_ray.methods.base import Half, Progress, add_average, payloads_of
+from mlmc_ray.methods.base import Half, Progress
 from mlmc_ray.methods.learned.autoencoder import Autoencoder, Trainer
 from mlmc_ray.methods.learned.messages import (
     Layout,
@@ -19,6 +19,7 @@ from mlmc_ray.methods.learned.messages import (
     read_positions,
     scale_down,
 )
+from mlmc_ray.methods.reports import add_average, payloads_of
 from mlmc_ray.payloads import DensePayload, Message, Payload
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from mlmc_ray.compressors.base import Context, check_finite
 from mlmc_ray.kernels.select import largest_entries
 from mlmc_ray.methods.base import Half, Oracle
 from mlmc_ray.methods.checks import whole
-from mlmc_ray.methods.learned.autoencoder import Autoencoder
+from mlmc_ray.methods.learned.autoencoder import Autoencoder, num_weights
 from mlmc_ray.methods.learned.messages import (
     Layout,
     Phase,
@@ -17,6 +17,7 @@ from mlmc_ray.methods.learned.messages import (
     read_positions,
     scale_down,
 )
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.payloads import DensePayload, Message, Payload
 
 if TYPE_CHECKING:
@@ -38,12 +39,12 @@ class LearnedWorker(Half):
         phase = Phase(whole(news.scalars, "phase", min(Phase), max(Phase)))
         if "parameters" not in news.payloads:
             return self._answer(news, phase, context)
-        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
+        gradient = oracle.gradient(payload_of(news, "parameters").to_dense(), oracle.sample())
         check_finite(gradient)
         if phase is Phase.DENSE:
             return Message({"gradient": DensePayload(gradient)})
         if "weights" in news.payloads:
-            self.memory["weights"] = news.payloads["weights"].to_dense().clone()
+            self.memory["weights"] = payload_of(news, "weights", num_weights()).to_dense().clone()
         vector = self.memory.setdefault("error", torch.zeros_like(gradient)).add_(gradient)
         if whole(news.scalars, "leader", 0, context.num_workers - 1) != context.worker_id:
             return Message({})
@@ -74,9 +75,10 @@ class LearnedWorker(Half):
             return Message(payloads)
         scaled, scale = scale_down(values)
         innovation = innovation_of(scaled, layout)
-        code = news.payloads["code"].to_dense().to(torch.float32)
+        autoencoder = self._autoencoder(layout)
+        code = payload_of(news, "code", autoencoder.code_length).to_dense().to(torch.float32)
         with torch.no_grad():
-            decoded = self._autoencoder(layout).decode(code, innovation.to_dense()[None])[0]
+            decoded = autoencoder.decode(code, innovation.to_dense()[None])[0]
         lost = values - scale * decoded.to(values.dtype)
         vector[positions] = lost
         largest = values[largest_entries(values, layout.alternative)]

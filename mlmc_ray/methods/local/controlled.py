@@ -5,11 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softshrink
 
 from mlmc_ray.compressors.base import Context, check_finite
-from mlmc_ray.methods.base import Half, News, Oracle, Progress, payloads_of
+from mlmc_ray.methods.base import Half, News, Oracle, Progress
 from mlmc_ray.methods.local.entry_sharing import Entries, EntrySharing
 from mlmc_ray.methods.local.local_sgd import local_change
+from mlmc_ray.methods.reports import payload_of, payloads_of
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.seeding import seed_for
 
@@ -25,22 +27,33 @@ class ControlledWorker(Half):
         sharing: who sends which entries.
         step_size: gamma.
         probability: p, of a communication after a local step.
+        proximal: send x_i - (gamma / p) h_i instead of x_i; from then on all of the control is in
+            what was sent, so the one remembered is zero. For workers that send every entry.
     """
 
-    def __init__(self, sharing: EntrySharing, step_size: float, probability: float) -> None:
+    def __init__(
+        self,
+        sharing: EntrySharing,
+        step_size: float,
+        probability: float,
+        *,
+        proximal: bool = False,
+    ) -> None:
         super().__init__()
         self._sharing = sharing
         self._step_size = step_size
         self._probability = probability
+        self._proximal = proximal
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Take the local steps, or learn averages."""
         if "entries" in news.payloads:
             averages = torch.zeros_like(self.remembered("sent"))
-            news.payloads["entries"].add_to(averages)
+            payload_of(news, "entries", len(averages)).add_to(averages)
             self._correct(self._sent_entries(context), averages, context)
             return Message({})
-        at = news.payloads["parameters"].to_dense()
+        dim = len(self.memory["control"]) if self.memory else None
+        at = payload_of(news, "parameters", dim).to_dense()
         if not self.memory:
             self.memory = {"control": torch.zeros_like(at)}
         elif "sent" in self.memory:
@@ -55,7 +68,11 @@ class ControlledWorker(Half):
             control=self.memory["control"],
         )
         check_finite(change)
-        return self._report(at.sub(change), context)
+        own = at.sub(change)
+        if self._proximal:
+            own.sub_(self.memory["control"], alpha=self._step_size / self._probability)
+            self.memory["control"].zero_()
+        return self._report(own, context)
 
     def _report(self, own: Tensor, context: Context) -> Message:
         """Send this round's entries of x_i, if there are any, and remember them."""
@@ -80,12 +97,19 @@ class ControlledWorker(Half):
 
 
 class AveragingServer(Half):
-    """Puts the average of what is sent of each entry in its place. Remembers nothing."""
+    """Puts the average of what is sent of each entry in its place. Remembers nothing.
 
-    def __init__(self, sharing: EntrySharing, parameters: Tensor) -> None:
+    Args:
+        sharing: who sends which entries.
+        parameters: the server's own, shape (d,).
+        threshold: by how much averages are then moved towards 0, those below it to 0.
+    """
+
+    def __init__(self, sharing: EntrySharing, parameters: Tensor, threshold: float = 0.0) -> None:
         super().__init__()
         self._parameters = parameters
         self._sharing = sharing
+        self._threshold = threshold
 
     def news(self, *, context: Context) -> News:
         """Give everyone the parameters."""
@@ -102,6 +126,8 @@ class AveragingServer(Half):
                 payload = payloads_of(own, "entries", part.numel())[worker_id]
                 payload.add_to(part, weight=1 / senders)
                 average[entries] = part
+        if self._threshold:
+            average = softshrink(average, self._threshold)
         self._parameters.copy_(average)
         return Progress.MOVED
 

@@ -6,23 +6,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
+from mlmc_ray.compressors.base import Compressor, Context, bound
 from mlmc_ray.compressors.identity import Identity
 from mlmc_ray.methods.averaging import AverageServer
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    require_contractive,
-    require_unbiased,
-)
+from mlmc_ray.methods.base import Facts, Half, OneCompressed, Oracle
+from mlmc_ray.methods.checks import require_contractive, require_unbiased
 from mlmc_ray.methods.error_feedback.feedback import compressed_with_error
+from mlmc_ray.methods.reports import payload_of
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LocalSGD(Method):
+class LocalSGD(OneCompressed):
     """Send what H local steps have changed; the estimate is the average of it.
 
     From the broadcast x worker i takes H steps x_i <- x_i - gamma g_i(x_i), a new batch each, and
@@ -85,10 +81,6 @@ class LocalSGD(Method):
         """Make the server's half."""
         return AverageServer(parameters, "change")
 
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
-
 
 def local_change(
     at: Tensor, oracle: Oracle, *, step_size: float, num_steps: int, control: Tensor | None = None
@@ -124,7 +116,7 @@ class _Worker(Half):
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         method = self._method
         change = local_change(
-            news.payloads["parameters"].to_dense(),
+            payload_of(news, "parameters").to_dense(),
             oracle,
             step_size=method.local_step_size,
             num_steps=method.local_steps,
@@ -132,6 +124,6 @@ class _Worker(Half):
         if method.error_feedback:
             sent = compressed_with_error(self.memory, change, method.compressor, context)
         else:
-            compressor = bound(method.compressor, context)
+            compressor = observed(bound(method.compressor, context))
             sent = compressor.compress(change, generator=context.generator)
         return Message({"change": sent})

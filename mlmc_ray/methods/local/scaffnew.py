@@ -8,10 +8,11 @@ the broadcast x worker i takes K steps
 
 and sends x_i, or some entries of it; the server averages entry by entry. With the next broadcast
 the worker learns the new x, and on the entries that it sent h_i <- h_i + (p chi / gamma) (x - x_i).
-The h_i sum to 0 and tend to grad f_i(x*), so x tends to the optimum where local SGD does not.
+The h_i tend to grad f_i(x*), so x tends to the optimum where local SGD does not.
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -20,43 +21,24 @@ from torch import Tensor
 from mlmc_ray.methods.base import Facts, Method
 from mlmc_ray.methods.local.controlled import AveragingServer, ControlledWorker
 from mlmc_ray.methods.local.entry_sharing import EntrySharing
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients
 
 Number = float | Literal["theory"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scaffnew(Method):
-    """ProxSkip for consensus: x is the average of the x_i, and every worker sends all of its x_i.
+class ControlledSteps(Method):
+    """What methods of local steps under a control have in common: their two numbers.
 
-    From x worker i takes K steps x_i <- x_i - gamma (g_i(x_i) - h_i), K geometric with mean 1/p;
-    then x is the average of the x_i, and h_i <- h_i + (p / gamma) (x - x_i). With p = 1 it is
-    gradient descent.
-
-    Args:
-        step_size: gamma, below 2/L; "theory" for 2 / (L + mu), L and mu being the largest L_i and
-            the least mu_i.
-        probability: p in (0, 1], of a communication after a local step; "theory" for the largest
-            that does not slow down the local steps, sqrt(1 - (1 - gamma mu)^2), about 2/sqrt(L/mu).
-
-    References:
-        Mishchenko, Malinovsky, Stich and Richtarik, 2022, arXiv:2202.09357, algorithms 1 and 2.
+    Attributes:
+        step_size: gamma.
+        probability: p.
     """
 
     step_size: Number = "theory"
     probability: Number = "theory"
 
     moves_parameters: ClassVar[bool] = True
-    facts: ClassVar[Facts] = Facts(
-        compressor="none",
-        uplink="d",
-        downlink="d",
-        reports=("entries",),
-        worker_memory="2 d",
-        guarantee="linear for strongly convex f_i and full gradients, in sqrt(L/mu) log(1/eps) "
-        "rounds",
-        reference="Mishchenko et al., 2022, arXiv:2202.09357",
-    )
 
     def __post_init__(self) -> None:
         if self.step_size != "theory" and not 0 < self.step_size < math.inf:
@@ -68,9 +50,9 @@ class Scaffnew(Method):
             )
 
     @property
+    @abstractmethod
     def sharing(self) -> EntrySharing:
-        """Who sends which entries: everyone all of them."""
-        return EntrySharing()
+        """Who sends which entries."""
 
     def theory(self, setting: Setting) -> StepSize:
         """2 / (L_max + mu_min), or the step size that is given; says the probability too."""
@@ -82,12 +64,13 @@ class Scaffnew(Method):
             1 - probability**2 * self.sharing.contraction(setting.num_workers),
         )
         formula = "2 / (L_max + mu_min)" if self.step_size == "theory" else "as given"
-        return StepSize(
+        step = StepSize(
             step_size,
             f"{formula}, with probability {probability:.4g}",
             f"the mean squared distance to x* and of the controls shrinks by {shrinking:.6g} a "
-            "local step, with full gradients",
+            "local step",
         )
+        return for_full_gradients(step, setting)
 
     def with_theory(self, setting: Setting) -> Method:
         """Return the method with numbers where its settings say "theory".
@@ -103,12 +86,19 @@ class Scaffnew(Method):
 
     def worker(self) -> ControlledWorker:
         """Make the half of one worker."""
-        step_size = _known("step_size", self.step_size)
-        return ControlledWorker(self.sharing, step_size, _known("probability", self.probability))
+        return ControlledWorker(self.sharing, *self._known())
 
     def server(self, parameters: Tensor) -> AveragingServer:
         """Make the server's half."""
         return AveragingServer(self.sharing, parameters)
+
+    def _known(self) -> tuple[float, float]:
+        """Return gamma and p, once they are numbers."""
+        step_size, probability = self.step_size, self.probability
+        if step_size == "theory" or probability == "theory":
+            name = "step_size" if step_size == "theory" else "probability"
+            raise ValueError(f'{name} is "theory": put in a number first, by with_theory')
+        return step_size, probability
 
     def _numbers(self, setting: Setting) -> tuple[float, float]:
         """Return gamma and p."""
@@ -135,7 +125,69 @@ class Scaffnew(Method):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CompressedScaffnew(Scaffnew):
+class Scaffnew(ControlledSteps):
+    """ProxSkip for consensus: x is the average of the x_i, and every worker sends all of its x_i.
+
+    From x worker i takes K steps x_i <- x_i - gamma (g_i(x_i) - h_i), K geometric with mean 1/p;
+    then x is the average of the x_i, and h_i <- h_i + (p / gamma) (x - x_i). With p = 1 it is
+    gradient descent.
+
+    With l1 = a above 0 it minimises f + R, R(x) = a |x|_1. In the space of all workers' x_i that is
+    the sum of the f_i(x_i), and M R(x) where all of them equal one x. The proximal step of the
+    latter is that of R at the average: worker i sends z_i = x_i - (gamma / p) h_i, and
+
+        x = prox_{(gamma / p) R}(average of the z_i);  h_i <- (p / gamma) (x - z_i)
+
+    which is h_i + (p / gamma) (x - x_i) as before. The h_i then sum to -M times a subgradient of
+    R. With one worker it is ProxSkip. A proximal step contracts as an average does, so step size,
+    probability and rate are the same.
+
+    Args:
+        step_size: gamma, below 2/L; "theory" for 2 / (L + mu), L and mu being the largest L_i and
+            the least mu_i.
+        probability: p in (0, 1], of a communication after a local step; "theory" for the largest
+            that does not slow down the local steps, sqrt(1 - (1 - gamma mu)^2), about 2/sqrt(L/mu).
+        l1: a, at least 0. The problem's own measures leave R out.
+
+    References:
+        Mishchenko, Malinovsky, Stich and Richtarik, 2022, arXiv:2202.09357, algorithms 1 and 2.
+    """
+
+    l1: float = 0.0
+
+    facts: ClassVar[Facts] = Facts(
+        compressor="none",
+        uplink="d",
+        downlink="d",
+        reports=("entries",),
+        worker_memory="2 d",
+        guarantee="linear for strongly convex f_i and full gradients, in sqrt(L/mu) log(1/eps) "
+        "rounds",
+        reference="Mishchenko et al., 2022, arXiv:2202.09357",
+    )
+
+    def __post_init__(self) -> None:
+        ControlledSteps.__post_init__(self)
+        if not 0 <= self.l1 < math.inf:
+            raise ValueError(f"l1 is {self.l1!r}: give the weight of an l1 norm, at least 0")
+
+    @property
+    def sharing(self) -> EntrySharing:
+        """Who sends which entries: everyone all of them."""
+        return EntrySharing()
+
+    def worker(self) -> ControlledWorker:
+        """Make the half of one worker."""
+        return ControlledWorker(self.sharing, *self._known(), proximal=self.l1 > 0)
+
+    def server(self, parameters: Tensor) -> AveragingServer:
+        """Make the server's half."""
+        step_size, probability = self._known()
+        return AveragingServer(self.sharing, parameters, self.l1 * step_size / probability)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompressedScaffnew(ControlledSteps):
     """Scaffnew, of which each entry is sent by s workers only, drawn anew every round.
 
     From x worker i takes K steps x_i <- x_i - gamma (g_i(x_i) - h_i), K geometric with mean 1/p,
@@ -169,16 +221,10 @@ class CompressedScaffnew(Scaffnew):
     )
 
     def __post_init__(self) -> None:
-        Scaffnew.__post_init__(self)
+        ControlledSteps.__post_init__(self)
         _ = self.sharing  # checks the rest
 
     @property
     def sharing(self) -> EntrySharing:
         """Who sends which entries."""
         return EntrySharing(senders=self.senders, damping=self.damping)
-
-
-def _known(name: str, number: Number) -> float:
-    if number == "theory":
-        raise ValueError(f'{name} is "theory": put in a number first, by with_theory')
-    return number

@@ -16,16 +16,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    ServerHalf,
-    WorkerHalf,
-    require_unbiased,
-)
+from mlmc_ray.compressors.base import Compressor, Context
+from mlmc_ray.methods.base import Facts, Half, OneCompressed, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_unbiased
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.methods.running_estimates.running_estimate import (
     Coin,
     Server,
@@ -33,12 +27,12 @@ from mlmc_ray.methods.running_estimates.running_estimate import (
     gradient_report,
     large_batch,
 )
-from mlmc_ray.methods.theory import Setting, StepSize, joint_variance, omega_in
+from mlmc_ray.methods.theory import Setting, StepSize, joint_variance, omega_in, on_full_gradients
 from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DASHA(Method):
+class DASHA(OneCompressed):
     """DASHA, on full gradients whatever the batch size of the configuration.
 
     With f_i' the gradient of worker i's whole loss, the first round sends g_i = h_i = f_i'(x_0) as
@@ -92,17 +86,19 @@ class DASHA(Method):
         constants, mu = setting.constants, setting.constants.strong_convexity
         root = constants.mean_smoothness * math.sqrt(2 * spread * (4 * omega + 1))
         if not mu:
-            return StepSize(
+            step = StepSize(
                 1 / (constants.smoothness + root),
                 "1 / (L + L~ sqrt(2 A (4 omega + 1))), A = omega / M",
                 "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T)",
             )
+            return on_full_gradients(step)
         root = constants.mean_smoothness * math.sqrt(4 * spread * (6 * omega + 1))
-        return StepSize(
+        step = StepSize(
             min(1 / (constants.smoothness + root), 1 / ((2 * omega + 1) * 2 * mu)),
             "min(1 / (L + L~ sqrt(4 A (6 omega + 1))), a / (2 mu)), A = omega / M",
             "E f(x) - f* shrinks by 1 - step mu a round",
         )
+        return on_full_gradients(step)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -111,10 +107,6 @@ class DASHA(Method):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return Server(parameters)
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
 
 def check_settings(name: str, compressor: Compressor, momentum: float | None) -> None:
@@ -172,7 +164,7 @@ class Worker(Half):
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Send a gradient, or how far its trace has moved."""
-        at = news.payloads["parameters"].to_dense()
+        at = payload_of(news, "parameters").to_dense()
         heads = self._coin is not None and self._coin.heads(context, len(at))
         if heads or not self.memory:
             gradient = oracle.gradient(at, large_batch(oracle, self._mega_batch)).clone()

@@ -9,16 +9,17 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost
-from mlmc_ray.methods.base import Facts, Method, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.compressors.base import Compressor, Context
+from mlmc_ray.methods.base import Facts, OneCompressed, Oracle, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import check_at_least_1
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.methods.running_estimates.dasha import Worker, check_settings
 from mlmc_ray.methods.running_estimates.running_estimate import PartialServer
 from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DASHAPP(Method):
+class DASHAPP(OneCompressed):
     """DASHA-PP, on full gradients whatever the batch size of the configuration.
 
     With f_i' the gradient of worker i's whole loss, the first round asks all workers, which send
@@ -69,10 +70,6 @@ class DASHAPP(Method):
         """Make the server's half."""
         return PartialServer(parameters, self.participants)
 
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
-
 
 class _Worker(Worker):
     def __init__(self, compressor: Compressor, momentum: float | None, participants: int) -> None:
@@ -85,8 +82,8 @@ class _Worker(Worker):
         gradient = self.remembered("gradient")
         share = self._participants / context.num_workers
         batch = oracle.full()
-        moved = oracle.gradient(news.payloads["parameters"].to_dense(), batch).clone()
-        before = oracle.gradient(news.payloads["previous"].to_dense(), batch)
+        moved = oracle.gradient(payload_of(news, "parameters").to_dense(), batch).clone()
+        before = oracle.gradient(payload_of(news, "previous", len(gradient)).to_dense(), batch)
         moved.sub_(before).sub_(gradient - before, alpha=share / (2 - share))
         step = moved / share
         report = self._send(moved, context, share)

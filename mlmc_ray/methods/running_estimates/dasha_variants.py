@@ -5,15 +5,16 @@ References:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost
+from mlmc_ray.compressors.base import Compressor, Context
 from mlmc_ray.compressors.random_sparse import check_probability
-from mlmc_ray.methods.base import Facts, Method, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.base import Facts, OneCompressed, Oracle, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import check_at_least_1
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.methods.running_estimates.dasha import Worker, check_settings, theory_omega
 from mlmc_ray.methods.running_estimates.running_estimate import (
     Coin,
@@ -22,12 +23,12 @@ from mlmc_ray.methods.running_estimates.running_estimate import (
     difference,
 )
 from mlmc_ray.methods.shared_draws import shared_coin
-from mlmc_ray.methods.theory import Setting, StepSize, joint_variance
+from mlmc_ray.methods.theory import ON_BATCHES, Setting, StepSize, joint_variance
 from mlmc_ray.payloads import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DASHAPage(Method):
+class DASHAPage(OneCompressed):
     """DASHA-PAGE: for finite sums, now and then a full gradient, else differences on minibatches.
 
     As ``DASHA``, with another h_i. A coin common to all workers shows heads with probability
@@ -82,13 +83,9 @@ class DASHAPage(Method):
         """Make the server's half."""
         return Server(parameters)
 
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DASHAMVR(Method):
+class DASHAMVR(OneCompressed):
     """DASHA-MVR: for a stream of examples, momentum variance reduction.
 
     As ``DASHA``, with another h_i: both gradients being on one minibatch of the configured size,
@@ -138,7 +135,10 @@ class DASHAMVR(Method):
         """The paper's, of L, L~ and the mean of the examples' smoothness; also for a convex f."""
         rest = (1 - self.noise_momentum) ** 2 * batch_variance(setting)
         drift = 4 * rest / (self.noise_momentum * setting.num_workers)
-        return _step(setting, self.compressor, self.momentum, 96, rest, drift)
+        step = _step(setting, self.compressor, self.momentum, 96, rest, drift)
+        if setting.batch_size is None:
+            return step
+        return replace(step, guarantee=f"{step.guarantee}, to a floor that is low where b is")
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -147,10 +147,6 @@ class DASHAMVR(Method):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return Server(parameters)
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
 
 def _step(
@@ -171,7 +167,7 @@ def _step(
     return StepSize(
         1 / (constants.smoothness + math.sqrt(compression + drift)),
         f"1 / (L + sqrt({factor} omega (2 omega + 1) (L~^2 + v) / M + w)), v and w for minibatches",
-        "the mean of |grad f|^2 over T rounds is O(1 / (step T))",
+        f"the mean of |grad f|^2 over T rounds is O(1 / (step T)), {ON_BATCHES}",
     )
 
 
@@ -180,7 +176,7 @@ class _BatchWorker(Worker):
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         report = super().step(news, oracle, context=context)
-        self.memory["parameters"] = news.payloads["parameters"].to_dense().clone()
+        self.memory["parameters"] = payload_of(news, "parameters").to_dense().clone()
         return report
 
 

@@ -18,22 +18,16 @@ from torch import Tensor
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost
 from mlmc_ray.compressors.permk import PermK
 from mlmc_ray.compressors.random_sparse import check_probability
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    ServerHalf,
-    WorkerHalf,
-    require_unbiased,
-)
+from mlmc_ray.methods.base import Facts, Half, Method, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_unbiased
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.methods.running_estimates.running_estimate import (
     Coin,
     Server,
     change_report,
     gradient_report,
 )
-from mlmc_ray.methods.theory import Setting, StepSize, joint_variance
+from mlmc_ray.methods.theory import Setting, StepSize, joint_variance, on_full_gradients
 from mlmc_ray.payloads import Message
 
 
@@ -86,7 +80,8 @@ class MARINA(Method):
     def theory(self, setting: Setting) -> StepSize:
         """1 / (L + sqrt(c V)), c = (1 - p) / p and V of ``difference_variance`` below."""
         p = self._coin().probability(setting.omega(self.compressor), setting.num_workers)
-        return marina_step(setting, p, *difference_variance(setting, self.compressor))
+        step = marina_step(setting, p, *difference_variance(setting, self.compressor))
+        return on_full_gradients(step)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -165,7 +160,7 @@ class _FullWorker(Half):
         self._coin = coin
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        at = news.payloads["parameters"].to_dense()
+        at = payload_of(news, "parameters").to_dense()
         gradient = oracle.gradient(at, oracle.full()).clone()
         last = self.memory.get("gradient")
         if last is None or self._coin.heads(context, len(gradient)):

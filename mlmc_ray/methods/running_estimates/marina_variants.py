@@ -5,7 +5,7 @@ References:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from mlmc_ray.compressors.base import Compressor, Context, PaperCost
 from mlmc_ray.compressors.permk import PermK
 from mlmc_ray.methods.base import Facts, Half, Method, Oracle, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import check_at_least_1
+from mlmc_ray.methods.reports import payload_of
 from mlmc_ray.methods.running_estimates.marina import (
     check_settings,
     difference_variance,
@@ -30,7 +31,7 @@ from mlmc_ray.methods.running_estimates.running_estimate import (
     gradient_report,
     large_batch,
 )
-from mlmc_ray.methods.theory import Setting, StepSize, joint_variance
+from mlmc_ray.methods.theory import ON_BATCHES, Setting, StepSize, joint_variance, on_full_gradients
 from mlmc_ray.payloads import Message
 
 
@@ -91,10 +92,10 @@ class VRMARINA(Method):
         words += " + sigma^2" if perm else " + (1 + omega) sigma^2 / M"
         words += ", sigma^2 = (smoothness of examples)^2 / batch size"
         step = marina_step(setting, p, variance + noise * batch_variance(setting), words)
-        if self.mega_batch is None:
-            return step
-        floor = f"{step.guarantee}, to a floor that the variance of the mega-batch leaves"
-        return StepSize(step.value, step.formula, floor)
+        guarantee = f"{step.guarantee}, {ON_BATCHES}"
+        if self.mega_batch is not None:
+            guarantee += ", to a floor that the variance of the mega-batch leaves"
+        return replace(step, guarantee=guarantee)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -164,7 +165,7 @@ class PPMARINA(Method):
         omega = setting.omega(self.compressor)
         p = self._coin().probability(omega, setting.num_workers)
         variance = (1 + omega) * setting.constants.mean_smoothness**2 / self.participants
-        return marina_step(setting, p, variance, "(1 + omega) L~^2 / r")
+        return on_full_gradients(marina_step(setting, p, variance, "(1 + omega) L~^2 / r"))
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -188,7 +189,7 @@ class _BatchWorker(Half):
         self._mega_batch = mega_batch
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        at = news.payloads["parameters"].to_dense()
+        at = payload_of(news, "parameters").to_dense()
         last = self.memory.get("parameters")
         if last is None or self._coin.heads(context, len(at)):
             gradient = oracle.gradient(at, large_batch(oracle, self._mega_batch))
@@ -208,10 +209,11 @@ class _PartWorker(Half):
         self._compressor = compressor
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        at, batch = news.payloads["parameters"].to_dense(), oracle.full()
+        at, batch = payload_of(news, "parameters").to_dense(), oracle.full()
         if "previous" not in news.payloads:
             return gradient_report(oracle.gradient(at, batch))
-        change = difference(oracle, batch, at, news.payloads["previous"].to_dense())
+        previous = payload_of(news, "previous").to_dense()
+        change = difference(oracle, batch, at, previous)
         return change_report(change, self._compressor, context)
 
 

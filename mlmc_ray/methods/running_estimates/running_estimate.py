@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound, check_finite
-from mlmc_ray.methods.base import Half, News, Oracle, add_average
+from mlmc_ray.methods.base import Half, News, Oracle
+from mlmc_ray.methods.reports import add_average
 from mlmc_ray.methods.shared_draws import drawn_workers, shared_coin
 from mlmc_ray.methods.theory import Setting, omega_in
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -95,7 +97,7 @@ def gradient_report(gradient: Tensor) -> Message:
 
 def change_report(change: Tensor, compressor: Compressor, context: Context) -> Message:
     """Return a report of a change, compressed."""
-    compressor = bound(compressor, context)
+    compressor = observed(bound(compressor, context))
     return Message({"change": compressor.compress(change, generator=context.generator)})
 
 

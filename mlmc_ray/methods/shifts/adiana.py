@@ -13,21 +13,19 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    Progress,
-    ServerHalf,
-    WorkerHalf,
-    add_average,
-    payloads_of,
-    require_unbiased,
-)
+from mlmc_ray.methods.base import Facts, Half, Method, Oracle, Progress, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_unbiased
+from mlmc_ray.methods.reports import add_average, payload_of, payloads_of
 from mlmc_ray.methods.shared_draws import shared_coin
 from mlmc_ray.methods.shifts.adiana_numbers import Numbers, original_numbers, refined_numbers
-from mlmc_ray.methods.theory import Setting, StepSize, effective_workers, omega_in
+from mlmc_ray.methods.theory import (
+    Setting,
+    StepSize,
+    effective_workers,
+    for_full_gradients,
+    omega_in,
+)
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
 _NUMBERS = {"original": original_numbers, "refined": refined_numbers}
@@ -48,7 +46,9 @@ class ADIANA(Method):
         w <- y with probability p ("original"), w <- y' with probability p ("refined");  y <- y'
 
     All points start at the first parameters. It needs fewer rounds than DIANA where the condition
-    number is large, from about 1000; more where it is small.
+    number kappa is large; more where it is small. Measured with half of the entries sent, 1, 2 and
+    4 workers and the constants of theory: two to three times as many at kappa = 30, as many between
+    100 and 300, and a third to a half as many at 1000.
 
     Args:
         compressor: unbiased; workers draw independently, or share out the entries with PermK.
@@ -105,11 +105,12 @@ class ADIANA(Method):
             "original": "min(1 / 2L, M / (64 omega L (2 p (omega + 1) + 1)^2))",
             "refined": "M theta_2 / (120 omega L), theta_2 = 1 / (3 M^1/2 + 3 M / omega)",
         }
-        return StepSize(
+        step = StepSize(
             numbers.step_size,
             formulas[self.numbers] + ", M - 1 for M with perm-k",
-            "linear, for convex f_i, an f that is strongly convex and full gradients",
+            "linear, for convex f_i and an f that is strongly convex",
         )
+        return for_full_gradients(step, setting)
 
     def with_theory(self, setting: Setting) -> "ADIANA":
         """Return the method with the constants of the problem where its settings say "theory".
@@ -178,13 +179,13 @@ class _Worker(Half):
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         batch = oracle.sample()
-        gradient = oracle.gradient(news.payloads["point"].to_dense(), batch)
+        gradient = oracle.gradient(payload_of(news, "point").to_dense(), batch)
         if not self.memory:
             self.memory = {"shift": torch.zeros_like(gradient)}
         shift = self.memory["shift"]
-        compressor = bound(self._compressor, context)
+        compressor = observed(bound(self._compressor, context))
         at_point = compressor.compress(gradient - shift, generator=context.generator)
-        gradient = oracle.gradient(news.payloads["anchor"].to_dense(), batch)
+        gradient = oracle.gradient(payload_of(news, "anchor", len(shift)).to_dense(), batch)
         at_anchor = compressor.compress(gradient - shift, generator=context.generator)
         at_anchor.add_to(shift, weight=1 / (1 + omega_in(self._compressor, context, len(shift))))
         return Message({"at_point": at_point, "at_anchor": at_anchor})

@@ -2,9 +2,10 @@
 
 References:
     Mishchenko, Gorbunov, Takac and Richtarik, 2019, arXiv:1901.09269; Horvath et al., 2019,
-    arXiv:1904.05115; Shulgin and Richtarik, 2022, arXiv:2206.10452 (Rand-DIANA).
+    arXiv:1904.05115 (VR-DIANA); Shulgin and Richtarik, 2022, arXiv:2206.10452 (Rand-DIANA).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,46 +13,45 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    ServerHalf,
-    WorkerHalf,
-    add_average,
-    payloads_of,
-    require_unbiased,
-)
-from mlmc_ray.methods.checks import check_share
+from mlmc_ray.compressors.base import Compressor, Context, bound
+from mlmc_ray.methods.base import Facts, Half, Method, OneCompressed, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import check_share, require_unbiased
+from mlmc_ray.methods.reports import add_average, payload_of, payloads_of
 from mlmc_ray.methods.shifts.differences import (
+    ReferringWorker,
     ShiftedServer,
     ShiftedWorker,
     Weights,
     difference_step,
 )
-from mlmc_ray.methods.theory import Setting, StepSize, omega_in
+from mlmc_ray.methods.theory import ON_BATCHES, Setting, StepSize, for_full_gradients, omega_in
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
 _FORMULA = "1 / (L + 6 omega L_max / M), M - 1 for M with perm-k"
-_NEEDS = "convex f_i and full gradients"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DIANA(Method):
+class DIANA(OneCompressed):
     """DIANA; for unbiased compressors, MLMC included. Worker i keeps a shift h_i, 0 at first.
 
         send m_i = C(gradient - h_i);  h_i <- h_i + alpha m_i
         g = h + average of the m_i;    h <- h + alpha (average of the m_i)
 
-    As h_i tends to the gradient of f_i at the optimum, the noise of compression vanishes. Where a
+    As h_i tends to the gradient of f_i at the optimum, the noise of compression vanishes. With
+    ``refresh`` it is VR-DIANA, for minibatches j of a worker's examples: its gradient is
+
+        grad f_ij(x) - grad f_ij(w_i) + grad f_i(w_i);  with probability refresh w_i <- x
+
+    from w_i = x in the first round, so that the noise of minibatches vanishes as well. Where a
     round asks the share p of the workers, m_i is m_i / p for those and 0 for the others, a
     compressor of omega' = (1 + omega) / p - 1.
 
     Args:
         compressor: unbiased; workers draw independently, or share out the entries with PermK.
         shift_step: alpha, from 0 to 1; by default 1 / (1 + omega'). At 0 it is compressed SGD.
+        refresh: of VR-DIANA, above 0 and at most 1: 1 / m for m examples of a worker. All toss the
+            same coin. None for DIANA.
 
     References:
         Mishchenko et al., 2019, arXiv:1901.09269; Horvath et al., 2019, arXiv:1904.05115.
@@ -59,6 +59,7 @@ class DIANA(Method):
 
     compressor: Compressor
     shift_step: float | None = None
+    refresh: float | None = None
 
     allows_absence: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
@@ -66,9 +67,10 @@ class DIANA(Method):
         uplink="C",
         downlink="d",
         reports=("difference",),
-        worker_memory="d",
+        worker_memory="d; 3 d with refresh",
         server_memory="d",
-        guarantee="linear to the optimum for convex f_i, a strongly convex f and full gradients",
+        guarantee="linear to the optimum for convex f_i, a strongly convex f and full gradients; "
+        "with refresh O(1/T) of |grad f|^2, with minibatches",
         reference="Mishchenko et al., 2019, arXiv:1901.09269; Horvath et al., 2019, "
         "arXiv:1904.05115",
     )
@@ -76,15 +78,22 @@ class DIANA(Method):
     def __post_init__(self) -> None:
         require_unbiased("diana", self.compressor)
         check_share("shift_step", self.shift_step, least="at least 0")
+        if self.refresh is not None and not 0 < self.refresh <= 1:
+            raise ValueError(
+                f"refresh is {self.refresh!r}: give 1 / m for m examples of a worker, above 0 and "
+                "at most 1, or leave it out for gradients as they come"
+            )
 
     def theory(self, setting: Setting) -> StepSize:
         """1 / (L + 6 omega L_max / M), for full gradients and every worker in every round.
 
+        For VR-DIANA, of a non-convex f: 1 / (10 L (1 + omega / M)^1/2 (m^2/3 + omega + 1)), with m
+        = 1 / refresh and M^1/2 times the quadratic mean over workers as a bound of all L_ij.
+
         Raises:
-            ValueError: no omega is known, the shift step is not in (0, 1 / (1 + omega)], or an f_i
-                is not convex.
+            ValueError: no omega is known, or the shift step is not in (0, 1 / (1 + omega)]; an f_i
+                is not convex, or with refresh, no smoothness of examples is known.
         """
-        setting.require_convex("diana")
         omega = setting.omega(self.compressor)
         largest = 1 / (1 + omega)
         shift_step = largest if self.shift_step is None else self.shift_step
@@ -93,20 +102,23 @@ class DIANA(Method):
                 f"shift_step is {shift_step!r}: a step size is known for shift steps above 0 and "
                 f"at most 1 / (1 + omega), here {largest:.6g}"
             )
-        spread = setting.joint_omega(self.compressor) * setting.constants.largest_smoothness
-        return difference_step(setting, spread, _FORMULA, "alpha / 2", _NEEDS)
+        joint = setting.joint_omega(self.compressor)
+        if self.refresh is not None:
+            return _referring_step(setting, omega, joint / setting.num_workers, 1 / self.refresh)
+        setting.require_convex("diana")
+        spread = joint * setting.constants.largest_smoothness
+        step = difference_step(setting, spread, _FORMULA, "alpha / 2", "convex f_i")
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
+        if self.refresh is not None:
+            return ReferringWorker(self.compressor, self._weights, self.refresh)
         return ShiftedWorker(self.compressor, self._weights)
 
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return ShiftedServer(parameters, self._weights)
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
     def _weights(self, context: Context, dim: int) -> Weights:
         share = context.participation
@@ -114,6 +126,23 @@ class DIANA(Method):
         if shift_step is None:
             shift_step = share / (1 + omega_in(self.compressor, context, dim))
         return Weights(shift=shift_step / share, estimate=1 / share)
+
+
+def _referring_step(
+    setting: Setting, omega: float, averaged: float, num_examples: float
+) -> StepSize:
+    """Return the step size of VR-DIANA; ``averaged`` is omega / M."""
+    if setting.constants.sample_smoothness is None:
+        raise ValueError("the smoothness of single examples is not known: give a step size")
+    largest = math.sqrt(setting.num_workers) * setting.constants.sample_smoothness
+    rounds = num_examples ** (2 / 3) + omega + 1
+    return StepSize(
+        1 / (10 * largest * math.sqrt(1 + averaged) * rounds),
+        "1 / (10 L (1 + omega / M)^1/2 (m^2/3 + omega + 1)), L of all examples, m = 1 / refresh, "
+        "M - 1 for M with perm-k",
+        f"the mean of |grad f|^2 over T rounds is O(1 / (step T)), {ON_BATCHES}, where a worker "
+        "has m examples; the constants are taken over from code, without a proof",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +191,8 @@ class RandDIANA(Method):
         """
         setting.require_convex("rand-diana")
         spread = setting.joint_omega(self.compressor) * setting.constants.largest_smoothness
-        return difference_step(setting, spread, _FORMULA, "p / 2", _NEEDS)
+        step = difference_step(setting, spread, _FORMULA, "p / 2", "convex f_i")
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -186,11 +216,11 @@ class _RandWorker(Half):
         self._p = p
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
+        gradient = oracle.gradient(payload_of(news, "parameters").to_dense(), oracle.sample())
         if not self.memory:
             self.memory = {"shift": torch.zeros_like(gradient)}
         change = gradient - self.memory["shift"]
-        compressor = bound(self._compressor, context)
+        compressor = observed(bound(self._compressor, context))
         difference = compressor.compress(change, generator=context.generator)
         p = self._p
         if p is None:

@@ -20,8 +20,11 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
-from mlmc_ray.methods.base import Half, Oracle, add_average
+from mlmc_ray.methods.base import Half, Oracle
+from mlmc_ray.methods.reports import add_average, payload_of
+from mlmc_ray.methods.shared_draws import shared_coin
 from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -74,14 +77,47 @@ class ShiftedWorker(Half):
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Answer with the difference, and add its part to the shift."""
-        gradient = oracle.gradient(news.payloads["parameters"].to_dense(), oracle.sample())
-        if not self.memory:
-            self.memory = {"shift": torch.zeros_like(gradient)}
-        shift = self.memory["shift"]
-        compressor = bound(self._compressor, context)
+        gradient = self._gradient(payload_of(news, "parameters").to_dense(), oracle, context)
+        shift = self.memory.setdefault("shift", torch.zeros_like(gradient))
+        compressor = observed(bound(self._compressor, context))
         difference = compressor.compress(gradient - shift, generator=context.generator)
         difference.add_to(shift, weight=self._weights(context, len(shift)).shift)
         return Message({"difference": difference})
+
+    def _gradient(self, at: Tensor, oracle: Oracle, context: Context) -> Tensor:
+        """Return an estimate of the gradient of f_i, shape (d,); not modified."""
+        return oracle.gradient(at, oracle.sample())
+
+
+class ReferringWorker(ShiftedWorker):
+    """Remembers the "reference" w and the "gradient" of f_i there besides.
+
+    Args:
+        compressor: see ``ShiftedWorker``.
+        weights: see there.
+        refresh: the probability that w <- x at the end of a round, by a coin that all toss alike.
+    """
+
+    def __init__(self, compressor: Compressor, weights: WeightRule, refresh: float) -> None:
+        super().__init__(compressor, weights)
+        self._refresh = refresh
+
+    def _gradient(self, at: Tensor, oracle: Oracle, context: Context) -> Tensor:
+        """Return grad f_ij(x) - grad f_ij(w) + grad f_i(w), w being x in the first round."""
+        if "reference" not in self.memory:
+            return self._refer(at, oracle)
+        batch = oracle.sample()
+        estimate = oracle.gradient(at, batch).clone()
+        estimate.sub_(oracle.gradient(self.memory["reference"], batch))
+        estimate.add_(self.memory["gradient"])
+        if shared_coin(context, "reference", self._refresh):
+            self._refer(at, oracle)
+        return estimate
+
+    def _refer(self, at: Tensor, oracle: Oracle) -> Tensor:
+        gradient = oracle.gradient(at, oracle.full()).clone()
+        self.memory |= {"reference": at.clone(), "gradient": gradient}
+        return gradient
 
 
 class ShiftedServer(Half):

@@ -10,12 +10,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, count_of
+from mlmc_ray.compressors.base import Compressor, Context, count_of
 from mlmc_ray.compressors.randk import RandK
-from mlmc_ray.methods.base import Facts, Method, ServerHalf, WorkerHalf
+from mlmc_ray.methods.base import Facts, OneCompressed, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import check_share
 from mlmc_ray.methods.shifts.differences import ShiftedServer, ShiftedWorker, Weights
-from mlmc_ray.methods.theory import Setting, StepSize, bound_anywhere, effective_workers
+from mlmc_ray.methods.theory import (
+    Setting,
+    StepSize,
+    bound_anywhere,
+    effective_workers,
+    for_full_gradients,
+)
 from mlmc_ray.seeding import generator_for
 
 
@@ -73,7 +79,7 @@ def noise_of(compressor: Compressor, dim: int) -> Noise:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EFBV(Method):
+class EFBV(OneCompressed):
     """EF-BV; for unbiased and for contractive compressors. Worker i keeps h_i, 0 at first.
 
         send c_i = C(gradient - h_i);      h_i <- h_i + lambda c_i
@@ -106,7 +112,8 @@ class EFBV(Method):
         reports=("difference",),
         worker_memory="d",
         server_memory="d",
-        guarantee="linear to the optimum for a strongly convex f and full gradients",
+        guarantee="with full gradients, linear to the optimum for a strongly convex f and O(1/T) "
+        "of |grad f|^2 otherwise",
         reference="Condat, Yi and Richtarik, 2022, arXiv:2205.04180",
     )
 
@@ -123,6 +130,8 @@ class EFBV(Method):
         """1 / (L + L~ (r_av / r)^1/2 / s), s = ((1 + r) / 2r)^1/2 - 1, for full gradients.
 
         Here r = (1 - lambda + lambda eta)^2 + lambda^2 omega, and r_av alike with nu and omega / M.
+        With G the mean of |grad f_i(x) - h_i|^2, f(x) + step r_av G / (2 s (1 + s) r) falls by at
+        least step |grad f|^2 / 2 in the mean of a round, also where f is not convex.
 
         Raises:
             ValueError: eta and omega are not known, or r is not below 1.
@@ -145,11 +154,15 @@ class EFBV(Method):
         left_on_average = noise.of_average(workers).left_by(weights.estimate)
         ratio = math.sqrt(left_on_average) / (math.sqrt((1 + left) / 2) - math.sqrt(left))
         constants = setting.constants
-        return StepSize(
+        progress = "f(x) - f* shrinks by max(1 - step mu, (1 + r) / 2) a round"
+        if not constants.strong_convexity:
+            progress = "the mean of |grad f|^2 over T rounds is O(1 / (step T))"
+        step = StepSize(
             1 / (constants.smoothness + constants.mean_smoothness * ratio),
             "1 / (L + L~ sqrt(r_av / r) / s), s = sqrt((1 + r) / 2r) - 1",
-            "f(x) - f* shrinks by max(1 - step mu, (1 + r) / 2) a round, with full gradients",
+            progress,
         )
+        return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -158,10 +171,6 @@ class EFBV(Method):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return ShiftedServer(parameters, self._weights)
-
-    def paper_cost(self, dim: int) -> PaperCost | None:
-        """The compressor's."""
-        return self.compressor.paper_cost(dim)
 
     def _weights(self, context: Context, dim: int) -> Weights:
         shift, estimate = self.shift_step, self.estimate_weight

@@ -14,19 +14,13 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
-from mlmc_ray.methods.base import (
-    Facts,
-    Half,
-    Method,
-    Oracle,
-    ServerHalf,
-    WorkerHalf,
-    add_average,
-    require_unbiased,
-)
+from mlmc_ray.methods.base import Facts, Half, Method, Oracle, ServerHalf, WorkerHalf
+from mlmc_ray.methods.checks import require_unbiased
+from mlmc_ray.methods.reports import add_average, payload_of
 from mlmc_ray.methods.shared_draws import shared_coin
 from mlmc_ray.methods.shifts.differences import difference_step
-from mlmc_ray.methods.theory import Setting, StepSize
+from mlmc_ray.methods.theory import ON_BATCHES, Setting, StepSize
+from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -106,7 +100,8 @@ class SVRG(Method):
             formula = "1 / (L + 6 (1 + omega) L_examples / M^1/2)"
             spread = (1 + omega) * math.sqrt(setting.num_workers) * constants.sample_smoothness
         formula += ", M - 1 for M with perm-k"
-        return difference_step(setting, spread, formula, "refresh / 2", "convex losses")
+        needs = f"convex losses, {ON_BATCHES}"
+        return difference_step(setting, spread, formula, "refresh / 2", needs)
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
@@ -147,7 +142,7 @@ class _Worker(_Refreshing):
         self._compressor = compressor
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
-        at = news.payloads["parameters"].to_dense()
+        at = payload_of(news, "parameters").to_dense()
         due = self.is_due(context)
         report = self._gradient(at, oracle) if due else self._difference(at, oracle, context)
         self.count(due)
@@ -162,7 +157,7 @@ class _Worker(_Refreshing):
         batch = oracle.sample()
         difference = oracle.gradient(at, batch).clone()
         difference.sub_(oracle.gradient(self.memory["snapshot"], batch))
-        compressor = bound(self._compressor, context)
+        compressor = observed(bound(self._compressor, context))
         return Message({"difference": compressor.compress(difference, generator=context.generator)})
 
 

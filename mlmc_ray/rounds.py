@@ -1,0 +1,117 @@
+"""What crosses between actors beside the frames of a round, and what a round leaves."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mlmc_ray.ledger import Direction, Ledger
+from mlmc_ray.methods import SERVER
+from mlmc_ray.observing import Compression
+from mlmc_ray.wire.anatomy import Part
+
+
+class Work(NamedTuple):
+    """How long a worker took for an exchange: from its news to its report, in its process.
+
+    Workers of one process, which ``host`` counts from 0, work one after the other.
+    """
+
+    round_index: int
+    exchange_index: int
+    worker_id: int
+    host: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What the workers of one host have to say in an exchange, all by worker.
+
+    Attributes:
+        reports: frames.
+        losses: mean training losses, of those that saw one.
+        seconds: from the news to the report.
+        compressions: what was compressed on the way; empty unless somebody looks.
+    """
+
+    reports: Mapping[int, Any]
+    losses: Mapping[int, float]
+    seconds: Mapping[int, float]
+    compressions: Mapping[int, tuple[Compression, ...]]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What the frames of a round were made of, in bytes.
+
+    Attributes:
+        parts: by direction, name of the payload, and kind.
+        layers: by direction, shape (number of layers,): bytes shared out by the entries said.
+    """
+
+    parts: dict[tuple[Direction, str, str], int] = field(default_factory=dict)
+    layers: dict[Direction, Tensor] = field(default_factory=dict)
+
+    def count(self, direction: Direction, parts: Sequence[Part], frames: int = 1) -> None:
+        """Count so many frames that are made of these parts."""
+        for part in parts:
+            key = (direction, part.name, part.kind)
+            self.parts[key] = self.parts.get(key, 0) + frames * part.num_bytes
+            if part.layer_bytes is not None:
+                more = frames * part.layer_bytes
+                self.layers[direction] = self.layers.get(direction, 0) + more
+
+
+@dataclass(slots=True)
+class RoundResult:
+    """What a round leaves.
+
+    Attributes:
+        losses: training losses, by worker.
+        ledger: of its frames.
+        work: how long every worker took for every exchange.
+        compressions: by worker, -1 for the server; empty unless the round was observed.
+        traffic: what the frames were made of; None unless the round was observed.
+        clock_s: simulated seconds since the start of the run, at its end; None without a clock.
+    """
+
+    losses: dict[int, float] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    work: list[Work] = field(default_factory=list)
+    compressions: defaultdict[int, list[Compression]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    traffic: Traffic | None = None
+    clock_s: float | None = None
+
+    def add(self, place: tuple[int, int], host: int, answers: Answers) -> None:
+        """Take over the answers of a host, but for the reports.
+
+        Args:
+            place: the round and the exchange.
+            host: counted from 0.
+            answers: of its workers.
+        """
+        self.losses.update(answers.losses)
+        self.work += [Work(*place, i, host, seconds) for i, seconds in answers.seconds.items()]
+        for worker_id, compressions in answers.compressions.items():
+            self.compressions[worker_id] += compressions
+
+    def close(
+        self, ledger: Ledger, traffic: Traffic | None, compressions: Sequence[Compression]
+    ) -> None:
+        """Take over what the server knows at the end of the round.
+
+        Args:
+            ledger: of the round.
+            traffic: see the attribute.
+            compressions: the server's own.
+        """
+        self.ledger, self.traffic = ledger, traffic
+        self.losses = dict(sorted(self.losses.items()))
+        self.work.sort(key=lambda work: work[:3])
+        if compressions:
+            self.compressions[SERVER] += compressions
