@@ -1,0 +1,98 @@
+"""Ray: its dashboard, the cluster that a run would join, and the token."""
+
+import importlib.util
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from launch.doctor.finding import Finding
+from launch.submission.access import token_source
+
+_DASHBOARD = ("aiohttp", "aiohttp_cors", "opencensus", "virtualenv")
+_CLUSTER_FILE = "ray_current_cluster"
+_CONNECT_TIMEOUT_S = 2.0
+
+
+def clusters() -> Iterator[Finding]:
+    """Look at what decides which cluster a run belongs to; nothing is started."""
+    topic = "Ray"
+    lacking = [name for name in _DASHBOARD if importlib.util.find_spec(name) is None]
+    if lacking:
+        yield Finding(
+            topic=topic,
+            name="dashboard",
+            state="hint",
+            text=f"not installed ({', '.join(lacking)}): `mlmc-ray submit` needs it",
+            remedy="pip install 'ray[default]'",
+        )
+    else:
+        yield Finding(topic=topic, name="dashboard", state="ok", text="installed")
+    yield _address()
+    yield _cluster()
+    yield _token()
+
+
+def _address() -> Finding:
+    """Say what a run without ``address`` joins."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        text = "not set: a run without `address` starts a local cluster"
+        return Finding(topic="Ray", name="RAY_ADDRESS", state="ok", text=text)
+    if _listens(address):
+        text = f"{address} answers, and runs join it"
+        return Finding(topic="Ray", name="RAY_ADDRESS", state="ok", text=text)
+    kind = "is no HOST:PORT of a head node" if "://" in address else "does not answer"
+    return Finding(
+        topic="Ray",
+        name="RAY_ADDRESS",
+        state="hint",
+        text=f"{address} {kind}, and every run tries to join it",
+        remedy="unset RAY_ADDRESS",
+    )
+
+
+def _cluster() -> Finding:
+    """Say what ``address: auto`` finds: Ray notes the last cluster of a machine in a file."""
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", _CLUSTER_FILE)
+    name = "running cluster"
+    try:
+        address = note.read_text().strip()
+    except OSError:
+        text = "none on this machine, and `address: auto` is an error"
+        return Finding(topic="Ray", name=name, state="ok", text=text)
+    if _listens(address):
+        return Finding(topic="Ray", name=name, state="ok", text=f"{address}, for `address: auto`")
+    return Finding(
+        topic="Ray",
+        name=name,
+        state="hint",
+        text=f"{note} names {address}, which does not answer: `address: auto` tries it for 20 s",
+        remedy=f"rm {note}",
+    )
+
+
+def _token() -> Finding:
+    source = token_source(os.environ)
+    if source is None:
+        text = "none, and none is asked for on a local cluster"
+        return Finding(topic="Ray", name="token", state="ok", text=text)
+    if source.startswith("RAY_") or "RAY_AUTH_MODE" in os.environ:
+        return Finding(topic="Ray", name="token", state="ok", text=f"from {source}")
+    return Finding(
+        topic="Ray",
+        name="token",
+        state="hint",
+        text=f"{source} makes `ray start --head` demand it of every node, and nodes without it "
+        "fail with InvalidAuthToken after 20 s: copy it to them",
+        remedy=f"export RAY_AUTH_MODE=disabled, on a sealed network only; or rm {source}",
+    )
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,102 @@
+"""Data sets, caches, and room on disk and in memory."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from launch.doctor.finding import Finding
+from launch.units import format_bytes
+
+_ENOUGH = 2e9
+_ENOUGH_SHARED = 2e8
+_TOPIC = "caches and space"
+
+
+def data_sets(data_dir: Path) -> Iterator[Finding]:
+    """Look for the files of the problems that come with mlmc_ray."""
+    from mlmc_ray.problems.vision import DEBIAN_FASHION_MNIST
+
+    topic = "data sets"
+    yield Finding(topic=topic, name="digits", state="ok", text="comes with scikit-learn")
+    if any(DEBIAN_FASHION_MNIST.glob("*.gz")):
+        text = str(DEBIAN_FASHION_MNIST)
+        yield Finding(topic=topic, name="fashion-mnist", state="ok", text=text)
+    else:
+        yield Finding(
+            topic=topic,
+            name="fashion-mnist",
+            state="missing",
+            text=f"no files in {DEBIAN_FASHION_MNIST}",
+            remedy="apt install dataset-fashion-mnist",
+        )
+    if (data_dir / "cifar-10-batches-py").is_dir():
+        yield Finding(topic=topic, name="cifar-10", state="ok", text=str(data_dir))
+    else:
+        download = f"torchvision.datasets.CIFAR10({str(data_dir)!r}, download=True)"
+        yield Finding(
+            topic=topic,
+            name="cifar-10",
+            state="missing",
+            text=f"not in {data_dir}; a configuration names the directory in data_dir",
+            remedy=f'python -c "import torchvision; {download}"',
+        )
+
+
+def space() -> Iterator[Finding]:
+    """Look at compiled kernels, and at what runs fill."""
+    yield _torchvision()
+    yield _kernels()
+    yield _room("disk, here", Path.cwd(), _ENOUGH, "du -sh runs/*")
+    temporary = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    yield _room("disk, Ray's files", temporary, _ENOUGH, f"du -sh {temporary / 'ray'}/*")
+    if (shared := Path("/dev/shm")).is_dir():
+        yield _room("shared memory", shared, _ENOUGH_SHARED, "docker run --shm-size=2g ...")
+    if (memory := Path("/proc/meminfo")).is_file():
+        values = dict(line.split(":") for line in memory.read_text().splitlines())
+        free = float(values["MemAvailable"].split()[0]) * 1024
+        yield _amount("memory", "", free, _ENOUGH, "mlmc-ray train CONFIG --set actors=1")
+
+
+def _torchvision() -> Finding:
+    """Say whether torchvision's data sets and models can be imported."""
+    from mlmc_ray.problems import torchvision_import
+
+    whole = not hasattr(torchvision_import, "_declared")
+    text = "imports" if whole else "imports, less the operators that its other build of torch has"
+    return Finding(topic=_TOPIC, name="torchvision", state="ok", text=text)
+
+
+def _kernels() -> Finding:
+    """Say whether numba can keep what it compiles."""
+    spec = importlib.util.find_spec("mlmc_ray.kernels")
+    beside = Path(str(spec and spec.origin)).parent / "__pycache__"
+    place = Path(os.environ.get("NUMBA_CACHE_DIR") or beside)
+    compiled = sum(1 for _ in place.rglob("*.nbi"))
+    name = "numba cache"
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        return Finding(
+            topic=_TOPIC,
+            name=name,
+            state="hint",
+            text=f"{place} cannot be written: every process compiles the kernels again",
+            remedy="export NUMBA_CACHE_DIR=$HOME/.cache/numba",
+        )
+    if not compiled:
+        text = f"{place} is empty: the first run compiles the kernels, which takes a minute"
+        return Finding(topic=_TOPIC, name=name, state="ok", text=text)
+    return Finding(topic=_TOPIC, name=name, state="ok", text=f"{compiled} kernels in {place}")
+
+
+def _room(name: str, place: Path, enough: float, remedy: str) -> Finding:
+    return _amount(name, f" in {place}", shutil.disk_usage(place).free, enough, remedy)
+
+
+def _amount(name: str, where: str, free: float, enough: float, remedy: str) -> Finding:
+    text = f"{format_bytes(free)} free{where}"
+    if free >= enough:
+        return Finding(topic=_TOPIC, name=name, state="ok", text=text)
+    text = f"{text}, and {format_bytes(enough)} is little enough"
+    return Finding(topic=_TOPIC, name=name, state="hint", text=text, remedy=remedy)

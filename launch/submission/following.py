@@ -1,0 +1,173 @@
+"""A job from submission to its end: why it waits, what it writes, how it ended."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from launch.submission.dashboard import Dashboard
+from launch.submission.job import Job
+from mlmc_ray.errors import ClusterError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
+
+Tell = Callable[[str], None]
+"""Is given lines for the user, or pieces of a job's log."""
+
+_SHORTEST_WAIT_S = 5.0  # a cluster that has just started does not list its nodes at once
+_POLL_S = 0.5
+_REASON_EVERY_S = 10.0
+_SILENCE_S = 60.0
+_STOP_WAIT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Args:
+        job_id: of the job.
+        status: Ray's word for it: SUCCEEDED, FAILED or STOPPED.
+        exit_code: of its command, 128 and the signal's number where one ended it; 1 where there is
+            none, since it was stopped or did not start.
+        message: Ray's, in one sentence.
+        results: directory that holds them, None without any.
+    """
+
+    job_id: str
+    status: str
+    exit_code: int
+    message: str
+    results: str | None = None
+
+
+def submit(dashboard: Dashboard, job: Job, wait_s: float, tell: Tell) -> None:
+    """Submit a job once the cluster has the processors for it.
+
+    Args:
+        dashboard: of the cluster.
+        job: what to run.
+        wait_s: seconds to wait for processors that the cluster does not have.
+        tell: is told what is waited for.
+
+    Raises:
+        ClusterError: the cluster is too small, or refuses the job.
+    """
+    needed = job.processors + job.num_cpus
+    started, told = time.monotonic(), -1
+    while (have := dashboard.processors()) < needed:
+        reason = f"{job.name} needs {needed:g} processors, the cluster has {have}"
+        if time.monotonic() - started >= max(wait_s, _SHORTEST_WAIT_S):
+            raise ClusterError(
+                f"{reason}: lower actors, add nodes, or give --wait-for-resources to wait for them"
+            )
+        if have != told:
+            tell(f"{reason}; waiting up to {max(wait_s, _SHORTEST_WAIT_S):g} s")
+            told = have
+        time.sleep(_POLL_S)
+    dashboard.submit(job)
+
+
+def follow(dashboard: Dashboard, job_id: str, tell: Tell, write: Tell) -> Outcome:
+    """Stay with a job until it ends.
+
+    Args:
+        dashboard: of the cluster.
+        job_id: of a job that has been submitted, or has ended already.
+        tell: is told why the job waits, every ten seconds.
+        write: gets the job's log, piece by piece.
+
+    Raises:
+        ClusterError: there is no such job, or the dashboard was silent for a minute.
+    """
+    _await_start(dashboard, job_id, tell)
+    log = _Log(write)
+    last_heard = time.monotonic()
+    while True:
+        try:
+            asyncio.run(log.tail(dashboard, job_id))
+            details = dashboard.details(job_id)
+            last_heard = time.monotonic()
+            if details.status.is_terminal():
+                log.complete(dashboard.log(job_id))
+                return _outcome(details, job_id)
+        except ClusterError:
+            if time.monotonic() - last_heard > _SILENCE_S:
+                raise
+        time.sleep(_POLL_S)
+
+
+def stop(dashboard: Dashboard, job_id: str) -> Outcome:
+    """Stop a job, and wait until it has ended; its command packs what it has written first.
+
+    Raises:
+        ClusterError: it has not ended after a minute, as a job that waits for processors may not.
+    """
+    dashboard.stop(job_id)
+    started = time.monotonic()
+    while time.monotonic() - started < _STOP_WAIT_S:
+        details = dashboard.details(job_id)
+        if details.status.is_terminal():
+            return _outcome(details, job_id)
+        time.sleep(_POLL_S)
+    raise ClusterError(
+        f"{job_id} was asked to stop, and is {details.status} after {_STOP_WAIT_S:g} s: look at "
+        f"{dashboard.url}"
+    )
+
+
+class _Log:
+    """Writes a log once, from beginning to end, however often it is read.
+
+    Args:
+        write: gets its pieces.
+    """
+
+    def __init__(self, write: Tell) -> None:
+        self._write = write
+        self._written = ""
+
+    async def tail(self, dashboard: Dashboard, job_id: str) -> None:
+        """Write what comes until the job ends or the connection breaks."""
+        position = 0
+        async for text in dashboard.tail(job_id):
+            self._append(text[max(0, len(self._written) - position) :])
+            position += len(text)
+
+    def complete(self, text: str) -> None:
+        """Write what is missing of the whole log: its last lines, which a tail may not bring."""
+        if text.startswith(self._written):
+            self._append(text[len(self._written) :])
+
+    def _append(self, text: str) -> None:
+        self._write(text)
+        self._written += text
+
+
+def _await_start(dashboard: Dashboard, job_id: str, tell: Tell) -> None:
+    """Wait until a job has started or ended; say every ten seconds why it has not."""
+    started = told = time.monotonic()
+    while (details := dashboard.details(job_id)).status == "PENDING":
+        if time.monotonic() - told >= _REASON_EVERY_S:
+            told = time.monotonic()
+            tell(
+                f"{job_id} is pending after {told - started:.0f} s: {details.message} The cluster "
+                f"has {dashboard.processors()} processors"
+            )
+        time.sleep(_POLL_S)
+
+
+def _outcome(details: "JobDetails", job_id: str) -> Outcome:
+    code = details.driver_exit_code
+    if details.status == "SUCCEEDED":
+        exit_code = 0
+    else:  # a command that was killed has a negative one
+        exit_code = 1 if not code else code if code > 0 else 128 - code
+    return Outcome(
+        job_id=job_id,
+        status=str(details.status),
+        exit_code=exit_code,
+        message=(details.message or "").partition(", last available logs")[0].strip(),
+    )

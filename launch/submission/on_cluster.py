@@ -1,0 +1,56 @@
+"""Runs on the cluster: ``python -m launch.submission.on_cluster --job ID -- train CONFIG``.
+
+Starts ``python -m launch`` with the arguments after ``--``, and ends with its exit code. Then, or
+when the job is stopped, it leaves what was written where the dashboard can read it.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.submission.results import archive_name, pack
+from launch.units import format_bytes
+
+_LOG = Path("/proc/self/fd/1")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command, pack its results, and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m launch.submission.on_cluster")
+    parser.add_argument("--job", required=True, help="the job's name")
+    parser.add_argument("--keep", help="directory in which the results stay")
+    parser.add_argument("command", nargs="+", help="arguments of mlmc-ray")
+    asked = parser.parse_args(arguments)
+    if asked.keep is not None:
+        return _run([*asked.command, "--out", asked.keep])
+    with tempfile.TemporaryDirectory(prefix=f"{asked.job}-") as scratch:
+        directory = Path(scratch) / asked.job
+        exit_code = _run([*asked.command, "--out", str(directory)])
+        where = log_directory()
+        manifest = pack(directory, asked.job, where)
+        size = format_bytes(manifest.num_bytes)
+        print(f"packed: {where / archive_name(asked.job)}, {size}", flush=True)
+    return exit_code
+
+
+def log_directory() -> Path:
+    """Return Ray's log directory on this node: a job's output goes to a file in it."""
+    return Path(os.readlink(_LOG)).parent
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run ``mlmc-ray``. A job that is stopped gets SIGTERM in every process: outlive the run's."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, the command does not inherit it
+    command = [sys.executable, "-m", "launch", *arguments]
+    exit_code = subprocess.run(command, check=False).returncode
+    return exit_code if exit_code >= 0 else 128 - exit_code  # as a shell says it of a signal
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

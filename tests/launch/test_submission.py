@@ -1,0 +1,309 @@
+"""Jobs: what is submitted, what comes back, and what is said when it does not."""
+
+import json
+import os
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import yaml
+
+from launch.config import load_config
+from launch.submission.access import dashboard_url, token_source
+from launch.submission.dashboard import Dashboard
+from launch.submission.job import EXCLUDES, job_of, processors_of
+from launch.submission.results import (
+    archive_name,
+    check_empty,
+    fetch_results,
+    manifest_name,
+    pack,
+    unpack,
+)
+from mlmc_ray.errors import ClusterError, ConfigError
+
+CONFIG: dict[str, Any] = {
+    "name": "Small run",
+    "problem": {"kind": "quadratic", "num_functions": 4, "dim": 8},
+    "method": "sgd",
+    "optimizer": {"kind": "sgd", "step_size": 0.01},
+    "rounds": 3,
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tree" / "configs").mkdir(parents=True)
+    path = tmp_path / "tree" / "configs" / "small run.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    monkeypatch.chdir(tmp_path / "tree")
+    return path
+
+
+class TestJob:
+    def test_the_command_runs_the_same_configuration(self, config: Path) -> None:
+        job = job_of(config, ["rounds=5"], num_cpus=0.5)
+        assert job.job_id.startswith("small-run-")
+        assert job.entry_point == (
+            f"python -m launch.submission.on_cluster --job {job.job_id} -- train "
+            "'configs/small run.yaml' --set rounds=5 --set address=auto"
+        )
+        assert (job.name, job.processors, job.num_cpus) == ("Small run", 2, 0.5)
+        assert job_of(config).job_id != job.job_id
+
+    def test_a_comparison_needs_what_its_largest_run_needs(self, config: Path) -> None:
+        runs = [{"name": "a", "actors": 3}, {"name": "b", "engine": "inline"}]
+        config.write_text(yaml.safe_dump({**CONFIG, "compare": runs}))
+        job = job_of(config, compare=True, keep="/shared/x")
+        assert job.processors == 4
+        assert f"--keep /shared/x -- compare '{config.parent.name}/" in job.entry_point
+
+    @pytest.mark.parametrize(
+        ("settings", "processors"),
+        [
+            ([], 2),
+            (["actors=3"], 4),
+            (["actors=30", "workers=4"], 5),
+            (["engine=inline"], 0),
+        ],
+    )
+    def test_processors(self, config: Path, settings: list[str], processors: int) -> None:
+        assert processors_of(load_config(config, settings)) == processors
+
+    def test_a_configuration_elsewhere_is_refused(self, config: Path, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere.yaml").write_text(config.read_text())
+        with pytest.raises(ConfigError, match="not below the current directory"):
+            job_of(tmp_path / "elsewhere.yaml")
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"wheel": Path("no.whl")}, "no.whl is no wheel"),
+            ({"keep": "runs/x"}, "keep is 'runs/x': give an absolute path"),
+            ({"num_cpus": -1}, "num_cpus is -1: give 0 or more"),
+        ],
+    )
+    def test_wrong_values_are_quoted(
+        self, config: Path, wrong: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=message):
+            job_of(config, **wrong)
+
+    def test_names_become_fit_for_a_path(self, config: Path) -> None:
+        job = job_of(config)
+        assert replace(job, name="Ünï / 1%", job_id="").job_id.startswith("n-1-")
+        assert replace(job, name="%", job_id="").job_id.startswith("run-")
+
+    def test_the_tree_travels_without_what_it_made(self, config: Path) -> None:
+        with job_of(config, environment={"A": "1"}).runtime_env() as described:
+            assert described["working_dir"] == str(Path.cwd())
+            assert described["env_vars"]["A"] == "1"
+            assert {".git", "runs", ".venv", "__pycache__"} <= set(described["excludes"])
+            assert described["excludes"] == list(EXCLUDES)
+
+    def test_a_wheel_takes_the_place_of_the_packages(self, config: Path, tmp_path: Path) -> None:
+        for name in ("launch", "runs", "data"):
+            (config.parents[1] / name).mkdir()
+        wheel = tmp_path / "mlmc_ray-1-py3-none-any.whl"
+        wheel.write_bytes(b"wheel")
+        with job_of(config, wheel=wheel).runtime_env() as described:
+            staged = Path(described["working_dir"])
+            assert sorted(path.name for path in staged.iterdir()) == [
+                "configs",
+                "data",
+                wheel.name,
+            ]
+            assert (staged / "configs" / config.name).read_text() == config.read_text()
+            (installed,) = described["pip"]
+            assert installed.endswith(f"}}/{wheel.name}")
+        assert not staged.exists()
+        assert config.exists()
+
+
+class Files:
+    """A log directory, as the dashboard of a cluster serves it."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+
+    def read_log_file(self, job_id: str, name: str, sink: IO[bytes], longest: int) -> None:
+        sink.write((self.where / name).read_bytes()[: longest + 1])
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """A log directory with the packed results of the job ``j``."""
+    run = tmp_path / "run"
+    (run / "deeper").mkdir(parents=True)
+    (run / "config.yaml").write_text("a: 1\n")
+    (run / "deeper" / "model.pt").write_bytes(bytes(range(256)) * 100)
+    where = tmp_path / "logs"
+    where.mkdir()
+    pack(run, "j", where)
+    return where
+
+
+class TestResults:
+    def test_they_come_back_equal(self, there: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out" / "here"
+        assert fetch_results(Files(there), "j", out) == 2
+        assert contents(out) == contents(tmp_path / "run")
+        with pytest.raises(ConfigError, match="is there: give another --out"):
+            fetch_results(Files(there), "j", out)
+
+    def test_nothing_comes_back_as_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        pack(tmp_path / "empty", "k", tmp_path)
+        assert fetch_results(Files(tmp_path), "k", tmp_path / "out") == 0
+
+    @pytest.mark.parametrize("change", ["cut", "longer", "flipped"])
+    def test_a_damaged_archive_is_refused(self, there: Path, tmp_path: Path, change: str) -> None:
+        archive = there / archive_name("j")
+        sent = archive.read_bytes()
+        other = {
+            "cut": sent[:-1],
+            "longer": sent + b"x",
+            "flipped": sent[:40] + bytes([sent[40] ^ 1]) + sent[41:],
+        }
+        archive.write_bytes(other[change])
+        with pytest.raises(ClusterError, match="length or SHA-256"):
+            fetch_results(Files(there), "j", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "[]", "{}", '{"num_bytes": -1, "sha256": ""}', '{"num_bytes": 1, "sha256": 5}', "{"],
+    )
+    def test_a_wrong_manifest_is_refused(self, there: Path, tmp_path: Path, text: str) -> None:
+        (there / manifest_name("j")).write_text(text)
+        with pytest.raises(ClusterError, match="the results of j are not as they should be"):
+            fetch_results(Files(there), "j", tmp_path / "out")
+
+    @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a\\..\\evil", "C:evil"])
+    def test_a_file_outside_is_refused(self, tmp_path: Path, name: str) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+            file.writestr("good", "x")
+            file.writestr(name, "x")
+        with pytest.raises(ClusterError, match="would lie outside"):
+            unpack(tmp_path / "a.zip", tmp_path / "out", "j")
+        assert not (tmp_path / "out").exists()
+
+    def test_no_archive_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "a.zip").write_bytes(b"PK not")
+        with pytest.raises(ClusterError, match="not as they should be"):
+            unpack(tmp_path / "a.zip", tmp_path / "out", "j")
+
+    def test_a_directory_in_use_is_refused(self, tmp_path: Path) -> None:
+        check_empty(tmp_path / "none")
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError, match="is not empty: give another --out"):
+            check_empty(tmp_path)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    paths = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        ("address", "environment", "url"),
+        [
+            (None, {}, "http://127.0.0.1:8265"),
+            ("head:8265", {}, "http://head:8265"),
+            ("https://head/ray/", {}, "https://head/ray"),
+            ("http://a:1", {"RAY_API_SERVER_ADDRESS": "http://b:2"}, "http://a:1"),
+            (None, {"RAY_API_SERVER_ADDRESS": "b:2", "RAY_ADDRESS": "c:6379"}, "http://b:2"),
+            (None, {"RAY_ADDRESS": "http://c:3"}, "http://c:3"),
+        ],
+    )
+    def test_where_the_dashboard_is(
+        self, address: str | None, environment: dict[str, str], url: str
+    ) -> None:
+        assert dashboard_url(address, environment) == url
+
+    @pytest.mark.parametrize(
+        ("address", "environment", "named"),
+        [
+            ("ray://head:10001", {}, "--address is 'ray://head:10001'"),
+            ("auto", {}, "--address is 'auto'"),
+            (None, {"RAY_ADDRESS": "head:6379"}, "RAY_ADDRESS is 'head:6379'"),
+        ],
+    )
+    def test_another_kind_of_address_is_refused(
+        self, address: str | None, environment: dict[str, str], named: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=f"{named}.*http://HOST:8265"):
+            dashboard_url(address, environment)
+
+    def test_where_the_token_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert token_source({}) is None
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("t\n")
+        assert token_source({}) == str(tmp_path / ".ray" / "auth_token")
+        assert token_source({"RAY_AUTH_TOKEN_PATH": "p"}) == "RAY_AUTH_TOKEN_PATH"
+        both = {"RAY_AUTH_TOKEN": "t", "RAY_AUTH_TOKEN_PATH": "p"}
+        assert token_source(both) == "RAY_AUTH_TOKEN"
+        assert token_source({**both, "RAY_AUTH_MODE": "disabled"}) is None
+
+
+class _Web(BaseHTTPRequestHandler):
+    """Some other server; what it answers is in its path."""
+
+    def do_GET(self) -> None:
+        status = int(self.path.split("/")[1])
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps({"token": self.headers.get("Authorization")}).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
+        pass
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH")]:
+        monkeypatch.delenv(name)
+    server = HTTPServer(("127.0.0.1", 0), _Web)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class TestAnswers:
+    def test_no_answer_is_an_error_in_seconds(self, web: str) -> None:
+        started = time.monotonic()
+        with pytest.raises(ClusterError, match=r"127\.0\.0\.1:1: Connection refused; check"):
+            Dashboard("http://127.0.0.1:1")
+        assert time.monotonic() - started < 5
+
+    def test_another_server_is_no_dashboard(self, web: str) -> None:
+        with pytest.raises(ClusterError, match=r"is no Ray dashboard \(status 200\)"):
+            Dashboard(f"{web}/200")
+
+    def test_a_missing_token_is_told(self, web: str) -> None:
+        with pytest.raises(ClusterError, match="wants a token, and there is none here: set RAY_A"):
+            Dashboard(f"{web}/401")
+
+    def test_a_wrong_token_is_told(self, web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "t")
+        with pytest.raises(ClusterError, match="refuses the token from RAY_AUTH_TOKEN"):
+            Dashboard(f"{web}/403")
+
+    def test_an_unreadable_token_is_told(self, web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/no/such")
+        with pytest.raises(ConfigError, match="RAY_AUTH_TOKEN_PATH cannot be read: No such file"):
+            Dashboard(f"{web}/200")
