@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlmc_ray.errors import ClusterError, one_line
 
@@ -146,9 +147,28 @@ def _check_reachable(address: str) -> None:
         raise ValueError(
             "Ray Client is not supported: give HOST:PORT of the head node, from a node"
         )
+    if "://" in address:
+        raise ValueError(
+            "that is a dashboard's: give HOST:PORT of the head node (the port is 6379, unless it "
+            "was started with another), or use mlmc-ray submit"
+        )
+    if address == "auto":
+        address = _last_started()
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+
+
+def _last_started() -> str:
+    """Return the address of the cluster that ``auto`` means, "" if Ray must find it.
+
+    Ray notes it in a file that outlives the cluster, and would try for long to reach it.
+    """
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    try:
+        return os.environ.get("RAY_ADDRESS", "").replace("auto", "") or note.read_text().strip()
+    except OSError:
+        return ""
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Running several configurations one after the other, and setting them side by side."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,28 +16,32 @@ from launch.metrics import Metrics, main_measure, measure_names
 from launch.run_directory import check_unused, slug, writing
 from launch.session import Session, check_run
 from launch.summary import Summary, summarise
-from launch.terminal import WIDEST_NAME, RunProgress
+from launch.target import target_for
+from launch.terminal import WIDEST_NAME, RunProgress, summary_table
 from launch.theory import describe_step
 from mlmc_ray.errors import ConfigError, ProblemError
 
 
-def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[Summary]:
-    """Run every configuration, each in a directory of its own below ``out``.
+def compare(
+    configs: Sequence[RunConfig], out: Path, console: Console, target: float | None = None
+) -> list[Summary]:
+    """Run every configuration, each in a directory of its own below ``out``; print the table.
 
-    Writes ``summary.json`` and ``compare.png`` after every run, so an interrupted comparison
-    leaves those of the runs that ended.
+    Writes ``summary.json`` and ``compare.png`` after every run, so a comparison that fails or is
+    interrupted leaves those of the runs that ended, and their table.
 
     Args:
         configs: the runs, with different names.
         out: made if need be.
-        console: where progress goes.
+        console: where progress and the table go.
+        target: see ``target_for``.
 
     Returns:
         One row a run.
 
     Raises:
-        ConfigError: two runs have the same name, ``out`` already holds one of them, or one could
-            not begin.
+        ConfigError: two runs have the same name, ``out`` already holds one of them, one could not
+            begin, or the target fits no measure.
     """
     directories = [slug(config.name) for config in configs]
     repeated = sorted({name for name in directories if directories.count(name) > 1})
@@ -51,15 +56,38 @@ def compare(configs: Sequence[RunConfig], out: Path, console: Console) -> list[S
     runs: dict[str, list[Metrics]] = {}
     summaries: list[Summary] = []
     width = min(WIDEST_NAME, max(len(config.name) for config in configs))
-    with ExitStack() as stack:
-        _share_cluster(configs, stack, console)
-        for config, directory in zip(configs, directories, strict=True):
-            with RunProgress(console, config.name, config.rounds, width) as progress:
-                summary, runs[config.name] = run_one(config, out / directory, progress, runs)
-            summaries.append(summary)
-            done = configs[: len(summaries)]
-            write_results(out, "compare.png", runs, summaries, title_of(done))
+    try:
+        with ExitStack() as stack:
+            _share_cluster(configs, stack, console)
+            for config, directory in zip(configs, directories, strict=True):
+                with RunProgress(console, config.name, config.rounds, width) as progress:
+                    summary, runs[config.name] = run_one(
+                        config, out / directory, progress, runs, target
+                    )
+                summaries = _with_target([*summaries, summary], runs, target)
+                done = configs[: len(summaries)]
+                write_results(out, "compare.png", runs, summaries, title_of(done))
+    finally:
+        if summaries:
+            console.print(summary_table(summaries))
     return summaries
+
+
+def _with_target(
+    summaries: Sequence[Summary], runs: Mapping[str, Sequence[Metrics]], value: float | None
+) -> list[Summary]:
+    """Return the rows with the target of the measure that all of these runs have."""
+    target = target_for(_measure_of(runs), value)
+    return [
+        dataclasses.replace(
+            row, target=target, bytes_to_target=target.bytes_up(runs[row.name]) if target else None
+        )
+        for row in summaries
+    ]
+
+
+def _measure_of(runs: Mapping[str, Sequence[Metrics]]) -> str:
+    return main_measure({name: measure_names(rounds[0]) for name, rounds in runs.items()})
 
 
 def _check(config: RunConfig) -> None:
@@ -79,6 +107,7 @@ def run_one(
     out: Path,
     progress: RunProgress,
     others: Mapping[str, Sequence[Metrics]] = MappingProxyType({}),
+    target: float | None = None,
 ) -> tuple[Summary, list[Metrics]]:
     """Run a configuration into a directory, and save the model.
 
@@ -87,9 +116,10 @@ def run_one(
         out: its directory.
         progress: is told of every round.
         others: metrics of the runs that it will be compared with, by name.
+        target: the comparison's.
 
     Raises:
-        ConfigError: it has no measure in common with the others.
+        ConfigError: it has no measure in common with the others, or the target does not fit that.
     """
 
     def note(line: str) -> None:
@@ -99,7 +129,8 @@ def run_one(
         runs = {**others, config.name: session.metrics}
         if session.theory:
             note(describe_step(session.theory))
-        measure = main_measure({name: measure_names(rounds[0]) for name, rounds in runs.items()})
+        measure = _measure_of(runs)
+        target_for(measure, target)
         progress.begin(measure, headings=not others)
         session.run(on_round=progress.update)
         session.save()

@@ -1,17 +1,26 @@
-"""What ``mlmc-ray compressors`` lists, made from what the code says of itself."""
+"""What ``mlmc-ray compressors`` says, made from what the code says of itself."""
 
 import inspect
 from typing import Any
 
 from launch.benched import benched, square_layers
 from launch.catalogue import KINDS
+from launch.example_settings import compressor_example
 from launch.fields import name_of, settings_of
+from launch.kind_page import section, summary_of
 from mlmc_ray.compressors import Compressor, PermK
 from mlmc_ray.ladders import Ladder
 from mlmc_ray.laws import LevelLaw
 
 Entries = dict[str, list[str]]
 """The lines on every kind."""
+
+_GROUPS: dict[Any, str] = {
+    Compressor: "compressor",
+    Ladder: "ladder of mlmc",
+    LevelLaw: "law of mlmc",
+}
+"""In plain words, the shapes of which there are lists."""
 
 
 def entries(dim: int) -> dict[str, Entries]:
@@ -20,21 +29,53 @@ def entries(dim: int) -> dict[str, Entries]:
     Args:
         dim: for which the constants are given.
     """
-    measured = benched(square_layers(dim))
-    examples = {type(compressor): compressor for compressor in reversed(measured)}
-    compressors = {
-        kind: _lines(cls, _constants(examples[cls], dim)) for kind, cls in KINDS[Compressor].items()
+    constants = _constants_of_all(dim)
+    return {
+        words: {kind: _lines(cls, constants.get(cls, "")) for kind, cls in KINDS[shape].items()}
+        for shape, words in _GROUPS.items()
     }
-    ladders = {kind: _lines(cls) for kind, cls in KINDS[Ladder].items()}
-    laws = {kind: _lines(cls) for kind, cls in KINDS[LevelLaw].items()}
-    return {"compressor": compressors, "ladder of mlmc": ladders, "law of mlmc": laws}
 
 
-def _lines(cls: type[Any], constants: str = "") -> list[str]:
+def compressor_sections(kind: str, dim: int) -> list[str]:
+    """Return what there is to say about a kind, in Markdown: of each group that has one so called.
+
+    Args:
+        kind: of a compressor, a ladder or a law.
+        dim: for which the constants are given.
+    """
+    constants, found = _constants_of_all(dim), []
+    for shape, words in _GROUPS.items():
+        if cls := KINDS[shape].get(kind):
+            known, sources = constants.get(cls), _references(cls)
+            facts = [f"what: {words}"]
+            facts += [f"constants: {known}"] if known else []
+            facts += [f"source: {sources}"] if sources else []
+            found.append(section(kind, cls, facts, compressor_example(shape, kind, cls)))
+    return found
+
+
+def compressor_kinds() -> list[str]:
+    """Return the names of all compressors, ladders and laws, each once."""
+    return list(dict.fromkeys(kind for shape in _GROUPS for kind in KINDS[shape]))
+
+
+def _lines(cls: type[Any], constants: str) -> list[str]:
     settings = settings_of(cls)
-    summary, references = _documented(cls)
-    lines = (f"settings: {settings}" if settings else "", summary, constants, references)
+    lines = (
+        f"settings: {settings}" if settings else "",
+        summary_of(cls),
+        constants,
+        _references(cls),
+    )
     return [line for line in lines if line]
+
+
+def _constants_of_all(dim: int) -> dict[type[Any], str]:
+    """Return what is known of the first compressor of every class that is measured."""
+    examples = {
+        type(compressor): compressor for compressor in reversed(benched(square_layers(dim)))
+    }
+    return {cls: _constants(example, dim) for cls, example in examples.items()}
 
 
 def _constants(example: Compressor, dim: int) -> str:
@@ -45,8 +86,7 @@ def _constants(example: Compressor, dim: int) -> str:
     return ", ".join([whether, *known]) + f" for {name_of(example)}{workers}"
 
 
-def _documented(cls: type[Any]) -> tuple[str, str]:
-    """Return the first paragraph of a docstring, and its references, each on one line."""
-    text = inspect.getdoc(cls) or ""
-    _, _, references = text.partition("References:\n")
-    return " ".join(text.partition("\n\n")[0].split()), " ".join(references.split())
+def _references(cls: type[Any]) -> str:
+    """Return the references in a docstring, on one line."""
+    _, _, references = (inspect.getdoc(cls) or "").partition("References:\n")
+    return " ".join(references.split())

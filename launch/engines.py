@@ -118,7 +118,7 @@ class InlineEngine:
                 place,
                 news_bytes=len(news[worker_id]),
                 report_bytes=len(report),
-                num_gradients=self._host.num_gradients(worker_id),
+                num_gradients=answers.num_gradients[worker_id],
             )
             for worker_id, report in answers.reports.items()
         }

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from launch.build import describe
 from launch.config import RunConfig
-from launch.metrics import Metrics, main_measure, measure_names
+from launch.metrics import Metrics, main_measure, measure_in_words, measure_names
 from launch.units import format_bytes
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the cue.
@@ -18,7 +18,7 @@ _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#
 _LOGARITHMIC = ("gap", "squared_distance", "gradient_norm")  # which go to zero
 _LEGEND_COLUMNS = 3
 _HEIGHT, _LEGEND_ROW = 4.6, 0.22  # inches
-_FEW_DECADES = 50  # with less than this between its ends, an axis may show no power of ten
+_FEW_DECADES = 200  # with less than this between its ends, an axis shows few powers of ten
 _TOO_LARGE = 1e300
 _STYLES = ("-", "--", "-.", ":")
 
@@ -66,11 +66,12 @@ def draw(runs: Mapping[str, Sequence[Metrics]], title: str) -> Figure:
     least, most = by_bytes.get_xlim()
     if most < _FEW_DECADES * least:
         by_bytes.xaxis.set_minor_formatter(FuncFormatter(_label_between_powers))
+        by_bytes.tick_params(axis="x", which="minor", pad=5)  # whose ticks are shorter
     else:
         by_bytes.xaxis.set_minor_formatter(NullFormatter())
     _finish(by_rounds, measure, shown, "seconds of the clock" if timed else "rounds")
     # A name is no formula, though it may hold a dollar sign.
-    by_bytes.set_ylabel(f"test {measure.replace('_', ' ')}", parse_math=False)
+    by_bytes.set_ylabel(measure_in_words(measure), parse_math=False)
     figure.suptitle(title, parse_math=False)
     labels = [f" {name}" for name in tested]  # matplotlib hides what starts with an underscore
     legend = figure.legend(

@@ -1,12 +1,13 @@
-"""The page of all methods, made from what the code says of them: docs/methods.md."""
+"""What there is to say about the methods, made from what the code says of them."""
 
 import dataclasses
-import inspect
 from typing import Any
 
 from launch.catalogue import KINDS
-from launch.fields import settings_of
+from launch.example_settings import method_example
+from launch.kind_page import section, summary_of
 from mlmc_ray.methods import Method
+from mlmc_ray.methods.base import has_theory
 
 _HEAD = """\
 # Methods
@@ -15,7 +16,8 @@ Printed by `mlmc-ray methods --markdown` from the docstrings of the code. *d* is
 parameters, *M* of workers, *C* a compressed vector, x the parameters, f the mean of the workers'
 functions f_i. Unless it says otherwise the server's optimizer takes a step along the estimate, and
 every worker gets the parameters, d numbers, at the start of a round. Names are those of payloads
-and scalars in the frames; not all of them need be in every one.
+and scalars in the frames; not all of them need be in every one. What theory knows of a step size
+is what `step_size: theory` puts in, for the settings for which there is a proof.
 """
 
 _FACTS = {
@@ -31,28 +33,46 @@ _FACTS = {
     "reference": "source",
 }
 
+_FAMILIES = {
+    "": "without memory, or around another method",
+    "shifts": "learned shifts",
+    "running_estimates": "running estimates",
+    "downlinks": "compressed downlink",
+    "local": "local steps",
+    "asynchronous": "workers of different speeds",
+    "learned": "learned compression",
+}
+"""In plain words, the packages of ``mlmc_ray.methods`` whose names are none."""
+
 
 def methods_page() -> str:
     """Return the page in Markdown."""
-    return "\n".join([_HEAD, *(_section(kind, cls) for kind, cls in KINDS[Method].items())])
+    return "\n".join([_HEAD, *(method_section(kind) for kind in KINDS[Method])])
 
 
-def _section(kind: str, cls: type[Any]) -> str:
+def method_section(kind: str) -> str:
+    """Return the section on a kind of method, in Markdown."""
+    cls = KINDS[Method][kind]
     facts = dataclasses.asdict(cls.facts)
     for name in ("news", "reports"):
         facts[name] = ", ".join(f"`{word}`" for word in facts[name])
-    lines = [f"- {label}: {facts[name]}" for name, label in _FACTS.items() if facts[name]]
-    settings = settings_of(cls)
-    if settings:
-        lines.insert(0, f"- settings: `{settings}`")
-    return "\n".join([f"## `{kind}`", "", _paragraphs(cls), "", *lines, ""])
+    lines = [f"{label}: {facts[name]}" for name, label in _FACTS.items() if facts[name]]
+    known = has_theory(cls)
+    theory = f"known, {summary_of(cls.theory).rstrip('.')}" if known else "not known"
+    lines.insert(-1, f"step size by theory: {theory}")
+    return section(kind, cls, lines, method_example(kind, cls))
 
 
-def _paragraphs(cls: type[Any]) -> str:
-    """Return a docstring up to its list of arguments or sources."""
-    kept = []
-    for line in (inspect.getdoc(cls) or "").splitlines():
-        if line in ("Args:", "Attributes:", "References:"):
-            break
-        kept.append(line)
-    return "\n".join(kept).rstrip()
+def families() -> dict[str, dict[str, type[Any]]]:
+    """Return the kinds of methods by family, in the order of the catalogue."""
+    found: dict[str, dict[str, type[Any]]] = {}
+    for kind, cls in KINDS[Method].items():
+        package = cls.__module__.removeprefix("mlmc_ray.methods.").rpartition(".")[0]
+        words = _FAMILIES.get(package, package.replace("_", " "))
+        found.setdefault(words, {})[kind] = cls
+    return found
+
+
+def theory_in_words(cls: type[Any]) -> str:
+    """Return in a few words whether ``step_size: theory`` is known."""
+    return f"step_size: theory is {'known' if has_theory(cls) else 'not known'}"

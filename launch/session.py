@@ -54,9 +54,9 @@ class Session:
         dim: number of trained parameters.
         theory: what the step size is, where the configuration says "theory", and else None.
         metrics: one dict a round, as in ``metrics.jsonl``: round, seconds, train_loss,
-            uplink_bytes, downlink_bytes (all since the start), clock_s where there is a clock, and
-            test_* where evaluated, relative_error where observed. The first is from before the
-            first round, and has no train_loss.
+            gradients (by all workers), uplink_bytes, downlink_bytes (all since the start), clock_s
+            where there is a clock, test_* where evaluated, relative_error where observed. The first
+            is from before the first round, and has no train_loss.
         ledger: every frame so far.
         work: how long every worker took for every exchange so far.
         observations: what was seen in the rounds that were observed; see ``observation_of``.
@@ -89,6 +89,7 @@ class Session:
         self.work: list[Work] = list(past.work) if past else []
         self.observations: list[dict[str, Any]] = list(past.observations) if past else []
         self._seconds = past.seconds if past else 0.0
+        self._num_gradients = self.metrics[-1].get("gradients", 0) if past else 0
         self._closed = False
         self._pausing = False
         self._failed_round: int | None = None  # after which no more can be run
@@ -121,6 +122,11 @@ class Session:
             self._directory.write_past(past)
             self._directory.write_change(self.round_index, changes(past.config, self.config))
         self._callbacks.start(self)
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the run is written to; None if nowhere."""
+        return self._directory.path if self._directory else None
 
     @property
     def round_index(self) -> int:
@@ -156,6 +162,8 @@ class Session:
                 metrics["clock_s"] = result.clock_s
             if result.losses:
                 metrics["train_loss"] = sum(result.losses.values()) / len(result.losses)
+            self._num_gradients += result.num_gradients
+            metrics["gradients"] = self._num_gradients
             error = relative_error(result)
             if error is not None:
                 metrics["relative_error"] = error

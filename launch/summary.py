@@ -6,6 +6,7 @@ from typing import Any
 
 from launch.metrics import measure_names
 from launch.session import Session
+from launch.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,15 @@ class Summary:
         measures: the problem's own measures after the last evaluation.
         uplink_bytes: frames from workers to server, all rounds and workers.
         downlink_bytes: frames from server to workers.
-        bits_per_value: uplink bits per round, worker and parameter, from the frames.
+        bits_per_value: bits of an uplink frame per parameter, the mean over those that crossed.
         paper_formula: what the method's paper says one uplink message costs, in bits.
-        paper_bits_per_value: the value of that formula, per parameter.
+        paper_bits_per_value: the value of that formula per parameter, the mean over the same.
+        gradients: computed by all workers in all rounds.
         seconds: wall-clock time of the rounds, without set-up and evaluations.
         clock_s: seconds of the simulated clock; None without one.
+        target: what the runs of a comparison are to reach; None without one.
+        bytes_to_target: uplink bytes until the first evaluation that reached it; None where none
+            did.
     """
 
     name: str
@@ -33,8 +38,11 @@ class Summary:
     bits_per_value: float
     paper_formula: str | None
     paper_bits_per_value: float | None
+    gradients: int
     seconds: float
     clock_s: float | None = None
+    target: Target | None = None
+    bytes_to_target: int | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as a plain mapping, for JSON: None for a measure that is not finite."""
@@ -45,20 +53,23 @@ class Summary:
 def summarise(session: Session) -> Summary:
     """Return the row of a session as it stands."""
     last = session.metrics[-1]
-    config, rounds = session.config, last["round"]
-    messages = max(1, rounds * config.workers)
+    config = session.config
+    # Not rounds times workers: some rounds are one report, or ask only some of the workers.
+    messages = sum(entry.direction == "uplink" for entry in session.ledger)
+    values = max(1, messages) * session.dim
     cost = config.method.paper_cost(session.dim)
     paper_bits = session.ledger.paper_bits("uplink")
     tested = next(m for m in reversed(session.metrics) if measure_names(m))
     return Summary(
         name=config.name,
-        rounds=rounds,
+        rounds=last["round"],
         measures={name: tested[f"test_{name}"] for name in measure_names(tested)},
         uplink_bytes=last["uplink_bytes"],
         downlink_bytes=last["downlink_bytes"],
-        bits_per_value=8 * last["uplink_bytes"] / (messages * session.dim),
+        bits_per_value=8 * last["uplink_bytes"] / values,
         paper_formula=cost.formula if cost else None,
-        paper_bits_per_value=None if paper_bits is None else paper_bits / (messages * session.dim),
+        paper_bits_per_value=None if paper_bits is None else paper_bits / values,
+        gradients=last.get("gradients", 0),
         seconds=last["seconds"],
         clock_s=last.get("clock_s"),
     )

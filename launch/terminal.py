@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from launch.metrics import Metrics, format_measure, main_measure
+from launch.metrics import Metrics, format_measure, main_measure, measure_in_words
 from launch.summary import Summary
+from launch.target import Target
 from launch.units import format_bytes
 
 _FORMAT = "{name}  {round:>9}  {loss:>6}  {measure:>8}  {up:>7}  {down:>7}  {speed:>8}"
@@ -104,25 +105,50 @@ def _headings(name_width: int, measure: str) -> str:
 def summary_table(summaries: Sequence[Summary]) -> Table:
     """Return the final table: one row a run. It fits 80 columns.
 
-    The paper's formula itself is in ``summary.json``; its value, in bits per value, is here.
+    Gradients a round, of all workers, are shown where runs differ in them. Where there is a clock
+    its seconds take the place of those on the wall, and the column of the paper's formula is left
+    out where no run has one. Everything is in ``summary.json``, the formula
+    itself too.
     """
     measure = main_measure({row.name: list(row.measures) for row in summaries})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("run", overflow="fold", max_width=WIDEST_NAME)
-    table.add_column(Text(f"test\n{measure}"), justify="right", overflow="fold")
-    columns = ("bytes\nup", "bytes\ndown", "bits per\nvalue, up", "paper's\nformula", "seconds")
-    timed = any(row.clock_s is not None for row in summaries)
-    for column in (*columns, "clock\nseconds") if timed else columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in summaries:
-        table.add_row(
-            Text(row.name),
-            format_measure(measure, row.measures[measure]),
-            format_bytes(row.uplink_bytes),
-            format_bytes(row.downlink_bytes),
-            f"{row.bits_per_value:.3g}",
-            "-" if row.paper_bits_per_value is None else f"{row.paper_bits_per_value:.3g}",
-            f"{row.seconds:.1f}",
-            *(["-" if row.clock_s is None else f"{row.clock_s:.4g}"] if timed else []),
-        )
+    heading = measure_in_words(measure).replace(" to the ", " to\n").replace("test ", "test\n")
+    table.add_column(Text(heading), justify="right", overflow="fold")
+    columns = _columns(summaries)
+    for heading in columns:
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    for row, *cells in zip(summaries, *columns.values(), strict=True):
+        table.add_row(Text(row.name), format_measure(measure, row.measures[measure]), *cells)
     return table
+
+
+def _columns(summaries: Sequence[Summary]) -> dict[str, list[str]]:
+    """Return what the table says of bytes and time: headings, and a cell for every run."""
+    columns = {
+        "bytes\nup": [format_bytes(row.uplink_bytes) for row in summaries],
+        "bytes\ndown": [format_bytes(row.downlink_bytes) for row in summaries],
+        "bits per\nvalue": [f"{row.bits_per_value:.3g}" for row in summaries],
+    }
+    paper = [row.paper_bits_per_value for row in summaries]
+    if any(bits is not None for bits in paper):
+        columns["paper's\nformula"] = ["-" if bits is None else f"{bits:.3g}" for bits in paper]
+    computed = [row.gradients / max(1, row.rounds) for row in summaries]
+    if max(computed) > min(computed):
+        columns["gradients\na round"] = [f"{number:.3g}" for number in computed]
+    clocks = [row.clock_s for row in summaries]
+    if any(clock_s is not None for clock_s in clocks):
+        columns["clock\nseconds"] = ["-" if s is None else f"{s:.4g}" for s in clocks]
+    else:
+        columns["seconds"] = [f"{row.seconds:.1f}" for row in summaries]
+    if target := summaries[0].target:
+        sent = [row.bytes_to_target for row in summaries]
+        cells = ["not\nreached" if size is None else format_bytes(size) for size in sent]
+        columns[_heading(target)] = cells
+    return columns
+
+
+def _heading(target: Target) -> str:
+    words = target.measure.replace("_", "\n")
+    value = format_measure(target.measure, target.value).replace("e-0", "e-")
+    return f"bytes up\nto {words}\n{value}"

@@ -13,6 +13,7 @@ from launch.threads import torch_threads
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import Method
+from mlmc_ray.methods.base import has_theory
 from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.problems import Problem, explaining, initial_model
 from mlmc_ray.problems.constants import Constants
@@ -27,6 +28,7 @@ _CHEAP = Constants(smoothness=1.0, mean_smoothness=1.0, largest_smoothness=1.0)
 """As much as estimates say, to see whether there is a theory before they are made."""
 
 _OPTIMIZER = "optimizer.step_size"
+_WHO_KNOWS = "mlmc-ray methods says of which methods one is known"
 _NO_GUARANTEE = "L estimated at the first parameters; no guarantee"
 
 
@@ -110,7 +112,8 @@ def _resolved(
         step = method.theory(setting) if has_step else None
         return method.with_theory(setting), step
     except ValueError as error:
-        raise ConfigError(f"{place}: theory: {error}") from error
+        others = "" if has_theory(type(method)) else f"; {_WHO_KNOWS}"
+        raise ConfigError(f"{place}: theory: {error}{others}") from error
 
 
 def _setting(config: RunConfig, model: FlatModel, constants: Constants) -> Setting:

@@ -34,12 +34,14 @@ class Answers:
         reports: frames.
         losses: mean training losses, of those that saw one.
         seconds: from the news to the report.
+        num_gradients: how many gradients were computed.
         compressions: what was compressed on the way; empty unless somebody looks.
     """
 
     reports: Mapping[int, Any]
     losses: Mapping[int, float]
     seconds: Mapping[int, float]
+    num_gradients: Mapping[int, int]
     compressions: Mapping[int, tuple[Compression, ...]]
 
 
@@ -73,6 +75,7 @@ class RoundResult:
         losses: training losses, by worker.
         ledger: of its frames.
         work: how long every worker took for every exchange.
+        num_gradients: computed by all workers.
         compressions: by worker, -1 for the server; empty unless the round was observed.
         traffic: what the frames were made of; None unless the round was observed.
         clock_s: simulated seconds since the start of the run, at its end; None without a clock.
@@ -81,6 +84,7 @@ class RoundResult:
     losses: dict[int, float] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
     work: list[Work] = field(default_factory=list)
+    num_gradients: int = 0
     compressions: defaultdict[int, list[Compression]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -96,6 +100,7 @@ class RoundResult:
             answers: of its workers.
         """
         self.losses.update(answers.losses)
+        self.num_gradients += sum(answers.num_gradients.values())
         self.work += [Work(*place, i, host, seconds) for i, seconds in answers.seconds.items()]
         for worker_id, compressions in answers.compressions.items():
             self.compressions[worker_id] += compressions

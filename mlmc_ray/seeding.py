@@ -32,7 +32,7 @@ def generator_for(seed: int, *names: int | str) -> torch.Generator:
 
 @contextmanager
 def drawing(seed: int) -> Iterator[None]:
-    """Seed torch's global generator for a while, and put it back as it was."""
+    """Seed torch's global generator of the CPU for a while, and put it back as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks for other devices too
         yield

@@ -100,6 +100,7 @@ class WorkerHost:
         reports: dict[int, bytes] = {}
         losses: dict[int, float] = {}
         seconds: dict[int, float] = {}
+        num_gradients: dict[int, int] = {}
         compressions: dict[int, tuple[Compression, ...]] = {}
         for worker_id, frame in frames.items():
             worker = self._workers[worker_id]
@@ -108,11 +109,18 @@ class WorkerHost:
                 report, loss = worker.step(round_index, exchange_index, decoded[id(frame)])
             reports[worker_id] = _encode(round_index, worker_id, report)
             seconds[worker_id] = time.perf_counter() - started
+            num_gradients[worker_id] = worker.num_gradients
             if loss is not None:
                 losses[worker_id] = loss
             if observe:
                 compressions[worker_id] = tuple(seen.compressions)
-        return Answers(reports=reports, losses=losses, seconds=seconds, compressions=compressions)
+        return Answers(
+            reports=reports,
+            losses=losses,
+            seconds=seconds,
+            num_gradients=num_gradients,
+            compressions=compressions,
+        )
 
     def state_dict(self) -> dict[int, dict[str, Any]]:
         """Return a copy of what the workers here remember between rounds, by worker."""
@@ -122,10 +130,6 @@ class WorkerHost:
         """Restore the workers here; states of workers that live elsewhere are left aside."""
         for worker_id, worker in self._workers.items():
             worker.load_state_dict(states.get(worker_id, {}))
-
-    def num_gradients(self, worker_id: int) -> int:
-        """Return how many gradients a worker computed in its last step."""
-        return self._workers[worker_id].num_gradients
 
     def _decode(self, round_index: int, frame: bytes | memoryview) -> Message:
         try:

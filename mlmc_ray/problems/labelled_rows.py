@@ -50,7 +50,7 @@ def read_libsvm(path: str | Path) -> Rows:
     if not place.is_file():
         raise ProblemError(
             f"there is no file {place}: give the path of a file in LIBSVM's format, on the machine "
-            "of every process"
+            "of every process; a relative one starts at the current directory"
         )
     try:
         features, labels = load_svmlight_file(str(place), zero_based=False)

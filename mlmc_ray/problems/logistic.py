@@ -31,7 +31,8 @@ class LogisticRegression:
 
     Args:
         data: "breast-cancer": 569 rows of 30 standardised features, shipped with scikit-learn.
-        path: of a file in LIBSVM's format, to be read instead of ``data``.
+        path: of a file in LIBSVM's format, to be read instead of ``data``; a relative one starts
+            at the current directory.
         num_functions: M, one for each worker.
         l2: weight of the regulariser, 0 or more.
         convex: regularise with l2 |x|^2 / 2; otherwise with l2 sum x_j^2 / (1 + x_j^2), which is

@@ -28,7 +28,7 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
         "ef21-sgdm": {"compressor": TOP_K, "momentum": 0.25},
         "ef": {"compressor": TOP_K},
         "ef-bv": {"compressor": TOP_K, "shift_step": 0.5, "estimate_weight": 0.25},
-        "diana": {"compressor": RAND_K, "shift_step": 0.25},
+        "diana": {"compressor": RAND_K, "shift_step": 0.25, "refresh": 0.25},
         "rand-diana": {"compressor": RAND_K, "p": 0.25},
         "adiana": {
             "compressor": RAND_K,
@@ -56,7 +56,7 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
             "compressor": TOP_K,
             "error_feedback": True,
         },
-        "scaffnew": {"step_size": 0.25, "probability": 0.5},
+        "scaffnew": {"step_size": 0.25, "probability": 0.5, "l1": 0.01},
         "compressed-scaffnew": {
             "step_size": 0.25,
             "probability": "theory",
@@ -70,7 +70,12 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
             "damping": None,
             "participants": 4,
         },
-        "coco-ef": {"compressor": TOP_K, "straggling": 0.25, "accumulate": True},
+        "coco-ef": {
+            "compressor": TOP_K,
+            "straggling": 0.25,
+            "accumulate": True,
+            "newest_weight": 0.1,
+        },
         "async-sgd": {
             "compressor": TOP_K,
             "policy": "drop",
@@ -182,6 +187,7 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
     },
     Optimizer: {
         "sgd": {"step_size": 0.5, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+        "proximal-sgd": {"step_size": 0.5, "l1": 0.01, "l2": 0.02},
         "adam": {"step_size": 0.5, "betas": [0.5, 0.75], "eps": 1e-6, "weight_decay": 0.01},
         "adamw": {"step_size": 0.5, "betas": [0.5, 0.75], "eps": 1e-6, "weight_decay": 0.02},
     },

@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from launch import Session
+from launch.callbacks import Callback
 from launch.catalogue import KINDS
 from launch.cli import app
 from launch.config import load_config
@@ -33,6 +34,7 @@ CONFIG: dict[str, Any] = {
     "rounds": 3,
     "engine": "inline",
 }
+SGD: dict[str, Any] = {"kind": "sgd", "step_size": "theory"}
 TASK = """
 from mlmc_ray.problems import Quadratic
 
@@ -85,7 +87,7 @@ def test_train_writes_a_run(config: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert {path.name for path in out.iterdir()} == {
         *("config.yaml", "versions.json", "metrics.jsonl", "ledger.csv"),
-        *("model.pt", "figure.png", "summary.json"),
+        *("timeline.csv", "observed.jsonl", "model.pt", "figure.png", "summary.json"),
     }
     assert "Small run" in result.stdout
     assert f"results: {out}" in result.stdout
@@ -145,6 +147,34 @@ def test_compare_sets_runs_side_by_side(config: Path, tmp_path: Path) -> None:
     assert rows[1]["uplink_bytes"] == 2 * 2 * (2 + 1 + 9 + (3 + 2 + 32) + 1)
 
 
+def test_a_comparison_tells_the_bytes_up_to_a_target(config: Path, tmp_path: Path) -> None:
+    write(config, {**CONFIG, "evaluate_every": 1, "rounds": 30, "method": "sgd", "optimizer": SGD})
+    result = run("compare", config, "--target", "0.5", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads((tmp_path / "out" / "summary.json").read_text())
+    lines = (tmp_path / "out" / "small-run" / "metrics.jsonl").read_text().splitlines()
+    first = next(m for m in map(json.loads, lines) if m["test_gap"] <= 0.5)
+    assert 0 < first["round"] < 30
+    assert row["target"] == {"measure": "gap", "value": 0.5}
+    assert row["bytes_to_target"] == first["uplink_bytes"]
+    assert "gap 0.5" not in " ".join(run("train", config).stdout.split())
+    assert "0.5" in result.stdout
+
+
+def test_a_comparison_that_fails_shows_the_runs_before(config: Path, tmp_path: Path) -> None:
+    diverging = {"name": "Diverging", "optimizer": {"step_size": 1e30}, "rounds": 50}
+    write(config, {**CONFIG, "compare": [{"name": "First"}, diverging, {"name": "Third"}]})
+    result = run("compare", config, "--out", tmp_path / "out")
+    assert_one_error_line(result, "lower the step size", code=1)
+    table = result.stdout[result.stdout.index("optimum") :]
+    assert " First " in table
+    assert "Diverging" not in table
+    assert f"results: {tmp_path / 'out'}" in table
+    assert [r["name"] for r in json.loads((tmp_path / "out" / "summary.json").read_text())] == [
+        "First"
+    ]
+
+
 def test_a_task_of_ones_own_lies_beside_its_configuration(tmp_path: Path) -> None:
     module = f"{tmp_path.name}_task"
     (tmp_path / f"{module}.py").write_text(TASK)
@@ -192,6 +222,8 @@ SETTINGS = {
     "rounds: got 'many'": "rounds=many",
     "rounds: got 0": "rounds=0",
     "optimizer.step_size: got 'small'": "optimizer.step_size=small",
+    "optimizer.step_size is 'theory' and optimizer.kind is 'adam': theory knows plain steps only: "
+    "give kind: sgd, or a number": "optimizer={kind: adam, step_size: theory}",
     "optimizer: step_size is -1.0": "optimizer.step_size=-1",
     "batch_size: got 'half'": "batch_size=half",
     "--set rounds: expected key=value": "rounds",
@@ -221,6 +253,7 @@ PLACES: dict[Any, str] = {
     Ladder: "method.compressor.ladder",
     LevelLaw: "method.compressor.law",
     Optimizer: "optimizer",
+    Callback: "callbacks",
 }
 
 
@@ -267,6 +300,33 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, command: str) -> No
     result = run(command, path)
     assert_one_error_line(result, text)
     assert str(path) in result.stderr
+
+
+def test_a_file_of_variants_alone_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "list.yaml", {"compare": [{**CONFIG, "name": "A"}]})
+    assert_one_error_line(run("train", path), f"to run them all: mlmc-ray compare {path}")
+    assert run("compare", path, "--out", tmp_path / "out").exit_code == 0
+
+
+MEASURING = """
+from mlmc_ray.problems import Quadratic
+
+class Task(Quadratic):
+    def __init__(self):
+        super().__init__(num_functions=2, dim=8)
+
+    def evaluate(self, model):
+        return {"bleu": 3.0}
+"""
+
+
+def test_a_target_of_an_unknown_measure_is_one_line(tmp_path: Path) -> None:
+    module = f"{tmp_path.name}_measuring"
+    (tmp_path / f"{module}.py").write_text(MEASURING)
+    path = write(tmp_path / "own.yaml", {**CONFIG, "problem": f"{module}.Task"})
+    result = run("compare", path, "--target", "3", "--out", tmp_path / "out")
+    assert_one_error_line(result, "--target 3: the measure is 'bleu', of which it is not known")
+    assert run("compare", path, "--out", tmp_path / "again").exit_code == 0
 
 
 def test_a_used_directory_is_one_line(config: Path, tmp_path: Path) -> None:

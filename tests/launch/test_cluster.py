@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -114,6 +115,7 @@ def test_ray_client_is_refused(fake: FakeRay) -> None:
 
 def test_the_environment_names_a_cluster(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv("RAY_TMPDIR", "/nowhere")
     with ray_cluster(None):
         pass
     assert fake.started[0]["address"] == "auto"
@@ -139,6 +141,25 @@ def test_an_address_where_nothing_listens_is_an_error(fake: FakeRay) -> None:
     assert str(caught.value).startswith(f"could not join the Ray cluster at {address}: ")
     assert "check the address, and that it runs: ray status" in str(caught.value)
     assert fake.started == []
+
+
+@pytest.mark.parametrize("given", ["auto", None])
+def test_a_cluster_that_has_ended_is_not_found(
+    fake: FakeRay, given: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    if given is None:
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(ClusterError, match="could not join the Ray cluster at auto"):
+        ray_cluster(given).__enter__()
+    assert fake.started == []
+
+
+def test_the_address_of_a_dashboard_is_refused(fake: FakeRay) -> None:
+    with pytest.raises(ClusterError, match=r"that is a dashboard's: give HOST:PORT"):
+        ray_cluster("http://127.0.0.1:8265").__enter__()
 
 
 def test_sigterm_is_answered_as_before(fake: FakeRay) -> None:

@@ -1,6 +1,7 @@
 """Reading configurations: files, overrides, variants, and what can be wrong with them."""
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,20 @@ def test_without_variants_the_file_stands_for_itself() -> None:
     assert load_config({**BASE, "compare": [{"rounds": "bad"}]}) == load_config(BASE)
 
 
+@pytest.mark.parametrize("key", ["problem", "method"])
+def test_a_file_of_variants_alone_names_the_command_for_it(tmp_path: Path, key: str) -> None:
+    values = {name: value for name, value in BASE.items() if name != key}
+    path = written(tmp_path / "x.yaml", {**values, "compare": [{key: BASE[key]}]})
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == (
+        f"{path}: missing keys ['{key}']: its runs are those of its compare list; to run them all: "
+        f"mlmc-ray compare {path}"
+    )
+    (run,) = load_variants(path)
+    assert run == load_config(path, [f"{key}={yaml.safe_dump(BASE[key], default_flow_style=True)}"])
+
+
 def test_an_error_in_a_variant_says_which() -> None:
     with pytest.raises(ConfigError, match=r"^configuration: compare\[1\]: rounds: got 'x'"):
         load_variants({**BASE, "compare": [{}, {"rounds": "x"}]})
@@ -319,6 +334,22 @@ def test_the_name_of_a_changed_run_says_so() -> None:
     assert load_config(named, ["optimizer.step_size=0.2", "name=mine"]).name == "mine"
     variants = load_variants({**named, "compare": [{}]}, ["optimizer.step_size=0.2"])
     assert [run.name for run in variants] == ["SGD"]
+
+
+LONG = "method={kind: compressed-sgd, compressor: {kind: top-k, k: 3}}"
+OTHER = "method={kind: compressed-sgd, compressor: {kind: top-k, k: 4}}"
+
+
+def test_the_name_of_a_changed_run_stays_readable_and_its_own() -> None:
+    named = {**BASE, "name": "SGD"}
+    names = [
+        load_config(named, [change, "optimizer.step_size=0.2"]).name for change in (LONG, OTHER)
+    ]
+    assert names[0] != names[1]
+    for name in names:
+        assert re.fullmatch(r"SGD, method=compressed-sgd, step_size=0.2, #[0-9a-f]{4}", name)
+    many = [f"optimizer={{kind: sgd, step_size: 0.{digit}}}" for digit in range(1, 10)]
+    assert len(load_config(named, [LONG, *many]).name) < 80
 
 
 def test_objects_may_stand_for_their_descriptions() -> None:

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from launch.config import load_config
 from launch.figures import draw, title_of
-from launch.metrics import Metrics, main_measure
+from launch.metrics import Metrics, format_measure, main_measure
 from launch.summary import Summary
+from launch.target import Target
 from launch.terminal import WIDEST_NAME, summary_table
 from mlmc_ray.errors import ConfigError
 
@@ -27,7 +28,7 @@ def rounds_of(measure: str, *values: float) -> list[Metrics]:
 
 
 def summary_of(name: str, **measures: float) -> Summary:
-    return Summary(name, 10, measures, 184_000_000, 184_000_000, 0.485, "2 d + 70", 2.0, 12.3)
+    return Summary(name, 10, measures, 184_000_000, 184_000_000, 0.485, "2 d + 70", 2.0, 40, 12.3)
 
 
 def saved(tmp_path: Path, runs: dict[str, list[Metrics]], title: str = "a $ b_{") -> Any:
@@ -136,11 +137,68 @@ def table_of(*summaries: Summary) -> str:
     return stream.getvalue()
 
 
-def test_simulated_seconds_are_shown_where_there_is_a_clock() -> None:
+@pytest.mark.parametrize(
+    ("measure", "heading", "label"),
+    [
+        ("gap", "gap to optimum", "gap to the optimum"),
+        ("squared_distance", "squared distance to optimum", "squared distance to the optimum"),
+        ("gradient_norm", "gradient norm", "gradient norm"),
+        ("accuracy", "test accuracy", "test accuracy"),
+        ("f1_score", "test f1 score", "test f1 score"),
+    ],
+)
+def test_measures_have_plain_names(measure: str, heading: str, label: str) -> None:
+    table = summary_table([summary_of("run", **{measure: 0.5})])
+    assert str(table.columns[1].header).split() == heading.split()
+    assert draw({"run": rounds_of(measure, 1, 0.5)}, "title").axes[0].get_ylabel() == label
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0012345678, "0.001235"), (1.23456e-13, "1.23e-13"), (0.5, "0.5"), (-2e-16, "-2e-16")],
+)
+def test_small_values_take_few_characters(value: float, text: str) -> None:
+    assert format_measure("gap", value) == text
+
+
+def cells_of(heading: str, *summaries: Summary) -> list[str]:
+    table = summary_table(summaries)
+    (column,) = [c for c in table.columns if " ".join(str(c.header).split()) == heading]
+    return [" ".join(str(cell).split()) for cell in column.cells]
+
+
+def test_bytes_up_to_the_target_are_shown_where_there_is_one() -> None:
+    target = Target(measure="gap", value=1e-6)
+    reached = replace(summary_of("a", gap=1e-9), target=target, bytes_to_target=66_200)
+    not_reached = replace(summary_of("b", gap=1e-3), target=target)
+    cells = cells_of("bytes up to gap 1e-6", reached, not_reached)
+    assert cells == ["66.2 kB", "not reached"]
+    assert "bytes up to" not in " ".join(table_of(summary_of("c", gap=1.0)).split())
+    accurate = Target(measure="accuracy", value=0.9)
+    row = replace(summary_of("d", accuracy=0.95), target=accurate, bytes_to_target=0)
+    assert cells_of("bytes up to accuracy 90.0%", row) == ["0 B"]
+
+
+def test_the_column_of_the_formula_is_there_where_a_run_has_one() -> None:
+    none = replace(summary_of("none", gap=1.0), paper_bits_per_value=None)
+    assert cells_of("paper's formula", summary_of("some", gap=1.0), none) == ["2", "-"]
+    assert "formula" not in table_of(none)
+
+
+def test_a_table_with_every_column_fits_80_columns_with_room_for_names() -> None:
+    target = Target(measure="gap", value=1e-6)
+    row = replace(summary_of("MARINA, MLMC s-Top-k", gap=1.234e-13), clock_s=1234.5, target=target)
+    lines = table_of(row).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("MARINA, MLMC" in line and "1.23e-13" in line and "1234" in line for line in lines)
+
+
+def test_simulated_seconds_are_shown_in_place_of_others() -> None:
     plain, timed = summary_of("plain", gap=1.0), replace(summary_of("timed", gap=1.0), clock_s=98.5)
     assert "clock" not in table_of(plain)
-    assert "clock" in table_of(plain, timed)
-    assert "98.5" in table_of(plain, timed)
+    assert cells_of("seconds", plain) == ["12.3"]
+    assert cells_of("clock seconds", plain, timed) == ["-", "98.5"]
+    assert "12.3" not in table_of(plain, timed)
     rounds = rounds_of("gap", 1, 0.5, 0.25)
     ticking = [{**metrics, "clock_s": 3.0 * metrics["round"]} for metrics in rounds]
     panel = draw({"timed": ticking}, "title").axes[1]

@@ -286,7 +286,14 @@ def test_functions_that_are_not_convex_are_refused_where_theory_needs_it() -> No
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"optimizer": {"kind": "adam", "step_size": "theory"}}, "optimizer.step_size: .*'theory'"),
+        *[
+            (
+                {"optimizer": {"kind": kind, "step_size": "theory"}},
+                f"^configuration: optimizer.step_size is 'theory' and optimizer.kind is '{kind}': "
+                "theory knows plain steps only: give kind: sgd, or a number$",
+            )
+            for kind in ("adam", "adamw")
+        ],
         (
             {"optimizer": {"kind": "sgd", "step_size": "theory", "momentum": 0.9}},
             r"step_size is 'theory', momentum is 0\.9 .*: theory knows steps without both",
@@ -305,7 +312,11 @@ def test_optimizers_without_theory_are_refused(changes: dict[str, Any], complain
 @pytest.mark.parametrize(
     ("method", "complaint"),
     [
-        ({"kind": "power-sgd"}, "no step size is known for PowerSGDMethod: give a number"),
+        (
+            {"kind": "power-sgd"},
+            "no step size is known for PowerSGDMethod: give a number; mlmc-ray methods says of "
+            "which methods one is known$",
+        ),
         ({**EF21, "momentum": 0.1}, r"momentum is 0\.1: a step size is known for momentum 1"),
         (compressed(kind="top-k", k=6), "needs an unbiased compressor"),
         (compressed(kind="adaptive-random"), "needs an unbiased compressor"),
@@ -315,3 +326,30 @@ def test_optimizers_without_theory_are_refused(changes: dict[str, Any], complain
 def test_methods_without_theory_are_refused(method: Any, complaint: str) -> None:
     with pytest.raises(ConfigError, match=f"optimizer.step_size: theory: .*{complaint}"):
         with_step_size(config_of(method), PROBLEM)
+
+
+def test_a_method_that_has_a_theory_is_not_sent_to_the_others() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_step_size(config_of(compressed(kind="top-k", k=6)), PROBLEM)
+    assert "mlmc-ray methods" not in str(caught.value)
+
+
+def test_a_method_that_takes_its_own_steps_is_the_place() -> None:
+    scaffnew = config_of("scaffnew", optimizer=None)
+    with pytest.raises(ConfigError) as caught:
+        with_step_size(scaffnew, Unexplored(PROBLEM))
+    assert str(caught.value) == (
+        "method: theory: every worker's own function must be strongly convex, and that is not "
+        "known here: give step_size and probability"
+    )
+    config, step = with_step_size(scaffnew, PROBLEM)
+    assert step is not None
+    assert config.to_mapping()["method"]["step_size"] == step.value
+
+
+def test_a_loss_without_curvature_is_told_what_would_do() -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_step_size(config_of(), Flat(PROBLEM))
+    assert str(caught.value) == (
+        "theory: the loss has no finite curvature at the first parameters: give a step size"
+    )

@@ -1,4 +1,4 @@
-"""Commands about the library itself: what compressors there are, and how they compare."""
+"""The command that compares all compressors on one vector."""
 
 import json
 from dataclasses import dataclass
@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from launch.bench_options import check_device, check_outputs, check_vector_options, yaml_of
 from launch.plain_errors import plain_errors
 
 bench = typer.Typer(no_args_is_help=True, help="Measure parts of mlmc_ray on this machine.")
 
-_CONSTANTS_AT = 1_000_000
 _TABLE_WIDTH = 130
 _DIM = 10_000_000
 
@@ -151,61 +147,3 @@ def _codecs(
             plot(found.results, plot_path, named)
     if found.failures:
         raise typer.Exit(1)
-
-
-def compressors() -> None:
-    """List every compressor, ladder and law: settings, what it does, constants, source.
-
-    omega bounds the relative variance of an unbiased compressor, alpha the part that a contractive
-    one keeps; both are for a million values, the second of 8 workers and the settings given after
-    "for", and left out where theory gives none. Not on a terminal, every kind is one line.
-    """
-    from launch.compressor_list import entries
-
-    console = Console()
-    for group, listed in entries(_CONSTANTS_AT).items():
-        if not console.is_terminal:
-            for kind, lines in listed.items():
-                typer.echo(f"{kind} ({group}): {'; '.join(lines)}")
-            continue
-        table = Table(
-            title=f"{group}: every kind", box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True
-        )
-        table.add_column("kind", no_wrap=True)
-        table.add_column("settings with defaults; what it does; constants; source")
-        for kind, lines in listed.items():
-            table.add_row(kind, Text("\n".join(lines)))
-        console.print(table)
-
-
-def methods(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the page docs/methods.md instead.")
-    ] = False,
-) -> None:
-    """List every method: compressor, traffic, memory, guarantee, source.
-
-    d is the number of parameters, C a compressed vector; memory is beside the parameters and the
-    optimizer's own.
-    """
-    from launch.catalogue import KINDS
-    from launch.methods_page import methods_page
-    from mlmc_ray.methods import Method
-
-    if markdown:
-        typer.echo(methods_page(), nl=False)
-        return
-    table = Table(title="methods", box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("compressor; traffic a round and worker; memory; guarantee; source")
-    for name, cls in KINDS[Method].items():
-        facts = cls.facts
-        first = f", and first {facts.first}" if facts.first else ""
-        lines = (
-            f"compressor {facts.compressor}; up {facts.uplink}; down {facts.downlink}{first}; "
-            f"memory {facts.worker_memory}, of the server {facts.server_memory}",
-            facts.guarantee,
-            facts.reference,
-        )
-        table.add_row(name, Text("\n".join(lines)))
-    Console().print(table)

@@ -1,0 +1,63 @@
+"""The command that sets several runs side by side."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from launch.commands.options import (
+    EngineName,
+    Out,
+    Settings,
+    Traceback,
+    Workers,
+    overrides_of,
+    telling_where,
+)
+from launch.plain_errors import plain_errors
+
+
+def compare(
+    configs: Annotated[
+        list[Path], typer.Argument(help="YAML files of the runs.", metavar="CONFIG...")
+    ],
+    settings: Settings = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    out: Out = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target",
+            help="A value of the measure in the table: the bytes that each run took to reach it "
+            "get a column.",
+            show_default="1e-6 of a gap to a known optimum, else none",
+        ),
+    ] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Run several configurations and set them side by side, in a table and a figure.
+
+    A file with a `compare` list stands for one run per entry, each the file with the entry's keys
+    merged in.
+
+    For example:
+
+        mlmc-ray compare configs/quickstart.yaml
+
+        mlmc-ray compare mine.yaml theirs.yaml --set rounds=200 --workers 8 --target 0.9
+    """
+    console = Console()
+    with plain_errors(console, traceback):
+        from launch.compare import compare as compare_runs
+        from launch.config import load_variants
+        from launch.run_directory import results_directory
+
+        overrides = overrides_of(settings, engine, workers)
+        runs = [run for path in configs for run in load_variants(path, overrides)]
+        with (
+            results_directory(out, configs[0].stem) as directory,
+            telling_where(console, directory),
+        ):
+            compare_runs(runs, directory, console, target)

@@ -1,0 +1,62 @@
+"""What several commands have in common: options, and the line that says where results are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CONFIG")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key, such as rounds=50 or method.compressor.k=0.01; may be repeated. It "
+        "wins over the file, the entries of `compare` included. A mapping is merged into the "
+        "file's, whose other keys stay, unless its kind is another.",
+    ),
+]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="ray, or inline: one process without Ray.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", help="Number of logical workers.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Run directory; by default runs/NAME-TIME below the current one."),
+]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="On an error, show Python's traceback too.")
+]
+
+
+def overrides_of(settings: list[str] | None, engine: str | None, workers: int | None) -> list[str]:
+    """Return all that the command line sets, as ``--set`` would say it."""
+    overrides = list(settings or [])
+    if engine is not None:
+        overrides.append(f"engine={engine}")
+    if workers is not None:
+        overrides.append(f"workers={workers}")
+    return overrides
+
+
+@contextmanager
+def telling_where(console: Console, directory: Path) -> Iterator[None]:
+    """Say where the results are, however the run ends; a wrong configuration leaves none."""
+    before = _contents(directory)
+    try:
+        yield
+    finally:
+        if _contents(directory) != before:
+            place = f"results: {directory}"
+            console.print(place, soft_wrap=True, highlight=False, markup=False)
+
+
+def _contents(directory: Path) -> list[Path]:
+    """Return what lies in a directory; nothing if there is none, or it cannot be read."""
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []

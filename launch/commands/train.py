@@ -1,0 +1,51 @@
+"""The command that trains one configuration."""
+
+from rich.console import Console
+
+from launch.commands.options import (
+    ConfigFile,
+    EngineName,
+    Out,
+    Settings,
+    Traceback,
+    Workers,
+    overrides_of,
+    telling_where,
+)
+from launch.plain_errors import plain_errors
+
+
+def train(
+    config: ConfigFile,
+    settings: Settings = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    out: Out = None,
+    traceback: Traceback = False,
+) -> None:
+    """Train one configuration; a `compare` list in the file is left aside.
+
+    Writes the resolved configuration, versions, metrics, ledger, model and a figure into the run
+    directory.
+
+    For example:
+
+        mlmc-ray train configs/quickstart.yaml
+
+        mlmc-ray train configs/quickstart.yaml --engine inline --set optimizer.step_size=0.05
+    """
+    console = Console()
+    with plain_errors(console, traceback):
+        from launch.compare import run_one
+        from launch.config import load_config
+        from launch.run_directory import results_directory
+        from launch.terminal import RunProgress, summary_table
+
+        run = load_config(config, overrides_of(settings, engine, workers))
+        with (
+            results_directory(out, run.name) as directory,
+            telling_where(console, directory),
+            RunProgress(console, run.name, run.rounds) as progress,
+        ):
+            summary, _ = run_one(run, directory, progress)
+        console.print(summary_table([summary]))

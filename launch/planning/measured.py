@@ -1,0 +1,191 @@
+"""What a run says about rounds: sizes of frames, seconds of workers and of the server."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from launch.metrics import Metrics
+from launch.reports.read import read_run
+from launch.reports.reading import RunFiles
+from launch.reports.record import RunRecord, Timeline
+from mlmc_ray.errors import ConfigError
+from mlmc_ray.ledger import DIRECTIONS, Direction
+
+_OWN_NEWS = ("marina-p",)  # of which every worker gets its own
+_BY_WORKERS = ("perm-k",)  # whose messages depend on how many workers there are
+_LEDGER = ("round_index", "direction", "frame_bytes")
+_WARM_UP = 3  # rounds in which connections, kernels and memory are made, if there are many more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frames:
+    """Sizes of the frames of one direction, in bytes.
+
+    Attributes:
+        mean: over all rounds and workers.
+        p95: of every 20 frames one is longer.
+        an_exchange: how many an exchange has.
+    """
+
+    mean: float
+    p95: float
+    an_exchange: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """A run, as far as a prediction needs it. Times are medians over rounds.
+
+    Attributes:
+        name: of the run.
+        workers: logical workers.
+        engine: "ray" or "inline".
+        frames: by direction.
+        exchanges: mean number of a round's exchanges.
+        worker_s: seconds of every worker for an exchange, from news to report.
+        server_s: what remains of a round after the slowest host; of a run on Ray with its calls.
+        own_news: every worker gets a frame of its own, instead of all the same.
+        by_workers: kinds in the configuration whose frames depend on the number of workers.
+        metrics: of the run.
+        notes: what is missing, and what was taken instead.
+    """
+
+    name: str
+    workers: int
+    engine: str
+    frames: Mapping[Direction, Frames]
+    exchanges: float
+    worker_s: Sequence[float]
+    server_s: float
+    own_news: bool
+    by_workers: Sequence[str]
+    metrics: Sequence[Metrics]
+    notes: Sequence[str]
+
+
+def measure(path: Path) -> Measured:
+    """Read a run directory.
+
+    Raises:
+        ConfigError: there is no run, it has no rounds or no ledger, or its method does not go
+            round by round.
+    """
+    record = read_run(path)
+    config = record.config
+    workers = config.get("workers")
+    if not isinstance(workers, int) or record.rounds < 1:
+        raise ConfigError(f"{path}: no round is done, or config.yaml is missing: train it first")
+    kinds = set(_kinds(config.get("method")))
+    _check_rounds(path, kinds)
+    exchanges = _exchanges(record.timeline)
+    seconds = np.diff([float(line["seconds"]) for line in record.metrics])
+    worker_s, server_s, notes = _times(record, workers, seconds)
+    return Measured(
+        name=record.name,
+        workers=workers,
+        engine=str(config.get("engine", "ray")),
+        frames=_frames(path, exchanges),
+        exchanges=exchanges,
+        worker_s=worker_s,
+        server_s=server_s,
+        own_news=bool(kinds & set(_OWN_NEWS)),
+        by_workers=sorted(kinds & set(_BY_WORKERS)),
+        metrics=record.metrics,
+        notes=notes,
+    )
+
+
+def _check_rounds(path: Path, kinds: set[str]) -> None:
+    from launch.catalogue import KINDS
+    from mlmc_ray.methods import Method
+
+    late = sorted(kind for kind in kinds if getattr(KINDS[Method].get(kind), "asynchronous", False))
+    if late:
+        raise ConfigError(
+            f"{path}: its method is {late[0]}, whose server waits for nobody, so that its rounds "
+            "are not those of this model: give a clock to the run instead, and train it"
+        )
+
+
+def _kinds(described: Any) -> Iterator[str]:
+    """Yield every kind in a description."""
+    if isinstance(described, str):
+        yield described
+    inner = described.values() if isinstance(described, dict) else described
+    if isinstance(described, dict | list):
+        for value in inner:
+            yield from _kinds(value)
+
+
+def _exchanges(timeline: Timeline) -> float:
+    """Return the mean number of exchanges a round; 1 where it is not known."""
+    places = {*zip(timeline.round_index.tolist(), timeline.exchange_index.tolist(), strict=True)}
+    return len(places) / len({place[0] for place in places}) if places else 1.0
+
+
+def _frames(path: Path, exchanges: float) -> dict[Direction, Frames]:
+    """Return the sizes by direction.
+
+    Raises:
+        ConfigError: the ledger is missing or empty.
+    """
+    sizes: dict[str, list[int]] = {direction: [] for direction in DIRECTIONS}
+    rounds = set()
+    for round_index, direction, size in RunFiles(path).rows("ledger.csv", _LEDGER, ""):
+        rounds.add(round_index)
+        if direction in sizes and size.isdecimal():
+            sizes[direction].append(int(size))
+    if not all(sizes.values()):
+        raise ConfigError(f"{path}: ledger.csv has not both directions: train the run again")
+    return {
+        direction: Frames(
+            mean=float(np.mean(sizes[direction])),
+            p95=float(np.percentile(sizes[direction], 95)),
+            an_exchange=len(sizes[direction]) / len(rounds) / exchanges,
+        )
+        for direction in DIRECTIONS
+    }
+
+
+def _times(
+    record: RunRecord, workers: int, seconds: npt.NDArray[np.float64]
+) -> tuple[list[float], float, list[str]]:
+    """Return the seconds of every worker and of the server, and what had to be guessed."""
+    timeline, first = record.timeline, _WARM_UP if record.rounds > 3 * _WARM_UP else 0
+    if not len(timeline):
+        turns = _turns(record.config, workers)
+        each = float(np.median(seconds[first:])) / turns
+        note = "no timeline.csv: whole rounds count as work of the workers, "
+        return [each] * workers, 0.0, [f"{note}{turns} after one another in a process"]
+    kept = timeline.round_index >= first
+    by_host: dict[tuple[int, int], dict[int, float]] = {}
+    by_worker: dict[int, list[float]] = {}
+    for round_index, exchange, worker, host, spent in zip(
+        timeline.round_index[kept].tolist(),
+        timeline.exchange_index[kept].tolist(),
+        timeline.worker_id[kept].tolist(),
+        timeline.host[kept].tolist(),
+        timeline.seconds[kept].tolist(),
+        strict=True,
+    ):
+        hosts = by_host.setdefault((round_index, exchange), {})
+        hosts[host] = hosts.get(host, 0.0) + spent
+        by_worker.setdefault(worker, []).append(spent)
+    slowest: dict[int, float] = {}
+    for (round_index, _), hosts in by_host.items():
+        slowest[round_index] = slowest.get(round_index, 0.0) + max(hosts.values())
+    rest = [max(0.0, seconds[index] - slowest[index]) for index in slowest if index < len(seconds)]
+    medians = [float(np.median(own)) for _, own in sorted(by_worker.items())]
+    return medians, float(np.median(rest)) if rest else 0.0, []
+
+
+def _turns(config: Mapping[str, Any], workers: int) -> int:
+    """Return how many workers a process had, as far as the configuration says."""
+    if config.get("engine") == "inline":
+        return workers
+    actors = config.get("actors")
+    return -(-workers // min(workers, actors)) if isinstance(actors, int) else 1

@@ -1,0 +1,262 @@
+"""The model of a round: compute, links, the server, and calls."""
+
+import math
+from dataclasses import dataclass
+
+from launch.planning.measured import Measured
+from mlmc_ray.errors import ConfigError
+
+WIRE_PER_BYTE = 1.0456
+"""Bytes on the link for each of a frame: headers of TCP, IP and Ethernet at an MTU of 1500."""
+
+_CALL_BYTES = 700  # both ways, beside the frames, of a call whose answer is small
+_PULL_BYTES = 6_000  # both ways, to fetch an object from another node's store
+_INLINE_BYTES = 100 * 1024  # answers up to this come with the call, larger ones through the store
+_PULL_S = 0.005  # to fetch an object, beside its bytes and round trips
+_CALLS_S = 0.010  # an exchange's calls on one machine, which a run in one process does not have
+_ROUND_TRIPS_A_ROUND = 1  # driver and server
+_ROUND_TRIPS_AN_EXCHANGE = 4  # call, where the news are, fetching them, letting go of them
+_FIRST_WINDOW = 14_480  # bytes a new connection sends before it waits: RFC 6928
+
+ASSUMPTIONS = (
+    "workers of a process take turns; each needs as long as here, where processes may have shared "
+    "processors, and has a batch of the same size",
+    "frames are as long as here, whatever the number of workers",
+    "the server works as long as here, and in proportion longer with more workers (at most so)",
+    "news that are the same for all cross the server's link once a node, one copy after the other",
+    "nodes have the links to themselves; one more node has the server and nothing else",
+    "news, work and reports follow each other: nothing overlaps",
+    f"a byte of a frame is {WIRE_PER_BYTE} on the link; a call costs {_CALL_BYTES / 1000:g} kB "
+    f"and an object fetched {_PULL_BYTES / 1000:g} kB more",
+    f"answers of a process above {_INLINE_BYTES / 1024:g} KiB go through the object store; a fetch "
+    f"from another node takes {1000 * _PULL_S:g} ms beside its bytes",
+    f"a round has {_ROUND_TRIPS_A_ROUND} + {_ROUND_TRIPS_AN_EXCHANGE} round trips of latency, one "
+    "more for a fetch of answers, and those in which TCP opens its window from 14 kB",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Links:
+    """Links of the nodes and of the server, in bytes a second, headers included.
+
+    Args:
+        up: of a node, from it.
+        down: of a node, to it.
+        server_up: from the server's node; None for as fast as a node's.
+        server_down: to the server's node; None for as fast as a node's.
+        latency_s: one way between any two nodes.
+    """
+
+    up: float
+    down: float
+    server_up: float | None = None
+    server_down: float | None = None
+    latency_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("up", "down", "server_up", "server_down"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value!r}: give bytes a second above 0")
+        if not 0 <= self.latency_s < math.inf:
+            raise ValueError(f"latency_s is {self.latency_s!r}: give seconds of at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """Where workers are.
+
+    Args:
+        workers: logical workers.
+        nodes: that host them; the server has one more to itself.
+        processes: that host workers on every node.
+    """
+
+    workers: int
+    nodes: int
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "nodes", "processes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give at least 1")
+        if self.nodes > self.workers:
+            raise ValueError(
+                f"nodes is {self.nodes}, and there are {self.workers} workers: give at most as "
+                "many nodes as workers"
+            )
+
+    @property
+    def hosts(self) -> int:
+        """Processes that host workers, on all nodes."""
+        return min(self.workers, self.nodes * self.processes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """A round, in its parts.
+
+    Attributes:
+        cluster: where.
+        compute_s: work of the slowest process.
+        down_s: news on the links.
+        up_s: reports on the links.
+        server_s: work of the server.
+        calls_s: round trips and what Ray adds.
+        wire_bytes: on all links together, each counted where it is sent.
+        bottleneck: the longest part, in words.
+    """
+
+    cluster: Cluster
+    compute_s: float
+    down_s: float
+    up_s: float
+    server_s: float
+    calls_s: float
+    wire_bytes: float
+    bottleneck: str
+
+    @property
+    def seconds(self) -> float:
+        """Of a round."""
+        return self.compute_s + self.down_s + self.up_s + self.server_s + self.calls_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    """What one exchange sends, in bytes on the wire.
+
+    Attributes:
+        news: from the server.
+        news_a_node: to the node that gets most.
+        reports: to the server.
+        reports_a_node: from the node that sends most.
+        pulled: answers come through the object store.
+        overhead: of calls and fetches.
+    """
+
+    news: float
+    news_a_node: float
+    reports: float
+    reports_a_node: float
+    pulled: bool
+    overhead: float
+
+
+def predict(
+    measured: Measured, cluster: Cluster, links: Links, *, percentile_95: bool = False
+) -> Prediction:
+    """Predict a round of a run elsewhere.
+
+    Args:
+        measured: the run here.
+        cluster: there.
+        links: there.
+        percentile_95: let every frame have a size that one in 20 exceeds, instead of the mean.
+
+    Raises:
+        ConfigError: the number of workers is another, on which the method's frames depend.
+    """
+    if measured.by_workers and cluster.workers != measured.workers:
+        raise ConfigError(
+            f"--workers {cluster.workers}: frames of {', '.join(measured.by_workers)} depend on "
+            f"the number of workers, and {measured.name!r} had {measured.workers}: train it with "
+            f"{cluster.workers}, in one process if need be (--engine inline), and plan from that"
+        )
+    traffic = _traffic(measured, cluster, percentile_95)
+    times = measured.exchanges
+    down, where_down = _slower(
+        (traffic.news, links.server_up or links.up, "server's link out"),
+        (traffic.news_a_node, links.down, "a node's link in"),
+    )
+    up, where_up = _slower(
+        (traffic.reports, links.server_down or links.down, "server's link in"),
+        (traffic.reports_a_node, links.up, "a node's link out"),
+    )
+    parts = {
+        "computing": times * _compute_s(measured, cluster),
+        where_down: times * down,
+        where_up: times * up,
+        "server's work": measured.server_s * max(1.0, cluster.workers / measured.workers),
+        "calls": _calls_s(measured, cluster, links, traffic),
+    }
+    compute_s, down_s, up_s, server_s, calls_s = parts.values()
+    return Prediction(
+        cluster=cluster,
+        compute_s=compute_s,
+        down_s=down_s,
+        up_s=up_s,
+        server_s=server_s,
+        calls_s=calls_s,
+        wire_bytes=times * (traffic.news + traffic.reports + traffic.overhead),
+        bottleneck=max(parts, key=lambda name: parts[name]),
+    )
+
+
+def _slower(*ways: tuple[float, float, str]) -> tuple[float, str]:
+    """Return the longest time of some bytes at some rates, and its name."""
+    return max((size / rate, name) for size, rate, name in ways)
+
+
+def _traffic(measured: Measured, cluster: Cluster, percentile_95: bool) -> _Traffic:
+    sizes = {
+        direction: frames.p95 if percentile_95 else frames.mean
+        for direction, frames in measured.frames.items()
+    }
+    share = _active(measured, cluster) / cluster.workers
+    on_a_node = max(1.0, share * math.ceil(cluster.workers / cluster.nodes))
+    in_a_host = max(1.0, share * math.ceil(cluster.workers / cluster.hosts))
+    news_frames = on_a_node if measured.own_news else 1.0
+    all_news = share * cluster.workers if measured.own_news else float(cluster.nodes)
+    report, news = (WIRE_PER_BYTE * sizes[way] for way in ("uplink", "downlink"))
+    pulled = in_a_host * sizes["uplink"] > _INLINE_BYTES
+    fetches = all_news + (cluster.hosts if pulled else 0)
+    return _Traffic(
+        news=all_news * news,
+        news_a_node=news_frames * news,
+        reports=share * cluster.workers * report,
+        reports_a_node=on_a_node * report,
+        pulled=pulled,
+        overhead=_CALL_BYTES * cluster.hosts + _PULL_BYTES * fetches,
+    )
+
+
+def _active(measured: Measured, cluster: Cluster) -> float:
+    """Return how many workers take part in an exchange: all, or as many as were asked here."""
+    asked = measured.frames["uplink"].an_exchange
+    return cluster.workers if asked > 0.99 * measured.workers else min(asked, cluster.workers)
+
+
+def _compute_s(measured: Measured, cluster: Cluster) -> float:
+    """Return the seconds of the slowest process in an exchange."""
+    known = len(measured.worker_s)
+    each = [measured.worker_s[worker % known] for worker in range(cluster.workers)]
+    share = _active(measured, cluster) / cluster.workers
+    hosted = (each[host :: cluster.hosts] for host in range(cluster.hosts))
+    return max(max(share * sum(own), max(own)) for own in hosted)
+
+
+def _calls_s(measured: Measured, cluster: Cluster, links: Links, traffic: _Traffic) -> float:
+    """Return what calls and fetches take in a round, beside the bytes of frames."""
+    round_trip = 2 * links.latency_s
+    server_up, server_down = links.server_up or links.up, links.server_down or links.down
+    trips = _ROUND_TRIPS_AN_EXCHANGE + traffic.pulled
+    trips += _ramp(traffic.news_a_node, min(links.down, server_up / cluster.nodes), round_trip)
+    trips += _ramp(traffic.reports_a_node, min(links.up, server_down / cluster.nodes), round_trip)
+    own = _CALLS_S if measured.engine == "inline" else 0.0
+    an_exchange = own + _PULL_S * (1 + traffic.pulled) + trips * round_trip
+    return measured.exchanges * an_exchange + _ROUND_TRIPS_A_ROUND * round_trip
+
+
+def _ramp(size: float, rate: float, round_trip: float) -> int:
+    """Return the round trips that pass before TCP sends without waiting, doubling its window.
+
+    References:
+        Cardwell, Savage and Anderson, 2000, Modeling TCP latency, section II.C.
+    """
+    window, sent, trips = float(_FIRST_WINDOW), 0.0, 0
+    while window < rate * round_trip and sent + window < size:
+        sent += window
+        window *= 2
+        trips += 1
+    return trips

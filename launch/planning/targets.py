@@ -1,0 +1,48 @@
+"""How many rounds a target takes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.metrics import Metrics
+from launch.scaling.plan import Target
+from mlmc_ray.errors import ConfigError, one_line
+
+
+def rounds_to_target(metrics: Sequence[Metrics], target: Target) -> int | None:
+    """Return the rounds done at the first evaluation that reached a target; None if none did."""
+    for line in metrics:
+        value = line.get(f"test_{target.measure}")
+        if value is not None and target.reached(value):
+            return int(line["round"])
+    return None
+
+
+def scaled_rounds(path: Path, target: Target) -> dict[int, int]:
+    """Return the rounds to a target by number of workers, as ``mlmc-ray scale`` found them.
+
+    Args:
+        path: the ``results.json`` that it wrote.
+        target: which must be the one of those runs.
+
+    Returns:
+        The numbers of workers that reached it, with their rounds.
+
+    Raises:
+        ConfigError: the file is missing, something else, or of another target.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        measured_to = content["plan"]["target"]
+        rows = content["results"].values()
+        found = {int(row["workers"]): int(row["rounds"]) for row in rows if row["reached"] is True}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"--scale {path}: is no results.json of mlmc-ray scale: {one_line(error)}"
+        ) from error
+    if measured_to != str(target):
+        raise ConfigError(
+            f"--scale {path}: its runs were to reach {measured_to}, and --target is {target}: "
+            "give the same"
+        )
+    return found

@@ -1,0 +1,91 @@
+"""What the files of a run directory say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from launch.metrics import Metrics
+from launch.target import Target
+from mlmc_ray.ledger import Direction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traffic:
+    """Totals of a ledger.
+
+    Attributes:
+        by_round: bytes by direction and round_index, which counts from 0.
+        by_worker: bytes by direction and worker.
+        frames: how many by direction.
+        paper_bits: of all uplink frames by the paper's formula; None if a frame has none.
+    """
+
+    by_round: Mapping[Direction, Mapping[int, int]]
+    by_worker: Mapping[Direction, Mapping[int, int]]
+    frames: Mapping[Direction, int]
+    paper_bits: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Timeline:
+    """Seconds that workers took from news to report: columns of shape (n,), one entry a turn.
+
+    Workers of one host take their turns one after the other, in the order of the entries.
+    """
+
+    round_index: npt.NDArray[np.int64]
+    exchange_index: npt.NDArray[np.int64]
+    worker_id: npt.NDArray[np.int64]
+    host: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RunRecord:
+    """A run as far as it came.
+
+    Attributes:
+        path: the run directory, absolute.
+        name: the run's own, or the directory's where the configuration has none.
+        config: the resolved configuration; empty where it cannot be read.
+        versions: of Python, the packages, the machine.
+        metrics: a mapping a round, in order; None where a number was not finite.
+        traffic: totals of the ledger.
+        timeline: who took how long; empty where it was not recorded.
+        observed: what was seen of messages, a mapping for each observed round.
+        summary: the row that the run itself wrote at its end; None without one.
+        target: what the runs of the comparison were to reach; None without one.
+        finished: all rounds are done.
+        notes: in plain words, what is missing or could not be read.
+    """
+
+    path: Path
+    name: str
+    config: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    metrics: Sequence[Metrics]
+    traffic: Traffic
+    timeline: Timeline
+    observed: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any] | None
+    target: Target | None
+    finished: bool
+    notes: Sequence[str]
+
+    @property
+    def rounds(self) -> int:
+        """Rounds done."""
+        return int(self.metrics[-1]["round"]) if self.metrics else 0
+
+    @property
+    def rounds_wanted(self) -> int | None:
+        """Rounds that the configuration asks for; None if it does not say."""
+        wanted = self.config.get("rounds")
+        return wanted if isinstance(wanted, int) else None

@@ -1,0 +1,64 @@
+"""The best settings of a sweep, as a configuration that runs as it is."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from launch.metrics import format_measure
+from launch.run_directory import writing
+from launch.sweeps.grid import show
+from launch.sweeps.outcome import Outcome
+from launch.sweeps.plan import Sweep
+
+NAME = "best.yaml"
+
+
+def write_best(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]], out: Path) -> Path | None:
+    """Write ``best.yaml``: a run, or for several entries a ``compare`` list with the best of each.
+
+    Args:
+        sweep: which decided.
+        outcomes: the settings of every entry, the best first; an entry of which all diverged is
+            left out.
+        out: an existing directory.
+
+    Returns:
+        The path; None if all settings of all entries diverged.
+    """
+    best = [
+        ranking[0] for ranking in outcomes.values() if ranking[0].mean(sweep.rounds) is not None
+    ]
+    if not best:
+        return None
+    runs = [outcome.candidate.config.to_mapping() for outcome in best]
+    compared = len(outcomes) > 1
+    content = {"compare": runs} if compared else runs[0]
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    path = out / NAME
+    with writing(path):
+        path.write_text(f"{_comment(sweep, best, compared)}\n{text}", encoding="utf-8")
+    return path
+
+
+def _comment(sweep: Sweep, best: Sequence[Outcome], compared: bool) -> str:
+    over = "seed" if len(sweep.seeds) == 1 else "the mean over the seeds"
+    lines = [
+        f"The best by the {sweep.best} {sweep.measure} after {sweep.rounds} rounds, by {over} "
+        f"{', '.join(map(str, sweep.seeds))}:",
+        "",
+        f"    mlmc-ray {'compare' if compared else 'train'} {NAME}",
+        "",
+        *(f"Tried: {axis.key} = {', '.join(map(show, axis.values))}" for axis in sweep.axes),
+        *(_chosen(sweep, outcome) for outcome in best),
+    ]
+    if sweep.halving:
+        lines.append(f"By successive halving, at rounds {', '.join(map(str, sweep.at_rounds))}.")
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+
+
+def _chosen(sweep: Sweep, outcome: Outcome) -> str:
+    mean = outcome.mean(sweep.rounds)
+    value = "" if mean is None else format_measure(sweep.measure, mean)
+    entry = " ".join(outcome.candidate.entry.split())
+    return f"{entry}: {outcome.candidate.label}: {value}"

@@ -1,0 +1,86 @@
+"""What is said of methods that do not fit the model, the workers, the ladder or the rounds."""
+
+from typing import Any
+
+import pytest
+
+from launch.config import RunConfig, load_config
+from launch.fitting import check_fit, notes_on
+from mlmc_ray.errors import ConfigError
+from mlmc_ray.problems import initial_model
+
+
+def config_of(method: Any, **changes: Any) -> RunConfig:
+    return load_config(
+        {
+            "problem": {"kind": "quadratic", "num_functions": 3, "dim": 8},
+            "method": method,
+            "optimizer": {"kind": "sgd", "step_size": 0.125},
+            "workers": 3,
+            "engine": "inline",
+            **changes,
+        }
+    )
+
+
+def compressed(**compressor: Any) -> dict[str, Any]:
+    return {"kind": "compressed-sgd", "compressor": compressor}
+
+
+SHADOWHEART = {"kind": "shadowheart", "compressor": "perm-k", "noise": 1}
+
+REFUSED: dict[str, Any] = {
+    "method.compressor.k is 9, and the model has 8 parameters: give at most that many, or a "
+    "fraction such as 0.01": compressed(kind="top-k", k=9),
+    "method.compressor.k is 5, and 8 parameters are 3 segments of segment_size 3: give at most "
+    "that many": compressed(kind="s-top-k", k=5, segment_size=3),
+    "method.participants is 4, and there are 3 workers: give at most that many": {
+        "kind": "partial-participation",
+        "method": "sgd",
+        "participants": 4,
+    },
+    "method.method.compressor.k is 9, and the model has 8 parameters: give at most that many, or "
+    "a fraction such as 0.01": {
+        "kind": "partial-participation",
+        "method": compressed(kind="top-k", k=9),
+        "participants": 2,
+    },
+    "method.compute_s has 2 numbers, and there are 3 workers: give one for each, or one number "
+    "for all": {**SHADOWHEART, "compute_s": [1, 2], "message_s": 1},
+    "method.message_s has 4 numbers, and there are 3 workers: give one for each, or one number "
+    "for all": {**SHADOWHEART, "compute_s": 1, "message_s": [1, 2, 3, 4]},
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_asks_for_more_than_there_is_is_refused(text: str) -> None:
+    config = config_of(REFUSED[text])
+    with pytest.raises(ConfigError) as caught:
+        check_fit(config, initial_model(config.problem.load(), config.seed))
+    assert str(caught.value) == text
+
+
+def test_a_model_too_small_for_an_autoencoder_is_refused() -> None:
+    config = config_of({"kind": "learned", "k": 2, "edge_layers": 2})
+    with pytest.raises(ConfigError, match=r"^method: edge_layers is 2, and the model has 1 p"):
+        check_fit(config, initial_model(config.problem.load(), config.seed))
+
+
+def test_a_run_that_never_compresses_is_told_what_to_lower() -> None:
+    learned = {"kind": "learned", "k": 2, "dense_rounds": 5, "training_rounds": 3}
+    assert notes_on(config_of(learned, rounds=8)) == [
+        "nothing will be compressed: rounds is 8, and the first 8 are dense (5) or train the "
+        "autoencoder (3); lower method.dense_rounds and method.training_rounds, or run more"
+    ]
+    assert notes_on(config_of(learned, rounds=9)) == []
+    assert notes_on(config_of("sgd")) == []
+
+
+@pytest.mark.parametrize("ladder", [{"kind": "s-top-k", "segment_size": 3}, "top-k"])
+def test_a_ladder_without_a_law_of_its_own_is_told_the_others(ladder: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(compressed(kind="mlmc", ladder=ladder, law="own"))
+    assert str(caught.value) == (
+        "configuration: method.compressor: law 'own': this ladder has no fixed law of its own; use "
+        "'adaptive', 'cost-aware' or 'given'"
+    )

@@ -1,0 +1,285 @@
+"""Planning: rounds elsewhere, from a run here."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner, Result
+
+from launch import Session
+from launch.commands.plan import plan
+from launch.planning import (
+    Cluster,
+    Links,
+    Measured,
+    Prediction,
+    measure,
+    parse_rate,
+    parse_seconds,
+    predict,
+)
+from mlmc_ray.errors import ConfigError
+
+WIRE = 1.0456
+SLOW = Links(up=12.5e6, down=12.5e6)
+NEWS, REPORT = 1_000_000, 1_000
+ROUNDS = 20
+SGD: Mapping[str, Any] = {"kind": "sgd"}
+
+
+def write_run(
+    path: Path,
+    *,
+    report: int = REPORT,
+    method: Mapping[str, Any] = SGD,
+    asked: int = 4,
+    exchanges: int = 1,
+    engine: str = "ray",
+) -> Path:
+    """Write a run of four workers, 10 ms each, two a host; the server takes 5 ms a round."""
+    path.mkdir()
+    config = {"name": "mine", "workers": 4, "engine": engine, "rounds": ROUNDS, "method": method}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    seconds = exchanges * (0.02 if asked > 2 else 0.01) + 0.005
+    with (path / "metrics.jsonl").open("w") as metrics:
+        for done in range(ROUNDS + 1):
+            line = {"round": done, "seconds": done * seconds, "uplink_bytes": 0}
+            metrics.write(json.dumps({**line, "test_accuracy": done / ROUNDS}) + "\n")
+    with (path / "ledger.csv").open("w") as ledger, (path / "timeline.csv").open("w") as timeline:
+        frames, work = csv.writer(ledger), csv.writer(timeline)
+        frames.writerow(["round_index", "worker_id", "direction", "frame_bytes", "paper_bits"])
+        work.writerow(["round_index", "exchange_index", "worker_id", "host", "seconds"])
+        for place in range(ROUNDS * exchanges):
+            for worker in range(asked):
+                frames.writerow([place // exchanges, worker, "downlink", NEWS, ""])
+                frames.writerow([place // exchanges, worker, "uplink", report, ""])
+                work.writerow([*divmod(place, exchanges), worker, worker % 2, 0.01])
+    return path
+
+
+def predicted(measured: Measured, workers: int, nodes: int, links: Links = SLOW) -> Prediction:
+    return predict(measured, Cluster(workers=workers, nodes=nodes), links)
+
+
+def run_plan(*arguments: str | Path) -> Result:
+    app = typer.Typer()
+    app.command()(plan)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_round_is_the_sum_of_its_parts(tmp_path: Path) -> None:
+    found = predicted(measure(write_run(tmp_path / "run")), 4, 2)
+    assert found.compute_s == pytest.approx(0.02)  # two workers, one after the other
+    assert found.down_s == pytest.approx(2 * NEWS * WIRE / 12.5e6)  # once a node
+    assert found.up_s == pytest.approx(4 * REPORT * WIRE / 12.5e6)
+    assert found.server_s == pytest.approx(0.005)
+    assert found.calls_s == pytest.approx(0.005)  # a fetch of the news
+    assert found.bottleneck == "server's link out"
+    parts = (found.compute_s, found.down_s, found.up_s, found.server_s, found.calls_s)
+    assert found.seconds == pytest.approx(sum(parts))
+    assert found.wire_bytes == pytest.approx((2 * NEWS + 4 * REPORT) * WIRE, rel=0.01)
+
+
+def test_each_link_can_hold_a_round_up(tmp_path: Path) -> None:
+    small = measure(write_run(tmp_path / "small"))
+    large = measure(write_run(tmp_path / "large", report=NEWS))
+    fast = {"up": 1e12, "down": 1e12, "server_up": 1e12, "server_down": 1e12}
+    for measured, slow, name, frames in (
+        (small, "server_up", "server's link out", 2),
+        (small, "down", "a node's link in", 1),
+        (large, "server_down", "server's link in", 4),
+        (large, "up", "a node's link out", 2),
+    ):
+        found = predicted(measured, 4, 2, Links(**fast | {slow: 1e6}))
+        assert found.bottleneck == name
+        assert found.down_s + found.up_s == pytest.approx(frames * WIRE, rel=1e-4)
+    assert predicted(small, 4, 2, Links(up=1e12, down=1e12)).bottleneck == "computing"
+
+
+def test_more_workers_mean_more_of_everything(tmp_path: Path) -> None:
+    measured = measure(write_run(tmp_path / "run"))
+    few, many = predicted(measured, 4, 4), predicted(measured, 16, 8)
+    assert few.compute_s == pytest.approx(0.01)
+    assert many.compute_s == pytest.approx(0.02)
+    assert many.down_s == pytest.approx(2 * few.down_s)
+    assert many.up_s == pytest.approx(4 * few.up_s)
+    assert many.server_s == pytest.approx(4 * few.server_s)
+    side_by_side = predict(measured, Cluster(workers=16, nodes=8, processes=2), SLOW)
+    assert side_by_side.compute_s == pytest.approx(0.01)
+    assert side_by_side.down_s == pytest.approx(many.down_s)
+
+
+def test_exchanges_and_those_asked_are_counted(tmp_path: Path) -> None:
+    once = predicted(measure(write_run(tmp_path / "once", exchanges=1)), 4, 2)
+    twice = predicted(measure(write_run(tmp_path / "twice", exchanges=2)), 4, 2)
+    for part in ("compute_s", "down_s", "up_s", "calls_s", "wire_bytes"):
+        assert getattr(twice, part) == pytest.approx(2 * getattr(once, part))
+    assert twice.server_s == pytest.approx(once.server_s)
+    some = measure(write_run(tmp_path / "some", asked=2, exchanges=2))
+    assert predicted(some, 4, 2).compute_s == pytest.approx(2 * 0.01)  # one of two on a node
+    assert predicted(some, 4, 4).up_s == pytest.approx(2 * 2 * REPORT * WIRE / 12.5e6)
+    assert predicted(some, 8, 8).up_s == pytest.approx(2 * 2 * REPORT * WIRE / 12.5e6)
+
+
+def test_news_of_ones_own_cross_once_a_worker(tmp_path: Path) -> None:
+    method = {"kind": "marina-p", "downlink": {"kind": "rand-k"}}
+    found = predicted(measure(write_run(tmp_path / "run", method=method)), 4, 2)
+    assert found.down_s == pytest.approx(4 * NEWS * WIRE / 12.5e6)
+
+
+def test_latency_counts_round_trips(tmp_path: Path) -> None:
+    measured = measure(write_run(tmp_path / "run"))
+    slow = predicted(measured, 4, 2, Links(up=12.5e6, down=12.5e6, latency_s=0.05))
+    # 5 of the calls; 14, 29, 58, 116, 232, 463 kB: 6 until the window holds 0.1 s of half a link
+    assert slow.calls_s == pytest.approx(0.005 + (5 + 6) * 0.1)
+    fetched = measure(write_run(tmp_path / "fetched", report=60_000))
+    near = predicted(fetched, 4, 2)
+    assert near.calls_s == pytest.approx(0.010)  # 120 kB of answers go through the store
+    assert predicted(fetched, 4, 4).calls_s == pytest.approx(0.005)
+
+
+def test_frames_that_depend_on_the_number_of_workers_are_refused(tmp_path: Path) -> None:
+    method = {"kind": "compressed-sgd", "compressor": {"kind": "perm-k"}}
+    measured = measure(write_run(tmp_path / "run", method=method))
+    assert predicted(measured, 4, 2).seconds > 0
+    with pytest.raises(ConfigError, match=r"--workers 8: frames of perm-k depend .* had 4"):
+        predicted(measured, 8, 2)
+
+
+def test_asynchronous_runs_are_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", method={"kind": "async-sgd"})
+    with pytest.raises(ConfigError, match="async-sgd, whose server waits for nobody"):
+        measure(path)
+
+
+@pytest.mark.parametrize(("engine", "turns"), [("ray", 1), ("inline", 4)])
+def test_without_a_timeline_rounds_count_as_work(tmp_path: Path, engine: str, turns: int) -> None:
+    path = write_run(tmp_path / "run", engine=engine)
+    (path / "timeline.csv").unlink()
+    measured = measure(path)
+    assert measured.worker_s == pytest.approx([0.025 / turns] * 4)
+    assert measured.server_s == 0
+    assert measured.notes[0].startswith("no timeline.csv")
+
+
+def test_a_directory_without_rounds_is_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    (path / "metrics.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="no round is done"):
+        measure(path)
+    (write_run(tmp_path / "other") / "ledger.csv").unlink()
+    with pytest.raises(ConfigError, match=r"ledger\.csv has not both directions"):
+        measure(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_per_s"),
+    [
+        ("100Mbit", 12.5e6),
+        ("1Gbit/s", 125e6),
+        ("1 Gbps", 125e6),
+        ("12.5MB/s", 12.5e6),
+        ("100mbit", 12.5e6),
+        ("8Mb/s", 1e6),
+        (".5kB/s", 500),
+    ],
+)
+def test_rates(text: str, bytes_per_s: float) -> None:
+    assert parse_rate(text) == bytes_per_s
+
+
+@pytest.mark.parametrize("text", ["100", "0Mbit", "fast", "-1Mbit", "10MB", "1Xbit", ""])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^'{text}' is no rate of a link: .*100Mbit"):
+        parse_rate(text)
+
+
+def test_durations() -> None:
+    found = [parse_seconds(text) for text in ("5ms", "200us", "0.1s", "0")]
+    assert found == pytest.approx([0.005, 200e-6, 0.1, 0])
+    with pytest.raises(ConfigError, match="'5' is no duration"):
+        parse_seconds("5")
+
+
+def test_the_command_prints_the_plan_and_its_assumptions(tmp_path: Path) -> None:
+    path, figure = write_run(tmp_path / "run"), tmp_path / "plan.png"
+    slow = ("--up", "100Mbit", "--down", "100Mbit")
+    result = run_plan(
+        *(path, "--workers", "4,8", "--nodes", "2", *slow, "--target", "accuracy=0.5"),
+        *("--price-per-gb", "0.09", "--png", figure),
+    )
+    assert result.exit_code == 0, result.output
+    assert "server's link out" in result.output
+    assert "?: accuracy=0.5 was not reached with so many workers" in result.output
+    assert "assumed:" in result.output
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_says_rounds_time_and_cost_to_the_target(tmp_path: Path) -> None:
+    scaled = tmp_path / "results.json"
+    results = {
+        "8": {"workers": 8, "rounds": 7, "reached": True},
+        "16": {"workers": 16, "rounds": 20, "reached": False},
+    }
+    scaled.write_text(json.dumps({"plan": {"target": "accuracy >= 0.5"}, "results": results}))
+    result = run_plan(
+        *(write_run(tmp_path / "run"), "--workers", "4,8,16", "--target", "accuracy=0.5"),
+        *("--scale", scaled, "--price-per-gb", "0.09", "--price-per-gb-in", "0.01", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    here, eight, sixteen = json.loads(result.stdout)["plan"]
+    assert (here["nodes"], here["rounds_to_target"]) == (4, 10)
+    assert here["target_s"] == pytest.approx(10 * here["round_s"])
+    assert here["cost"] == pytest.approx(10 * here["wire_bytes"] * 0.1 / 1e9)
+    assert (eight["rounds_to_target"], sixteen["rounds_to_target"]) == (7, None)
+    assert sixteen["cost_of_rounds"] == 1000
+    other = run_plan(tmp_path / "run", "--target", "accuracy=0.6", "--scale", scaled)
+    assert "were to reach accuracy >= 0.5, and --target is accuracy >= 0.6" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "4,x"], "--workers 4,x: expected whole numbers"),
+        (["--workers", "4,8", "--nodes", "1,2,3"], "--nodes 1,2,3 has 3 numbers"),
+        (["--workers", "2,4", "--nodes", "3,4"], "nodes is 3, and there are 2 workers"),
+        (["--latency", "5"], "'5' is no duration"),
+        (["--scale", "none.json"], "says rounds to a target: give its --target"),
+        (["--target", "accuracy"], "--target accuracy: expected measure=value"),
+        (["--target", "accuracy=0.5", "--scale", "none.json"], "is no results.json"),
+    ],
+)
+def test_wrong_options_are_quoted(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = run_plan(write_run(tmp_path / "run"), *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("engine", "hosts"), [("inline", 1), ("ray", 2)])
+def test_runs_of_both_engines_are_planned_from(tmp_path: Path, engine: str, hosts: int) -> None:
+    config = {
+        "problem": "digits",
+        "method": "sgd",
+        "optimizer": {"kind": "sgd", "step_size": 0.1},
+        "engine": engine,
+        "actors": 2,
+        "rounds": 12,
+        "workers": 4,
+    }
+    with Session(config, out=tmp_path / "run") as session:
+        session.run()
+        seconds = session.metrics[-1]["seconds"]
+    measured = measure(tmp_path / "run")
+    assert (measured.engine, len(measured.worker_s), measured.exchanges) == (engine, 4, 1)
+    assert 0 < 12 * (sum(measured.worker_s) / hosts + measured.server_s) < 2 * seconds
+    assert measured.frames["downlink"].mean == session.ledger.frame_bytes("downlink") / 48
+    assert measured.frames["uplink"].an_exchange == 4
+    own = 0.01 if engine == "inline" else 0  # calls that a run in one process does not have
+    assert predicted(measured, 4, 4).calls_s == pytest.approx(own + 0.01)
