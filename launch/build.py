@@ -143,6 +143,11 @@ def _value(hint: Any, value: Any, place: str, paths: tuple[str, ...]) -> Any:
         if value is None:
             return None
         hint = choices[0]
+    if choices[1:] == (Ellipsis,) and choices[0] in KINDS:  # such as tuple[Callback, ...]
+        if not isinstance(value, list | tuple):  # the short form of a list of one
+            return (_value(choices[0], value, place, paths),)
+        items = enumerate(value)
+        return tuple(_value(choices[0], item, f"{place}[{i}]", paths) for i, item in items)
     if hint is ProblemSource:
         return value if isinstance(value, ProblemSource) else build_problem(value, place, paths)
     if hint in KINDS and dataclasses.is_dataclass(value):

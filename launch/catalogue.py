@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from launch.callbacks import Callback, Log, MLflow, RayMetrics, TensorBoard, WandB
 from mlmc_ray import methods
 from mlmc_ray.compressors import (
     DRIVE,
@@ -56,7 +57,7 @@ from mlmc_ray.ladders import (
 from mlmc_ray.laws import AdaptiveLaw, CostAwareLaw, GivenLaw, LevelLaw, OwnLaw
 from mlmc_ray.methods import Method
 from mlmc_ray.truncation import RandomTruncation
-from server.optimizers import SGD, Adam, AdamW, Optimizer
+from server.optimizers import SGD, Adam, AdamW, Optimizer, ProximalSGD
 
 KINDS: dict[Any, dict[str, type[Any]]] = {
     Method: {
@@ -152,8 +153,16 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
     },
     Optimizer: {
         "sgd": SGD,
+        "proximal-sgd": ProximalSGD,
         "adam": Adam,
         "adamw": AdamW,
+    },
+    Callback: {
+        "tensorboard": TensorBoard,
+        "mlflow": MLflow,
+        "wandb": WandB,
+        "ray-metrics": RayMetrics,
+        "log": Log,
     },
 }
 """For every shape, its kinds: the ``kind`` in a configuration, and the class it stands for."""

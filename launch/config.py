@@ -10,9 +10,14 @@ import yaml
 from pydantic import Field
 
 from launch.build import build, describe
+from launch.callbacks import Callback
+from launch.catalogue import KINDS
+from launch.changed_name import changed_name
 from launch.clock import Clock
+from launch.composition import compose, escaped, expanded, merged
+from launch.fields import type_hints
 from launch.yaml_text import load_yaml
-from mlmc_ray.errors import ConfigError, one_line
+from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
 from mlmc_ray.problems import ProblemSource
 from server.optimizers import Optimizer
@@ -34,6 +39,8 @@ class RunConfig:
         workers: logical workers, each with its own shard and state.
         batch_size: examples a gradient on every worker, or "full" for its whole shard.
         evaluate_every: rounds between evaluations; the first and the last round are evaluated too.
+        observe_every: rounds between looks inside the messages (errors, levels, bytes by layer),
+            which cost a pass over every vector; the first round is looked at too; null for never.
         buffers_every: workers report running statistics (batch normalisation) every n-th round.
         engine: "ray", or "inline" for one process without Ray; both give the same result.
         actors: processes that host the workers (Ray only); by default one per processor, and never
@@ -47,6 +54,7 @@ class RunConfig:
             loading the problem before the first (Ray only).
         clock: how long everything takes, for metrics in simulated seconds, and for the order in
             which reports of an asynchronous method arrive (inline only).
+        callbacks: who is told of the run as it goes.
     """
 
     problem: ProblemSource
@@ -58,6 +66,7 @@ class RunConfig:
     workers: AtLeastOne = 4
     batch_size: AtLeastOne | Literal["full"] = 32
     evaluate_every: AtLeastOne = 10
+    observe_every: AtLeastOne | None = 10
     buffers_every: AtLeastOne = 1
     engine: Literal["ray", "inline"] = "ray"
     actors: AtLeastOne | None = None
@@ -66,6 +75,7 @@ class RunConfig:
     search_paths: tuple[str, ...] = ()
     round_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 600.0
     clock: Clock | None = None
+    callbacks: tuple[Callback, ...] = ()
 
     def __post_init__(self) -> None:
         name = type(self.method).__name__
@@ -116,8 +126,25 @@ def load_config(
     if isinstance(source, RunConfig):
         fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
         source = {**fields, "search_paths": list(source.problem.search_paths)}
-    base, _, paths, label = _read(source)
+    base, variants, paths, label = _read(source)
+    if variants:
+        _check_stands_alone(base, overrides, label)
     return _build(base, overrides, paths, label, rename=True)
+
+
+def _check_stands_alone(base: Mapping[str, Any], overrides: Sequence[str], label: str) -> None:
+    """Refuse a file that holds no run but those of its ``compare`` list.
+
+    Raises:
+        ConfigError: names the keys and the command that runs the list.
+    """
+    given = [*base, *(key for override in overrides for key in _parse(override))]
+    missing = [key for key in ("problem", "method") if key not in given]
+    if missing:
+        raise ConfigError(
+            f"{label}: missing keys {missing}: its runs are those of its compare list; to run them "
+            f"all: mlmc-ray compare {label}"
+        )
 
 
 def load_variants(
@@ -135,7 +162,7 @@ def load_variants(
     if not variants:
         return [_build(base, overrides, paths, label, rename=True)]
     return [
-        _build(_merged(base, variant), overrides, paths, f"{label}: compare[{index}]")
+        _build(merged(base, variant), overrides, paths, f"{label}: compare[{index}]")
         for index, variant in enumerate(variants)
     ]
 
@@ -143,25 +170,21 @@ def load_variants(
 def _read(
     source: "str | Path | Mapping[str, Any]",
 ) -> tuple[dict[str, Any], list[dict[str, Any]], tuple[str, ...], str]:
-    """Return the base mapping, the variants, where to look for problems, and a label."""
+    """Return the base mapping, the variants, where to look for problems, and a label.
+
+    Variables of the environment are still to be put in, so that changes can take their place.
+    """
     paths = [str(Path.cwd())]
     label = "configuration"
     if isinstance(source, str | Path):
-        path = Path(source)
-        label = str(path)
-        paths.insert(0, str(path.resolve().parent))
-        try:
-            loaded = load_yaml(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{label}: is not YAML: {one_line(error)}") from error
+        label = str(source)
+        composed = compose(Path(source))
+        loaded = composed.values
+        paths = [*composed.directories, *paths]
     elif isinstance(source, Mapping):
-        loaded = dict(source)
+        loaded = escaped(dict(source))
     else:
-        loaded = source
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{label}: expected a mapping of keys to values, got {loaded!r:.40}")
+        raise ConfigError(f"{label}: expected a mapping of keys to values, got {source!r:.40}")
     variants = loaded.pop("compare", None) or []
     if not isinstance(variants, list) or not all(isinstance(item, dict) for item in variants):
         raise ConfigError(f"{label}: compare: expected a list of mappings")
@@ -177,12 +200,12 @@ def _build(
 ) -> RunConfig:
     changes = [_parse(override) for override in overrides]
     for change in changes:
-        values = _merged(values, change)
+        values = merged(values, escaped(change))
+    values = expanded(values, label)
     name = values.get("name")
     if rename and isinstance(name, str) and not any("name" in change for change in changes):
-        # The name in the file may say what has just been changed.
-        told = [o for o in overrides if o.startswith(("problem", "method", "optimizer"))]
-        values = {**values, "name": ", ".join([name, *told])}
+        values = {**values, "name": changed_name(name, overrides)}
+    _check_optimizer(values.get("optimizer"), label)
     more = values.get("search_paths")
     if isinstance(more, list):
         try:
@@ -194,7 +217,8 @@ def _build(
         if isinstance(clock := values.get("clock"), Mapping):
             values = {**values, "clock": build(Clock, clock, "clock")}
         config = build(RunConfig, values, "", paths)
-        if any("." in kind for kind in _kinds(describe(config.method))):  # of one's own
+        parts = (config.method, *config.callbacks)
+        if any("." in kind for part in parts for kind in _kinds(describe(part))):  # of one's own
             problem = dataclasses.replace(config.problem, search_paths=paths)
             config = dataclasses.replace(config, problem=problem)
         return config
@@ -202,6 +226,22 @@ def _build(
         raise ConfigError(f"{label}: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{label}: is nested too deeply") from error
+
+
+def _check_optimizer(described: object, label: str) -> None:
+    """Refuse a step size by theory of an optimizer that has none.
+
+    Raises:
+        ConfigError: says which has.
+    """
+    if not isinstance(described, Mapping) or described.get("step_size") != "theory":
+        return
+    kind, known = described.get("kind"), KINDS[Optimizer]
+    if kind in known and "theory" not in str(type_hints(known[kind])["step_size"]):
+        raise ConfigError(
+            f"{label}: optimizer.step_size is 'theory' and optimizer.kind is {kind!r}: theory "
+            "knows plain steps only: give kind: sgd, or a number"
+        )
 
 
 def _kinds(described: Any) -> Iterator[str]:
@@ -225,18 +265,3 @@ def _parse(override: str) -> dict[str, Any]:
         value = {name: value}
     nested: dict[str, Any] = value
     return nested
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, change in changes.items():
-        old = merged.get(name)
-        if isinstance(change, dict):
-            old = describe(old)  # an object, or the short form of a mapping:
-            old = {"kind": old} if isinstance(old, str) else old
-        merged[name] = change
-        if isinstance(old, dict) and isinstance(change, dict):
-            kind = old.get("kind")
-            if change.get("kind", kind) == kind:
-                merged[name] = _merged(old, change)
-    return merged

@@ -1,0 +1,115 @@
+"""The shape of a callback, and how several of them are called."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from launch.metrics import Metrics
+from mlmc_ray.errors import one_line
+from mlmc_ray.rounds import RoundResult
+
+if TYPE_CHECKING:
+    from launch.config import RunConfig
+    from launch.session import Session
+
+
+class Callback:
+    """Is told of a run. Inherit from it, and override what is of interest.
+
+    One that fails is told nothing more of the run, which goes on; the session's ``on_note`` says
+    so.
+
+    A dataclass that inherits from it can stand in a configuration by its dotted path:
+
+    >>> callbacks: [{kind: my_module.MyCallback, threshold: 3}]
+    """
+
+    def check(self, config: "RunConfig") -> None:
+        """Refuse a run that could not be told of; called before anything starts.
+
+        Raises:
+            ConfigError: a package is missing, or the run lacks what is needed.
+        """
+
+    def fresh(self) -> "Callback":
+        """Return what is told of one session: another object, where that needs a memory.
+
+        A configuration, and so its callbacks, may belong to several sessions at a time.
+        """
+        return self
+
+    def on_start(self, session: "Session") -> None:
+        """Called before the first round; ``session.config`` says which run it is."""
+
+    def on_round(self, session: "Session", metrics: Metrics, result: RoundResult) -> None:
+        """Called after every round.
+
+        Args:
+            session: the run.
+            metrics: of the round, as in ``metrics.jsonl``.
+            result: its frames, the times of the workers, and what was observed.
+        """
+
+    def on_note(self, session: "Session", text: str) -> None:
+        """Called with each line that the session has to say; not before ``on_start``."""
+
+    def on_end(self, session: "Session", error: BaseException | None) -> None:
+        """Called once, before the actors end; with the error that ended the run, if one did."""
+
+
+class Callbacks:
+    """Calls callbacks one after the other, and leaves out those that have failed.
+
+    Args:
+        callbacks: of one session; those with a memory get a new one.
+        on_note: called with every line, and with one for a callback that fails.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback], on_note: Callable[[str], None]) -> None:
+        self._callbacks = [callback.fresh() for callback in callbacks]
+        self._on_note = on_note
+        self._session: Session | None = None
+        self._early: list[str] = []
+
+    def start(self, session: "Session") -> None:
+        """See ``Callback.on_start``; then tell what was noted before."""
+        self._session = session
+        self._each("on_start", lambda callback: callback.on_start(session))
+        for text in self._early:
+            self._tell(session, text)
+
+    def round(self, session: "Session", metrics: Metrics, result: RoundResult) -> None:
+        """See ``Callback.on_round``."""
+        self._each("on_round", lambda callback: callback.on_round(session, metrics, result))
+
+    def note(self, text: str) -> None:
+        """See ``Callback.on_note``; ``on_note`` hears it at once, the others once all stands."""
+        self._on_note(text)
+        if self._session is None:
+            self._early.append(text)
+        else:
+            self._tell(self._session, text)
+
+    def end(self, session: "Session", error: BaseException | None) -> None:
+        """See ``Callback.on_end``; nothing if the run has not begun."""
+        if self._session is not None:
+            self._each("on_end", lambda callback: callback.on_end(session, error))
+
+    def _tell(self, session: "Session", text: str) -> None:
+        self._each("on_note", lambda callback: callback.on_note(session, text))
+
+    def _each(self, name: str, call: Callable[[Callback], None]) -> None:
+        for callback in list(self._callbacks):
+            try:
+                call(callback)
+            except Exception as error:
+                self._callbacks.remove(callback)
+                self._on_note(
+                    f"callback {type(callback).__name__} failed in {name} and is told nothing more "
+                    f"of this run: {type(error).__name__}: {one_line(error)}"
+                )
+
+
+def check_callbacks(callbacks: Sequence[Callback], config: "RunConfig") -> None:
+    """Refuse a run of which a callback could not be told; see ``Callback.check``."""
+    for callback in callbacks:
+        callback.check(config)

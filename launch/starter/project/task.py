@@ -1,0 +1,74 @@
+"""What is trained: a model, and the data of every worker.
+
+The data are 178 wines, which come with scikit-learn (M. Forina et al., Wine, UCI Machine Learning
+Repository, 1992): 13 measurements of each, and by which of three growers it was made. Put your own
+into data.csv, numbers with the class in the last column, counted from 0, or change ``load``.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from mlmc_ray.problems import TensorShard, split_evenly
+
+Examples = tuple[Tensor, Tensor]
+"""Features, shape (examples, features), and labels, shape (examples,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Any class with these four methods can be trained; its fields are keys of the configuration.
+
+    Args:
+        data: a CSV file with one line of headings, in the directory of this one.
+        hidden: width of the hidden layer.
+    """
+
+    data: str = "data.csv"
+    hidden: int = 32
+
+    def model(self) -> nn.Module:
+        """Make the model; its parameters are set to the server's before every use."""
+        features, labels = load(self.data)[0]
+        classes = int(labels.max()) + 1
+        return nn.Sequential(
+            nn.Linear(features.shape[1], self.hidden),
+            nn.ReLU(),
+            nn.Linear(self.hidden, classes),
+        )
+
+    def loss(self, model: nn.Module, batch: Examples) -> Tensor:
+        """Return the mean loss on a batch, which is what the shard returns."""
+        features, labels = batch
+        return functional.cross_entropy(model(features), labels)
+
+    def shard(self, worker_id: int, num_workers: int, generator: Generator) -> TensorShard:
+        """Return one worker's examples; the generator draws the same for every worker."""
+        train, _ = load(self.data)
+        return split_evenly(train, worker_id, num_workers, generator)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return what is worth watching; ``accuracy``, where there is one, is shown first."""
+        _, (features, labels) = load(self.data)
+        with torch.no_grad():
+            scores = model(features)
+        return {
+            "accuracy": (scores.argmax(dim=1) == labels).float().mean().item(),
+            "loss": functional.cross_entropy(scores, labels).item(),
+        }
+
+
+@lru_cache(maxsize=1)
+def load(name: str) -> tuple[Examples, Examples]:
+    """Return examples to train on, and every fifth line to test on, standardised."""
+    table = np.loadtxt(Path(__file__).with_name(name), delimiter=",", skiprows=1, dtype=np.float32)
+    features, labels = torch.from_numpy(table[:, :-1]), torch.from_numpy(table[:, -1]).long()
+    test = torch.arange(len(table)) % 5 == 0
+    train = features[~test]
+    features = (features - train.mean(dim=0)) / (train.std(dim=0) + 1e-6)
+    return (features[~test], labels[~test]), (features[test], labels[test])
