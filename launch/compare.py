@@ -125,14 +125,14 @@ def run_one(
     def note(line: str) -> None:
         progress.note(f"{config.name}: {line}")
 
-    with Session(config, out=out, on_note=note) as session:
+    with Session(config, out=out, on_note=note, callbacks=[progress]) as session:
         runs = {**others, config.name: session.metrics}
         if session.theory:
             note(describe_step(session.theory))
         measure = _measure_of(runs)
         target_for(measure, target)
         progress.begin(measure, headings=not others)
-        session.run(on_round=progress.update)
+        session.run()
         session.save()
         summary = summarise(session)
         write_results(

@@ -181,12 +181,3 @@ def _put_in(found: re.Match[str], text: str, place: str) -> str:
     raise ConfigError(
         f"{place}: the variable {name} is not set: set it, or write ${{{name}:-default}}"
     )
-
-
-def escaped(value: Any) -> Any:
-    """Return a value that ``expanded`` turns back into this one."""
-    if isinstance(value, str):
-        return value.replace("${", "$${")
-    if isinstance(value, dict):
-        return {key: escaped(item) for key, item in value.items()}
-    return [escaped(item) for item in value] if isinstance(value, list) else value

@@ -14,9 +14,9 @@ from launch.callbacks import Callback
 from launch.catalogue import KINDS
 from launch.changed_name import changed_name
 from launch.clock import Clock
-from launch.composition import compose, escaped, expanded, merged
+from launch.composition import compose, expanded, merged
 from launch.fields import type_hints
-from launch.yaml_text import load_yaml
+from launch.yaml_text import escaped, load_yaml
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
 from mlmc_ray.problems import ProblemSource
@@ -45,6 +45,8 @@ class RunConfig:
         engine: "ray", or "inline" for one process without Ray; both give the same result.
         actors: processes that host the workers (Ray only); by default one per processor, and never
             more than workers.
+        placement: on a cluster, "pack" puts server and hosts on as few nodes as possible, and
+            "spread" on as many, so that the server is away from the hosts where there are enough.
         address: of a running Ray cluster; by default a local one is started, unless the process
             already belongs to one.
         threads: torch threads of every process; results may depend on it in the last bits.
@@ -70,6 +72,7 @@ class RunConfig:
     buffers_every: AtLeastOne = 1
     engine: Literal["ray", "inline"] = "ray"
     actors: AtLeastOne | None = None
+    placement: Literal["pack", "spread"] = "pack"
     address: str | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     search_paths: tuple[str, ...] = ()

@@ -68,7 +68,9 @@ class RayEngine:
             )
         # All processors are reserved at once, or none: two runs that wait for each other's would
         # wait for ever. Starting a process afterwards takes as long as the machine is busy.
-        processors = placement_group([{"CPU": share}] * (num_hosts + 1))
+        processors = placement_group(
+            [{"CPU": share}] * (num_hosts + 1), strategy=config.placement.upper()
+        )
         self._stack.callback(remove_placement_group, processors)
         if not processors.wait(_PLACEMENT_TIMEOUT_S):
             raise ClusterError(

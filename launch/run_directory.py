@@ -32,6 +32,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from launch.yaml_text import escaped
 from mlmc_ray.errors import ConfigError, one_line
 from mlmc_ray.ledger import Entry
 from mlmc_ray.rounds import Work
@@ -60,7 +61,7 @@ class RunDirectory:
         check_unused(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(dict(config), sort_keys=False)
+            text = yaml.safe_dump(escaped(dict(config)), sort_keys=False)
             (path / "config.yaml").write_text(text, encoding="utf-8")
             (path / "versions.json").write_text(json.dumps(_versions(), indent=2) + "\n")
             self._metrics = (path / "metrics.jsonl").open("a")

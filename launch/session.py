@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from launch.callbacks import Callback, Callbacks
+from launch.callbacks import Callback, Callbacks, check_callbacks
 from launch.carrying import Past, carried, changes, settings_of
 from launch.config import RunConfig, load_config
 from launch.engines import Engine, InlineEngine
@@ -76,8 +76,10 @@ class Session:
         callbacks: Sequence[Callback] = (),
         past: Past | None = None,
     ) -> None:
-        self._on_note = on_note
         self._given = load_config(source, overrides)
+        check_callbacks(callbacks, self._given)
+        self._callbacks = Callbacks([*self._given.callbacks, *callbacks], on_note)
+        on_note = self._on_note = self._callbacks.note
         if out is not None:
             check_unused(Path(out))  # before Ray starts, which takes seconds
         problem, self.dim = check_run(self._given)
@@ -95,7 +97,6 @@ class Session:
         self._failed_round: int | None = None  # after which no more can be run
         self._directory: RunDirectory | None = None
         self._measures: list[str] = []
-        self._callbacks = Callbacks(callbacks, on_note)
         state = None
         if past:
             state, notes = carried(past.state, past.config, self.config)
@@ -217,6 +218,11 @@ class Session:
         """
         past = self.past()
         given = self._changed(overrides, settings)
+        if given.callbacks != self._given.callbacks:
+            raise ConfigError(
+                "callbacks has changed: a session keeps its callbacks from beginning to end; "
+                "branch, or open a new session"
+            )
         problem, _ = check_run(given)
         config, theory = with_step_size(given, problem, self._on_note)
         state, notes = carried(past.state, past.config, config)
@@ -396,6 +402,7 @@ def check_run(config: RunConfig) -> tuple[Problem, int]:
     model = initial_model(problem, config.seed)
     check_fit(config, model)
     check_step_size(config, problem)
+    check_callbacks(config.callbacks, config)
     return problem, model.parameters.numel()
 
 

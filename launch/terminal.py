@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -9,10 +10,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from launch.callbacks import Callback
 from launch.metrics import Metrics, format_measure, main_measure, measure_in_words
 from launch.summary import Summary
 from launch.target import Target
 from launch.units import format_bytes
+from mlmc_ray.rounds import RoundResult
+
+if TYPE_CHECKING:
+    from launch.session import Session
 
 _FORMAT = "{name}  {round:>9}  {loss:>6}  {measure:>8}  {up:>7}  {down:>7}  {speed:>8}"
 
@@ -20,7 +26,7 @@ WIDEST_NAME = 28
 """Columns for a name; of a longer one a line shows the beginning, and the table folds it."""
 
 
-class RunProgress:
+class RunProgress(Callback):
     """Shows a run's rounds: one live line in a terminal, a line per evaluation elsewhere.
 
     Args:
@@ -50,7 +56,7 @@ class RunProgress:
         """Show a line of text."""
         self._console.print(text, highlight=False, markup=False)
 
-    def update(self, metrics: Metrics) -> None:
+    def on_round(self, session: "Session", metrics: Metrics, result: RoundResult) -> None:
         """Show the metrics of a round."""
         if f"test_{self._measure}" in metrics:
             self._tested = format_measure(self._measure, metrics[f"test_{self._measure}"])

@@ -50,3 +50,12 @@ def load_yaml(text: str) -> Any:
         yaml.YAMLError, ValueError, RecursionError: it is not YAML, or not of a configuration.
     """
     return yaml.load(text, Loader=_Loader)
+
+
+def escaped(value: Any) -> Any:
+    """Return a value of which a file may be made: what looks like a variable is none in it."""
+    if isinstance(value, str):
+        return value.replace("${", "$${")
+    if isinstance(value, dict):
+        return {key: escaped(item) for key, item in value.items()}
+    return [escaped(item) for item in value] if isinstance(value, list) else value

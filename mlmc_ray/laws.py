@@ -95,6 +95,9 @@ class GivenLaw:
     Fewer levels than probabilities are allowed, since the number of fixed-point levels varies
     with the vector; the others then stand for increments of zero.
 
+    Args:
+        values: a probability for every level; they sum to 1.
+
     References:
         Zukerman et al., 2025, arXiv:2507.05508, lemma 3.2: any positive probabilities do.
     """

@@ -19,6 +19,10 @@ class RandomTruncation:
     Unbiased, since level l is sent with probability S_l. It suits levels that can only be read
     together with all below them, such as bit planes.
 
+    Args:
+        ladder: whose levels are sent up to a random one.
+        law: of the level.
+
     References:
         Rhee and Glynn, "Unbiased estimation with square root convergence for SDE models",
         Operations Research, 2015 (the coupled sum estimator).

@@ -28,6 +28,12 @@ class SGD:
 
     ``step_size`` may be "theory": the step for which the method has a guarantee, which is that of
     plain steps.
+
+    Args:
+        step_size: the learning rate.
+        momentum: share of the last step that is added to the next, in [0, 1).
+        nesterov: take the gradient a momentum ahead.
+        weight_decay: weight of the squared norm, at least 0.
     """
 
     step_size: float | Literal["theory"]
@@ -71,6 +77,11 @@ class ProximalSGD:
     ``step_size`` may be "theory", as for ``SGD``: that of the plain steps. With it the guarantee
     for strongly convex f holds here too for gradient descent and DIANA (Horvath et al., 2019,
     arXiv:1904.05115); of other methods no proof is claimed.
+
+    Args:
+        step_size: the learning rate.
+        l1: weight of the l1 norm, at least 0.
+        l2: weight of half the squared norm, at least 0.
     """
 
     step_size: float | Literal["theory"]
@@ -106,7 +117,14 @@ class _Proximal(torch.optim.SGD):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adam:
-    """``torch.optim.Adam``; weight decay is L2, added to the estimate."""
+    """``torch.optim.Adam``; weight decay is L2, added to the estimate.
+
+    Args:
+        step_size: the learning rate.
+        betas: decay of the first and of the second moment, each in [0, 1).
+        eps: added to the root of the second moment.
+        weight_decay: weight of the squared norm, at least 0.
+    """
 
     step_size: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -130,7 +148,14 @@ class Adam:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdamW:
-    """``torch.optim.AdamW``; weight decay is decoupled from the estimate."""
+    """``torch.optim.AdamW``; weight decay is decoupled from the estimate.
+
+    Args:
+        step_size: the learning rate.
+        betas: decay of the first and of the second moment, each in [0, 1).
+        eps: added to the root of the second moment.
+        weight_decay: weight of the squared norm, at least 0.
+    """
 
     step_size: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)

@@ -27,6 +27,9 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", help="Run directory; by default runs/NAME-TIME below the current one."),
 ]
+Live = Annotated[
+    bool, typer.Option("--live", help="Watch curves, traffic and workers in a view of their own.")
+]
 Traceback = Annotated[
     bool, typer.Option("--traceback", help="On an error, show Python's traceback too.")
 ]

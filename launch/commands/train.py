@@ -5,6 +5,7 @@ from rich.console import Console
 from launch.commands.options import (
     ConfigFile,
     EngineName,
+    Live,
     Out,
     Settings,
     Traceback,
@@ -21,6 +22,7 @@ def train(
     engine: EngineName = None,
     workers: Workers = None,
     out: Out = None,
+    live: Live = False,
     traceback: Traceback = False,
 ) -> None:
     """Train one configuration; a `compare` list in the file is left aside.
@@ -33,19 +35,23 @@ def train(
         mlmc-ray train configs/quickstart.yaml
 
         mlmc-ray train configs/quickstart.yaml --engine inline --set optimizer.step_size=0.05
+
+        mlmc-ray train configs/quickstart.yaml --live
     """
     console = Console()
     with plain_errors(console, traceback):
         from launch.compare import run_one
         from launch.config import load_config
+        from launch.live import LiveProgress
         from launch.run_directory import results_directory
         from launch.terminal import RunProgress, summary_table
 
         run = load_config(config, overrides_of(settings, engine, workers))
+        shown = LiveProgress if live else RunProgress
         with (
             results_directory(out, run.name) as directory,
             telling_where(console, directory),
-            RunProgress(console, run.name, run.rounds) as progress,
+            shown(console, run.name, run.rounds) as progress,
         ):
             summary, _ = run_one(run, directory, progress)
         console.print(summary_table([summary]))

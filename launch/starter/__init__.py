@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from launch.composition import escaped
 from launch.run_directory import writing
 from launch.schema import schema_text
+from launch.yaml_text import escaped
 from mlmc_ray.errors import ConfigError
 
 NEXT = (
     "mlmc-ray train config.yaml",
     "mlmc-ray compare compare.yaml",
+    "mlmc-ray report runs/*",
     "pytest",
 )
 """What to run in a new project."""

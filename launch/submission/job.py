@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from launch.composition import compose
 from launch.config import RunConfig, load_config, load_variants
 from launch.run_directory import slug
 from mlmc_ray.errors import ConfigError
@@ -128,6 +129,12 @@ def job_of(
             f"{config} is not below the current directory, {working_dir}, which is all that a job "
             "takes along: run from a directory that holds it"
         ) from None
+    for directory in compose(config).directories:
+        if not Path(directory).is_relative_to(working_dir):
+            raise ConfigError(
+                f"{config} extends a file in {directory}, which is not below {working_dir}: a job "
+                "does not take it along"
+            )
     if wheel is not None and not (wheel.is_file() and wheel.suffix == ".whl"):
         raise ConfigError(f"{wheel} is no wheel: make one with pip wheel --no-deps -w dist .")
     settings = [text for override in overrides for text in ("--set", override)]

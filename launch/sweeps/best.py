@@ -10,6 +10,7 @@ from launch.run_directory import writing
 from launch.sweeps.grid import show
 from launch.sweeps.outcome import Outcome
 from launch.sweeps.plan import Sweep
+from launch.yaml_text import escaped
 
 NAME = "best.yaml"
 
@@ -34,7 +35,7 @@ def write_best(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]], out: Pat
     runs = [outcome.candidate.config.to_mapping() for outcome in best]
     compared = len(outcomes) > 1
     content = {"compare": runs} if compared else runs[0]
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(escaped(content), sort_keys=False, allow_unicode=True)
     path = out / NAME
     with writing(path):
         path.write_text(f"{_comment(sweep, best, compared)}\n{text}", encoding="utf-8")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.composition import compose, expanded
 from launch.config import RunConfig, load_config, load_variants
 from launch.sweeps.grid import Axis, override, settings_of, show
 from launch.sweeps.measures import (
@@ -16,7 +17,6 @@ from launch.sweeps.measures import (
     usual_best,
 )
 from launch.sweeps.results import digest
-from launch.yaml_text import load_yaml
 from mlmc_ray.errors import ConfigError, ProblemError
 
 Source = str | Path | Mapping[str, Any]
@@ -206,8 +206,9 @@ def _name(source: Source, name: str, overrides: Sequence[str]) -> str:
     """Return the name without the settings of the sweep, which have been added to the file's."""
     if any(text.startswith("name=") for text in overrides):
         return name
-    loaded = source if isinstance(source, Mapping) else load_yaml(Path(source).read_text("utf-8"))
-    return str(loaded.get("name", name))
+    if isinstance(source, Mapping):
+        return str(source.get("name", name))
+    return str(expanded(compose(Path(source)).values.get("name", name), str(source), "name"))
 
 
 def _check(candidate: Candidate) -> None:

@@ -23,6 +23,9 @@ class FixedPoint:
     magnitude, so the division is exact. Each entry is off by less than S 2^-planes. One plane is
     the "2-bit fixed point" of the paper: a sign and a digit.
 
+    Args:
+        planes: how many binary digits to keep.
+
     References:
         Zukerman et al., 2025, arXiv:2507.05508, section 3.1; the power-of-two scale instead of
         the maximum makes the expansion exact for every float32 entry, the largest included.

@@ -40,6 +40,9 @@ class ImportanceSampled:
     Unbiased, with variance (|v|_1^2 - |v|^2) / k. The scale |v|_1 / k is rounded up to float32 and
     every draw falls on no entry with the small probability that this leaves, so the mean is exact.
 
+    Args:
+        draws: how many: a number from 1, or that over the number of entries, in (0, 1).
+
     References:
         The one-entry ladder of Zukerman et al., 2025, arXiv:2507.05508, section 3.2, with k levels
         drawn; one draw is Alistarh et al., 2017, arXiv:1610.02132, with the 1-norm.
@@ -109,6 +112,11 @@ class OptimalSparse:
     ``systematic`` draws the entries below t not independently, but so that their number is the sum
     of their probabilities, rounded up or down: k entries, hardly ever k - 1. The probabilities
     stay, and with them the mean and the variance.
+
+    Args:
+        k: how many entries to keep on average: a number of entries from 1, or the fraction of all,
+            in (0, 1).
+        systematic: keep k entries, or hardly ever k - 1, instead of drawing each on its own.
 
     References:
         Wangni et al., 2018, arXiv:1710.09854.

@@ -29,6 +29,9 @@ class UnbiasedRounding:
     every entry. The grid is base^r to the rounding of one float32 scale, and exactly that for base
     2. The relative variance is at most (base + 1)^2 / (4 base) - 1 for every vector.
 
+    Args:
+        base: of the powers, above 1 and at most 1024.
+
     References:
         Beznosikov et al., 2020, arXiv:2002.12410, section 2 (general unbiased rounding).
     """
@@ -70,6 +73,9 @@ class BiasedRounding:
 
     Deterministic and biased, with alpha = 4 base / (base + 1)^2. The grid is that of
     ``UnbiasedRounding``.
+
+    Args:
+        base: of the powers, above 1 and at most 1024.
 
     References:
         Beznosikov et al., 2020, arXiv:2002.12410, section 2 (general biased rounding).

@@ -33,6 +33,9 @@ class FloatingPoint:
     Where few values occur they are sent once, with a code per entry that is coded by frequency;
     else the values go as bfloat16 (up to 7 bits) or float32.
 
+    Args:
+        mantissa_bits: how many digits of every mantissa to keep.
+
     References:
         Zukerman et al., 2025, arXiv:2507.05508, section 2.2 and appendix B.
     """

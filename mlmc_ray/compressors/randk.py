@@ -17,6 +17,10 @@ class RandK:
     Scaled by d/k it is unbiased with omega = d/k - 1, exactly, for every vector. Unscaled it is
     biased with E|C(v) - v|^2 = (1 - k/d)|v|^2.
 
+    Args:
+        k: how many entries to keep: a number of entries from 1, or the fraction of all, in (0, 1).
+        scaled: multiply them by d/k, which makes the mean exact.
+
     References:
         Beznosikov et al., 2020, arXiv:2002.12410.
     """

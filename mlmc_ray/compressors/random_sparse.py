@@ -23,6 +23,9 @@ class Bernoulli:
 
     Unbiased with omega = 1/p - 1, exactly, for every vector. The number of entries is random.
 
+    Args:
+        p: probability of an entry, in (0, 1].
+
     References:
         Khirirat et al., 2018, arXiv:1806.06573; Gorbunov et al., 2021, arXiv:2102.07845.
     """
@@ -64,6 +67,9 @@ class RandomSparse:
     """Keep every entry independently with probability p, as it is.
 
     Biased, with E|C(v) - v|^2 = (1 - p)|v|^2 for every vector.
+
+    Args:
+        p: probability of an entry, in (0, 1].
 
     References:
         "Biased random sparsification" of Beznosikov et al., 2020, arXiv:2002.12410.

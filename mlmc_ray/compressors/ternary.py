@@ -21,6 +21,9 @@ class TernGrad:
     the standard deviation of the vector's entries (the paper takes 2.5), unless they are all
     equal: less variance, but biased.
 
+    Args:
+        clip: standard deviations at which entries are cut off first; None for no cut.
+
     References:
         Wen et al., 2017, arXiv:1705.07878.
     """

@@ -26,6 +26,9 @@ class TopK:
 
     Deterministic and biased, with alpha = k/d.
 
+    Args:
+        k: how many entries to keep: a number of entries from 1, or the fraction of all, in (0, 1).
+
     References:
         Zukerman et al., 2025, arXiv:2507.05508, section 2.2.
     """
@@ -68,6 +71,11 @@ class SegmentedTopK:
     entries; the segment size then matters as the grain of the multilevel ladder only. The
     contiguous variant cuts the vector in its own order: one index a segment instead of one an
     entry, for a larger error.
+
+    Args:
+        k: how many segments to keep, at least 1.
+        segment_size: entries a segment: a number from 1, or the fraction of all, in (0, 1).
+        contiguous: segments are of neighbours, instead of the entries in order of magnitude.
 
     References:
         Zukerman et al., 2025, arXiv:2507.05508, section 2.2 and appendix D.

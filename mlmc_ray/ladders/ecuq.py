@@ -37,6 +37,10 @@ class ECUQLadder:
     entry for the pair, with a table of what the pairs stand for, or as two codes where that is
     shorter. ``RefinementLadder`` over ``ECUQ`` has one code an entry and no table.
 
+    Args:
+        budgets: bits an entry of every level, increasing.
+        construction: what is above the budgets: the rest as it is, or unbiased rounding.
+
     References:
         Zukerman et al., 2025, arXiv:2507.05508, appendix G.2, which leaves open what the top is.
     """

@@ -39,6 +39,10 @@ class SegmentedTopKLadder:
 
     The increments are orthogonal, so with the adaptive law omega <= ceil(d/s) - 1.
 
+    Args:
+        segment_size: entries a segment: a number from 1, or the fraction of all, in (0, 1).
+        contiguous: segments are of neighbours, instead of the entries in order of magnitude.
+
     References:
         Zukerman et al., 2025, arXiv:2507.05508, sections 2.2 and 3.2, equations 56-60.
     """

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from launch.build import build, describe, nearest
+from launch.callbacks import Callback
 from launch.catalogue import KINDS, PROBLEMS
 from launch.docstrings import meaning_of
 from launch.fields import name_of, settings, settings_of
@@ -190,6 +191,19 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
         "proximal-sgd": {"step_size": 0.5, "l1": 0.01, "l2": 0.02},
         "adam": {"step_size": 0.5, "betas": [0.5, 0.75], "eps": 1e-6, "weight_decay": 0.01},
         "adamw": {"step_size": 0.5, "betas": [0.5, 0.75], "eps": 1e-6, "weight_decay": 0.02},
+    },
+    Callback: {
+        "tensorboard": {"directory": "x"},
+        "mlflow": {"experiment": "x", "tracking_uri": "sqlite:///x.db", "artifacts": True},
+        "wandb": {
+            "project": "x",
+            "entity": "y",
+            "mode": "offline",
+            "directory": "z",
+            "artifacts": True,
+        },
+        "ray-metrics": {},
+        "log": {"path": "x"},
     },
 }
 """One full description of every kind; ``test_examples_are_complete`` keeps it so."""

@@ -242,3 +242,17 @@ def wait_for_all_slots() -> None:
     while ray.available_resources().get("CPU") != SLOTS:  # type: ignore[no-untyped-call]
         assert time.monotonic() < deadline, ray.available_resources()  # type: ignore[no-untyped-call]
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("placement", ["pack", "spread"])
+def test_actors_are_placed_as_asked(placement: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(bundles: list[dict[str, float]], strategy: str) -> None:
+        asked.append((len(bundles), strategy))
+        raise ClusterError("enough has been seen")
+
+    monkeypatch.setattr("launch.ray_engine.placement_group", refuse)
+    with pytest.raises(ClusterError, match="enough"):
+        Session(config_of(EF21, 2, placement=placement))
+    assert asked == [(3, placement.upper())]

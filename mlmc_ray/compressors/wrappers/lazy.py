@@ -24,6 +24,10 @@ class Lazy:
 
     The expectation is that of C. Where C is unbiased, omega = (1 + omega_C)/p - 1.
 
+    Args:
+        compressor: of what is sent.
+        p: probability of sending, in (0, 1].
+
     References:
         The Bernoulli compressor of Islamov et al., 2021, arXiv:2102.07158; independent
         participation of the workers has the same effect.

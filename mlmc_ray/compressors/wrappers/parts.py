@@ -116,6 +116,10 @@ class PerBucket:
 
     Every bucket is a message with fields of its own, made by itself. For small buckets use the
     bucket size that a quantiser itself has, which costs one scale each.
+
+    Args:
+        compressor: of every bucket.
+        bucket_size: entries a bucket.
     """
 
     compressor: Compressor
