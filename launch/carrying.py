@@ -1,19 +1,16 @@
 """What a run keeps of its memory when its configuration changes between two rounds."""
 
 import dataclasses
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from launch.config import RunConfig
 from launch.engines import RunState
 from launch.metrics import Metrics
-from mlmc_ray.compressors import Compressor
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import Entry
-from mlmc_ray.methods import Method
 from mlmc_ray.rounds import Work
 
-_FIXED = ("problem", "seed")
 _SERVER_MEMORY = ("half", "known_statistics", "asked")
 
 
@@ -44,20 +41,18 @@ def carried(state: RunState, old: RunConfig, new: RunConfig) -> tuple[RunState, 
     """Return the state with which a changed run goes on, and what to say about it.
 
     Parameters and running statistics always stay. The memory of the method stays if there are as
-    many workers and the method is the same but for compressors and real numbers, such as a
-    momentum; that of the optimizer stays if it is of the same kind.
+    many workers and it means the same to the new one (``Method.same_memory``); that of the
+    optimizer stays if it is of the same kind.
 
     Raises:
-        ConfigError: a key has changed that a run cannot change on its way; names it.
+        ConfigError: a key has changed that a run cannot change on its way (the seed, the kind of
+            the problem, whether there is a clock); names it.
     """
-    for name in _FIXED:
-        if getattr(old, name) != getattr(new, name):
-            raise ConfigError(
-                f"{name} has changed: a run keeps its {name} from beginning to end; open a new "
-                "session"
-            )
+    _check_kept(old, new)
     server, workers, time, notes = dict(state.server), state.workers, state.time, []
-    if old.workers != new.workers or not _same_memory(old.method, new.method):
+    if old.problem != new.problem:
+        notes.append("the problem has changed: measures before and after are not of the same")
+    if old.workers != new.workers or not old.method.same_memory(new.method):
         if server["half"] or any(worker["half"] for worker in workers.values()):
             notes.append("the memory of the method starts anew, on the server and on every worker")
         for name in _SERVER_MEMORY:
@@ -73,23 +68,38 @@ def carried(state: RunState, old: RunConfig, new: RunConfig) -> tuple[RunState, 
     return RunState(server=server, workers=workers, time=time), notes
 
 
+def _check_kept(old: RunConfig, new: RunConfig) -> None:
+    """Refuse changes of what a run keeps.
+
+    Raises:
+        ConfigError: see ``carried``.
+    """
+    kept = {
+        "seed": (old.seed, new.seed),
+        "problem": (old.problem.path, new.problem.path),
+        "clock": (old.clock is None, new.clock is None),
+    }
+    for name, (before, after) in kept.items():
+        if before != after:
+            raise ConfigError(
+                f"{name} has changed: a run keeps its {name} from beginning to end; open a new "
+                "session"
+            )
+
+
 def _without_half(workers: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return {i: {"buffers": state["buffers"]} for i, state in workers.items()}
 
 
-def _same_memory(old: Any, new: Any) -> bool:
-    """Return whether a method's memory means the same to another one."""
-    if type(old) is not type(new):
-        return False
-    for field in fields(old):
-        before, after = getattr(old, field.name), getattr(new, field.name)
-        if isinstance(before, Method) and _same_memory(before, after):
-            continue
-        both = (before, after)
-        if before == after or all(isinstance(value, Compressor | float) for value in both):
-            continue
-        return False
-    return True
+def with_workers(config: RunConfig, number: int) -> list[str]:
+    """Return the settings for another number of workers.
+
+    A problem with a function for every worker has as many functions then.
+    """
+    settings = [f"workers={number}"]
+    if hasattr(config.problem.load(), "num_functions"):
+        settings.append(f"problem.num_functions={number}")
+    return settings
 
 
 def changes(old: RunConfig, new: RunConfig) -> dict[str, Any]:

@@ -44,6 +44,12 @@ class Engine(Protocol):
     def model_state(self) -> dict[str, Any]:
         """Return the ``state_dict`` of the model."""
 
+    def suits(self, old: RunConfig, new: RunConfig) -> bool:
+        """Return whether ``set_up`` can make an engine of one configuration one of another."""
+
+    def set_up(self, config: RunConfig) -> None:
+        """Begin another configuration, which the engine suits, at its start."""
+
     def state(self) -> RunState:
         """Return a copy of all that is remembered between rounds."""
 
@@ -86,12 +92,21 @@ class InlineEngine:
     """
 
     def __init__(self, config: RunConfig) -> None:
+        self.set_up(config)
+
+    def suits(self, old: RunConfig, new: RunConfig) -> bool:
+        """Return whether both run in one process."""
+        return old.engine == new.engine
+
+    def set_up(self, config: RunConfig) -> None:
+        """Make server and workers anew; if that fails all stay as they are."""
+        with torch_threads(config.threads):
+            server = ParameterServer(server_plan(config))
+            host = WorkerHost(worker_plan(config), range(config.workers))
+        self._server, self._host = server, host
         self._threads = config.threads
         self._asynchronous = config.method.asynchronous
         self._time = SimulatedTime(config.clock, config.seed) if config.clock else None
-        with torch_threads(config.threads):
-            self._server = ParameterServer(server_plan(config))
-            self._host = WorkerHost(worker_plan(config), range(config.workers))
 
     def round(self, *, observe: bool) -> RoundResult:
         """Run the next round."""

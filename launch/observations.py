@@ -51,11 +51,13 @@ def observation_of(
             {"direction": direction, "name": name, "kind": kind, "bytes": num_bytes}
             for (direction, name, kind), num_bytes in result.traffic.parts.items()
         ],
-        "layers": [
-            {"direction": direction, "layer": layer, "bytes": round(num_bytes, 1)}
+        "layers": {
+            direction: {
+                layer: round(num_bytes, 1)
+                for layer, num_bytes in zip(layers, by_layer.tolist(), strict=True)
+            }
             for direction, by_layer in result.traffic.layers.items()
-            for layer, num_bytes in zip(layers, by_layer.tolist(), strict=True)
-        ],
+        },
     }
 
 

@@ -46,13 +46,32 @@ class RayEngine:
         try:
             local = self._stack.enter_context(ray_cluster(config.address))
             self._cluster = current_cluster()
-            spare = _cluster_cpus() if local else max(1, _cluster_cpus() - 1)
-            num_hosts = min(config.workers, config.actors or spare)
-            self._place(config, num_hosts, _LOCAL_SHARE if local else 1.0)
+            self._spare = _cluster_cpus() if local else max(1, _cluster_cpus() - 1)
+            self._place(config, self._num_hosts(config), _LOCAL_SHARE if local else 1.0)
             self._set_up(config)
         except BaseException:
             self.close()
             raise
+
+    def _num_hosts(self, config: RunConfig) -> int:
+        return min(config.workers, config.actors or self._spare)
+
+    def suits(self, old: RunConfig, new: RunConfig) -> bool:
+        """Return whether the same actors, and not only others, can run another configuration."""
+        placed = ("engine", "address", "placement")
+        same = all(getattr(old, name) == getattr(new, name) for name in placed)
+        return same and self._num_hosts(old) == self._num_hosts(new)
+
+    def set_up(self, config: RunConfig) -> None:
+        """Let the actors begin another configuration, which they suit.
+
+        Raises:
+            RoundError, ProblemError: as when they were started; they must be set up again.
+        """
+        self._timeout_s = config.round_timeout_s
+        for first, host in enumerate(self._hosts):
+            host.worker_ids = tuple(range(first, config.workers, len(self._hosts)))
+        self._set_up(config)
 
     def _place(self, config: RunConfig, num_hosts: int, share: float) -> None:
         """Start the actors, ``share`` of a processor reserved for each."""

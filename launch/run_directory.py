@@ -89,9 +89,7 @@ class RunDirectory:
         """
         with writing(self.path):
             csv.writer(self._ledger).writerows(ledger)
-            csv.writer(self._timeline).writerows(
-                item._replace(seconds=round(item.seconds, 6)) for item in work
-            )
+            csv.writer(self._timeline).writerows(map(_rounded, work))
             if observation is not None:
                 self._observed.write(_line(observation))
             self._metrics.write(_line(metrics))
@@ -102,7 +100,7 @@ class RunDirectory:
         """Write the rounds of the session that a branch goes on from."""
         with writing(self.path):
             csv.writer(self._ledger).writerows(past.ledger)
-            csv.writer(self._timeline).writerows(past.work)
+            csv.writer(self._timeline).writerows(map(_rounded, past.work))
             self._observed.writelines(map(_line, past.observations))
             self._metrics.writelines(map(_line, past.metrics))
 
@@ -123,6 +121,10 @@ class RunDirectory:
         """Close the files; may be called twice."""
         for file in (self._metrics, self._observed, self._ledger, self._timeline):
             file.close()
+
+
+def _rounded(work: Work) -> Work:
+    return work._replace(seconds=round(work.seconds, 6))
 
 
 def _line(values: Mapping[str, Any]) -> str:

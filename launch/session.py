@@ -4,7 +4,7 @@ Between two rounds a session can be changed, branched and moved to another engin
 remembers is a ``Past``, from which a session goes on.
 """
 
-import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from launch.callbacks import Callback, Callbacks, check_callbacks
-from launch.carrying import Past, carried, changes, settings_of
+from launch.carrying import Past, carried, changes, settings_of, with_workers
 from launch.config import RunConfig, load_config
-from launch.engines import Engine, InlineEngine
+from launch.engines import Engine, InlineEngine, RunState
 from launch.fitting import check_fit, notes_on
-from launch.metrics import Metrics
+from launch.metrics import Metrics, measure_names
 from launch.observations import observation_of, relative_error
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
@@ -96,7 +96,7 @@ class Session:
         self._pausing = False
         self._failed_round: int | None = None  # after which no more can be run
         self._directory: RunDirectory | None = None
-        self._measures: list[str] = []
+        self._measures = _measures_in(self.metrics)
         state = None
         if past:
             state, notes = carried(past.state, past.config, self.config)
@@ -113,7 +113,7 @@ class Session:
             raise
 
     def _begin(self, out: "str | Path | None", past: Past | None) -> None:
-        tests = self._tests()
+        tests = {} if past else self._tests()
         if out is not None:
             self._directory = RunDirectory(Path(out), self.config.to_mapping())
         if past is None:
@@ -179,7 +179,10 @@ class Session:
         return self.metrics[-1]
 
     def pause(self) -> None:
-        """Let ``run`` return after the round that it is in; from another thread, or a callback."""
+        """Let ``run`` return after the round that it is in; from another thread, or a callback.
+
+        That round is evaluated only if it would have been. Nothing happens if none is running.
+        """
         self._pausing = True
 
     def past(self) -> Past:
@@ -213,8 +216,8 @@ class Session:
             **settings: keys of the configuration; values may be objects.
 
         Raises:
-            ConfigError, ProblemError: the session goes on as it was.
-            RoundError, ClusterError: the new engine could not begin; the session is over.
+            ConfigError, ProblemError, ClusterError: the session goes on as it was.
+            RoundError: the session is closed, has failed, or an actor is gone.
         """
         past = self.past()
         given = self._changed(overrides, settings)
@@ -223,24 +226,51 @@ class Session:
                 "callbacks has changed: a session keeps its callbacks from beginning to end; "
                 "branch, or open a new session"
             )
-        problem, _ = check_run(given)
+        problem, dim = check_run(given)
+        if dim != self.dim:
+            raise ConfigError(
+                f"problem has changed, and has {dim} parameters instead of {self.dim}: open a new "
+                "session"
+            )
         config, theory = with_step_size(given, problem, self._on_note)
         state, notes = carried(past.state, past.config, config)
+        self._go_on(config, state, past.state)
         for line in [*notes_on(config), *notes]:
             self._on_note(line)
         changed = changes(self.config, config)
         self._given, self.config, self.theory = given, config, theory
-        self._failed_round = self.round_index  # until the new engine stands
-        self._engine.close()
-        self._engine = _start_engine(config)
-        self._engine.load(state)
-        self._failed_round = None
         if self._directory is not None:
             self._directory.write_change(self.round_index, changed)
 
+    def _go_on(self, config: RunConfig, state: RunState, before: RunState) -> None:
+        """Let an engine of another configuration go on; if it cannot, all is as before."""
+        if not self._engine.suits(self.config, config):
+            other = _start_engine(config)
+            try:
+                other.load(state)
+            except BaseException:
+                other.close()
+                raise
+            self._engine.close()
+            self._engine = other
+            return
+        self._failed_round = self.round_index  # for as long as neither stands
+        try:
+            self._engine.set_up(config)
+            self._engine.load(state)
+        except BaseException:
+            self._engine.set_up(self.config)
+            self._engine.load(before)
+            self._failed_round = None
+            raise
+        self._failed_round = None
+
     def scale_to(self, num_workers: int) -> None:
-        """Go on with so many workers; see ``change``."""
-        self.change(workers=num_workers)
+        """Go on with so many workers; see ``change``.
+
+        A problem with a function for every worker, such as a quadratic, gets as many functions.
+        """
+        self.change(with_workers(self._given, num_workers))
 
     def branch(
         self,
@@ -259,9 +289,9 @@ class Session:
             **settings: see ``change``.
 
         Raises:
-            See ``change``; and ``Session``.
+            ConfigError, ProblemError, ClusterError, RoundError: see ``change`` and ``Session``.
         """
-        given = self._changed(overrides, {**settings, "name": name})
+        given = self._changed(["name=" + json.dumps(name), *overrides], settings)
         return Session(given, out=out, on_note=self._on_note, past=self.past())
 
     def evaluate(self) -> dict[str, float]:
@@ -291,9 +321,8 @@ class Session:
         return self._engine.model_state()
 
     def _changed(self, overrides: Sequence[str], settings: Mapping[str, Any]) -> RunConfig:
-        name = settings.get("name", self._given.name)
-        given = load_config({**settings_of(self._given), **settings}, overrides)
-        return dataclasses.replace(given, name=name)
+        own = ["name=" + json.dumps(self._given.name)] if "name" not in settings else []
+        return load_config({**settings_of(self._given), **settings}, [*own, *overrides])
 
     def figure(self, *others: "Session") -> "Figure":
         """Draw the run so far: accuracy, or the first measure, against bytes and rounds.
@@ -386,6 +415,11 @@ class Session:
             self.observations.append(seen)
         if self._directory is not None:
             self._directory.write_round(self.metrics[-1], result.ledger, result.work, seen)
+
+
+def _measures_in(metrics: Sequence[Metrics]) -> list[str]:
+    """Return the names of the measures of the first evaluation, if there was one."""
+    return next(filter(None, map(measure_names, metrics)), [])
 
 
 def check_run(config: RunConfig) -> tuple[Problem, int]:

@@ -4,6 +4,7 @@ Nothing changes by it: the same draws, the same messages. It costs a pass over t
 message, so it is for some of the rounds.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -45,10 +46,12 @@ class Observer:
     Attributes:
         compressions: in the order in which they happened.
         levels: drawn since the last compression was over.
+        seconds: that looking took, which are not the compressor's.
     """
 
     compressions: list[Compression] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 _current: ContextVar[Observer | None] = ContextVar("observer", default=None)
@@ -92,6 +95,7 @@ class _Observed:
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         self.observer.levels.clear()
         payload = self.compressor.compress(vector, generator=generator)
+        started = time.perf_counter()
         rest = vector.detach().to(torch.float64, copy=True)
         squared_norm = float(rest.square().sum())
         payload.add_to(rest, weight=-1.0)
@@ -105,6 +109,7 @@ class _Observed:
             )
         )
         self.observer.levels.clear()
+        self.observer.seconds += time.perf_counter() - started
         return payload
 
     def omega(self, dim: int) -> float | None:

@@ -235,7 +235,12 @@ class ParameterServer:
         same = Counter(id(frame) for frame in frames)
         distinct = {id(frame): frame for frame in frames}
         for key, frame in distinct.items():
-            parts = anatomy(frame, self._model.layer_sizes, self._max_dim)
+            parts = anatomy(
+                frame,
+                self._model.layer_sizes,
+                max_dim=self._max_dim,
+                without_layers=("buffers",),
+            )
             self.traffic.count(direction, parts, same[key])
 
     def _context(self) -> Context:

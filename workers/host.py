@@ -108,7 +108,7 @@ class WorkerHost:
             with observing(observe) as seen:
                 report, loss = worker.step(round_index, exchange_index, decoded[id(frame)])
             reports[worker_id] = _encode(round_index, worker_id, report)
-            seconds[worker_id] = time.perf_counter() - started
+            seconds[worker_id] = time.perf_counter() - started - seen.seconds
             num_gradients[worker_id] = worker.num_gradients
             if loss is not None:
                 losses[worker_id] = loss

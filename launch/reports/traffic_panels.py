@@ -1,7 +1,7 @@
 """Panels of where bytes go, and which levels are sent."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launch.reports.panel import (
@@ -36,20 +36,29 @@ _MEAN = "Bytes of a round, all workers together: the mean over the observed roun
 def by_layer(records: Sequence[RunRecord], names: Sequence[str]) -> Panel | None:
     """Return the bytes by layer; None where no round was observed."""
     text = "The bytes of a message are shared out by the entries that it says something about."
-    layer = _Means(records, "layers", lambda part: str(part.get("layer")))
+    layer = _Means(records, _of_layers)
     return layer.panel("layers", "Bytes by layer", _MEAN + text, names)
 
 
 def by_kind(records: Sequence[RunRecord], names: Sequence[str]) -> Panel | None:
     """Return the bytes by part of a message and its kind; None where no round was observed."""
     text = "A part is called by its name in the message and the form in which it was sent."
-    kind = _Means(records, "parts", _kind_of)
+    kind = _Means(records, _of_kinds)
     return kind.panel("kinds", "Bytes by kind of message", _MEAN + text, names)
 
 
-def _kind_of(part: Mapping[str, Any]) -> str:
-    name, kind = part.get("name"), part.get("kind")
-    return f"{name} ({kind})" if name else str(kind)
+def _of_layers(seen: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield direction, layer and bytes of an observed round."""
+    for way, layers in dict(seen.get("layers", {})).items():
+        for layer, num_bytes in dict(layers).items():
+            yield way, layer, num_bytes
+
+
+def _of_kinds(seen: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield direction, payload with its kind, and bytes of an observed round."""
+    for part in seen.get("parts", []):
+        name, kind = part.get("name"), part.get("kind")
+        yield part.get("direction"), f"{name} ({kind})" if name else str(kind), part.get("bytes")
 
 
 class _Means:
@@ -57,23 +66,21 @@ class _Means:
 
     Args:
         records: the runs.
-        listed: the key of the list.
-        named: gives the name of an item of the list.
+        items: yields direction, name and bytes of what an observed round holds.
     """
 
     def __init__(
         self,
         records: Sequence[RunRecord],
-        listed: str,
-        named: Callable[[Mapping[str, Any]], str],
+        items: Callable[[Mapping[str, Any]], Iterator[tuple[str, str, Any]]],
     ) -> None:
         self._means: dict[Direction, list[dict[str, float]]] = {way: [] for way in DIRECTIONS}
         self._names: dict[str, None] = {}
         for record in records:
             sums: dict[str, Counter[str]] = {way: Counter() for way in DIRECTIONS}
-            for part in (part for seen in record.observed for part in seen.get(listed, [])):
-                if part.get("direction") in sums and isinstance(part.get("bytes"), float | int):
-                    sums[part["direction"]][named(part)] += part["bytes"]
+            for way, name, num_bytes in (item for seen in record.observed for item in items(seen)):
+                if way in sums and isinstance(num_bytes, float | int):
+                    sums[way][name] += num_bytes
             for way in DIRECTIONS:
                 rounds = max(1, len(record.observed))
                 self._means[way].append({name: n / rounds for name, n in sums[way].items()})

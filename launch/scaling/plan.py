@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from launch.carrying import with_workers
 from launch.config import RunConfig, load_config
 from launch.sweeps.grid import override
 from launch.sweeps.measures import Best, check_start, choose_measure, measured_by, usual_best
@@ -13,9 +14,6 @@ from launch.sweeps.results import digest
 from mlmc_ray.errors import ConfigError, ProblemError
 
 Batch = Literal["total", "per-worker"]
-
-_TIED = "num_functions"
-"""A problem's option that is the number of workers, where every worker holds one function."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,9 +141,7 @@ def plan_scale(
 def _config(
     source: Source, overrides: tuple[str, ...], base: RunConfig, number: int, batch: Batch
 ) -> RunConfig:
-    changes = [override("workers", number)]
-    if _TIED in base.problem.options:
-        changes.append(override(f"problem.{_TIED}", number))
+    changes = with_workers(base, number)
     if batch == "total" and base.batch_size != "full":
         total = base.batch_size * base.workers
         if total % number:

@@ -9,7 +9,7 @@ the optimizer, or moves the parameters itself, or goes on with another exchange.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
@@ -139,6 +139,16 @@ class Method(Protocol):
         """Return the entries of the longest vector that either half sends."""
         return dim
 
+    def same_memory(self, other: "Method") -> bool:
+        """Return whether what the halves remember between rounds means the same to another method.
+
+        By default if it is of the same class, and differs in compressors and real numbers only.
+        """
+        if type(self) is not type(other):
+            return False
+        names = [field.name for field in fields(cast(Any, self))]
+        return all(_retuned(getattr(self, name), getattr(other, name)) for name in names)
+
     def theory(self, setting: Setting) -> StepSize:
         """Return the step size for which theory gives a guarantee.
 
@@ -158,6 +168,14 @@ class Method(Protocol):
         changes: dict[str, Any] = {"step_size": self.theory(setting).value}
         method: Method = replace(cast(Any, self), **changes)
         return method
+
+
+def _retuned(before: Any, after: Any) -> bool:
+    """Return whether a setting is as before, or another compressor or number of the same sort."""
+    if isinstance(before, Method):
+        return before.same_memory(after)
+    both = (before, after)
+    return before == after or all(isinstance(value, Compressor | float) for value in both)
 
 
 class OneCompressed(Method):

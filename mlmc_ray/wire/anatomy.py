@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgpack
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from mlmc_ray.payloads import (
     ConcatPayload,
     Payload,
+    PermutedBlockPayload,
     RotatedPayload,
     ScatteredPayload,
     SeededScatteredPayload,
@@ -20,6 +20,7 @@ from mlmc_ray.payloads import (
     SparsePayload,
     SumPayload,
 )
+from mlmc_ray.wire.fields import MAX_DIM
 from mlmc_ray.wire.frames import decode
 
 ENVELOPE = "envelope"
@@ -46,7 +47,11 @@ class Part:
 
 
 def anatomy(
-    frame: bytes | memoryview, layer_sizes: Sequence[int], max_dim: int | None = None
+    frame: bytes | memoryview,
+    layer_sizes: Sequence[int],
+    *,
+    max_dim: int = MAX_DIM,
+    without_layers: Sequence[str] = (),
 ) -> list[Part]:
     """Return the parts of a frame; their bytes add up to its length.
 
@@ -54,42 +59,61 @@ def anatomy(
         frame: as ``encode`` made it; one that is malformed is refused as by ``decode``.
         layer_sizes: entries of every layer, in the order of the vector.
         max_dim: see ``decode``.
+        without_layers: names of payloads that say nothing of parameters, whatever their length.
 
     Raises:
         WireError: see ``decode``.
     """
-    message = decode(frame) if max_dim is None else decode(frame, max_dim=max_dim)
-    payloads = msgpack.unpackb(frame, strict_map_key=True)[1]
+    message = decode(frame, max_dim=max_dim)
     sizes = torch.tensor(layer_sizes, dtype=torch.int64)
-    parts = [
-        part
-        for name, payload in message.payloads.items()
-        for part in _parts(name, payload, payloads[name], 0, sizes)
-    ]
+    none = torch.tensor([], dtype=torch.int64)
+    reader = msgpack.Unpacker(max_buffer_size=0)
+    reader.feed(frame)
+    reader.read_array_header()
+    reader.skip()  # the version
+    parts: list[Part] = []
+    for _ in range(reader.read_map_header()):
+        name = reader.unpack()
+        payload = message.payloads[name]
+        layers = sizes if payload.dim == int(sizes.sum()) and name not in without_layers else none
+        parts += _parts(name, payload, reader, 0, layers)
     rest = memoryview(frame).nbytes - sum(part.num_bytes for part in parts)
     return [*parts, Part(name="", kind=ENVELOPE, num_bytes=rest)]
 
 
 def _parts(
-    name: str, payload: Payload, fields: Any, start: int, sizes: Tensor, whole: int | None = None
+    name: str, payload: Payload, reader: msgpack.Unpacker, start: int, sizes: Tensor
 ) -> Iterator[Part]:
-    """Yield the parts of a payload that speaks of the entries from ``start`` on."""
-    whole = payload.dim if whole is None else whole
+    """Read a payload that speaks of the entries from ``start`` on, and yield its parts.
+
+    Args:
+        name: of the payload in the message.
+        payload: what the reader's next value says.
+        reader: at that value; behind it in the end.
+        start: where the payload begins in the vector.
+        sizes: entries of every layer; none if they are not to be told.
+    """
     if isinstance(payload, SumPayload | ConcatPayload):
+        reader.read_array_header()
+        reader.skip()  # the kind
+        reader.read_array_header()
         place = start
-        for inner, value in zip(payload.parts, fields[1], strict=True):
-            yield from _parts(name, inner, value, place, sizes, whole)
+        for inner in payload.parts:
+            yield from _parts(name, inner, reader, place, sizes)
             place += inner.dim if isinstance(payload, ConcatPayload) else 0
         return
-    num_bytes = len(msgpack.packb(fields))
-    layers = None
-    if whole == int(sizes.sum()):
-        layers = num_bytes * _shares(payload, start, sizes)
+    begin = reader.tell()
+    reader.skip()
+    num_bytes = reader.tell() - begin
+    layers = num_bytes * _shares(payload, start, sizes) if len(sizes) else None
     yield Part(name=name, kind=_kind(payload), num_bytes=num_bytes, layer_bytes=layers)
 
 
 def _shares(payload: Payload, start: int, sizes: Tensor) -> Tensor:
-    """Return the share of the entries said that lies in every layer; they sum to 1."""
+    """Return the share of the entries said that lies in every layer.
+
+    They sum to 1; where no entry is said, those that could have been count.
+    """
     ends = sizes.cumsum(0)
     indices = _indices(payload)
     if indices is None or not indices.numel():
@@ -98,7 +122,7 @@ def _shares(payload: Payload, start: int, sizes: Tensor) -> Tensor:
     else:
         layer = torch.searchsorted(ends, indices.cpu() + start, right=True)
         counts = torch.bincount(layer, minlength=len(sizes))
-    return counts.to(torch.float64) / int(counts.sum())
+    return counts.to(torch.float64) / max(1, int(counts.sum()))
 
 
 def _indices(payload: Payload) -> Tensor | None:
@@ -106,7 +130,12 @@ def _indices(payload: Payload) -> Tensor | None:
     match payload:
         case SparsePayload() | ScatteredPayload():
             return payload.indices
-        case SeededSparsePayload() | SegmentsPayload():
+        case (
+            SeededSparsePayload()
+            | SegmentsPayload()
+            | SeededScatteredPayload()
+            | PermutedBlockPayload()
+        ):
             return payload.indices()
     return None
 

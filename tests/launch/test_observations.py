@@ -38,7 +38,7 @@ def test_looking_changes_nothing_and_counts_every_byte(kind: str) -> None:
             )
             parts = [p for p in observation["parts"] if p["direction"] == direction]
             assert sum(part["bytes"] for part in parts) == total
-            by_layer = [x["bytes"] for x in observation["layers"] if x["direction"] == direction]
+            by_layer = observation["layers"].get(direction, {}).values()
             assert sum(by_layer) <= total + len(by_layer)
 
 
@@ -60,10 +60,10 @@ def test_layers_get_the_bytes_of_their_entries() -> None:
     with Session(config({"kind": "compressed-sgd", "compressor": RAND_K})) as session:
         session.run(1)
     layers = session.observations[0]["layers"]
-    down = {x["layer"]: x["bytes"] for x in layers if x["direction"] == "downlink"}
+    down = layers["downlink"]
     assert down["0.weight"] / sum(down.values()) == pytest.approx(12 / 37, abs=1e-3)
     parts = {(p["direction"], p["name"]): p["bytes"] for p in session.observations[0]["parts"]}
-    up = [x["bytes"] for x in layers if x["direction"] == "uplink"]
+    up = layers["uplink"].values()
     assert sum(up) == pytest.approx(parts["uplink", "gradient"], abs=1)
     shares = Counter(round(value / sum(up) * 20, 6) for value in up)  # of 4 workers' 5 entries
     assert all(share == int(share) for share in shares)

@@ -121,11 +121,10 @@ def add_observations(path: Path) -> None:
                 {"direction": "uplink", "name": "gradient", "kind": "sparse", "bytes": 20},
                 {"direction": "uplink", "name": "", "kind": "envelope", "bytes": 4},
             ],
-            "layers": [
-                {"direction": "uplink", "layer": "a.weight", "bytes": 15.0},
-                {"direction": "downlink", "layer": "a.weight", "bytes": 150.0},
-                {"direction": "uplink", "layer": "b<i>", "bytes": 5.0},
-            ],
+            "layers": {
+                "uplink": {"a.weight": 15.0, "b<i>": 5.0},
+                "downlink": {"a.weight": 150.0},
+            },
         }
         for r in (1, 3)
     ]

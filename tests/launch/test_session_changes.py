@@ -11,7 +11,7 @@ from launch import Session
 from launch.catalogue import KINDS
 from launch.metrics import Metrics
 from mlmc_ray.compressors import TopK
-from mlmc_ray.errors import ClusterError, ConfigError, RoundError
+from mlmc_ray.errors import ClusterError, ConfigError, ProblemError
 from mlmc_ray.methods import EF21SGDM, Method
 from tests.launch.same_runs import EF21, RAND_K, TOP_K, config_of
 from tests.launch.test_ray_methods import METHODS
@@ -124,6 +124,9 @@ def test_reports_on_their_way_are_dropped_with_a_word() -> None:
     [
         ({"seed": 5}, "seed has changed: a run keeps its seed"),
         ({"problem": "digits"}, "problem has changed"),
+        ({"problem": {"kind": "tests.tasks.Regression"}}, "29 parameters instead of 37"),
+        ({"clock": CLOCK}, "clock has changed"),
+        ({"workers": 1000}, "worker"),
         ({"workerss": 5}, "workerss.*did you mean 'workers'"),
         ({"method": {"kind": "marina", "compressor": TOP_K}}, "unbiased"),
     ],
@@ -133,19 +136,59 @@ def test_a_change_that_cannot_be_leaves_the_session_usable(
 ) -> None:
     with Session(inline(EF21)) as session:
         session.run(1)
-        with pytest.raises(ConfigError, match=text):
+        before = session.config
+        with pytest.raises((ConfigError, ProblemError), match=text):
             session.change(**change)
-        session.run(1)
-        assert session.round_index == 2
+        assert session.config == before
+        session.run(4)
+        with Session(inline(EF21)) as other:
+            other.run(1)
+            other.run(4)
+            assert torch.equal(session.parameters(), other.parameters())
 
 
-def test_an_engine_that_cannot_begin_ends_the_session() -> None:
+def test_an_engine_that_cannot_begin_is_not_taken() -> None:
     with Session(inline(EF21)) as session:
         session.run(1)
         with pytest.raises(ClusterError):
             session.change(engine="ray", address="127.0.0.1:1")
-        with pytest.raises(RoundError, match="open a new one"):
-            session.run(1)
+        session.run(1)
+        assert session.config.engine == "inline"
+
+
+def test_functions_follow_the_workers() -> None:
+    problem = {"kind": "quadratic", "num_functions": 8, "dim": 5}
+    notes: list[str] = []
+    with Session(
+        inline("sgd", problem=problem, workers=8, optimizer={"kind": "sgd", "step_size": 0.01}),
+        on_note=notes.append,
+    ) as session:
+        session.run(2)
+        session.scale_to(3)
+        session.run(2)
+        assert {entry.worker_id for entry in session.ledger if entry.round_index == 3} == {0, 1, 2}
+    assert notes == ["the problem has changed: measures before and after are not of the same"]
+
+
+def test_controls_that_mean_something_else_start_anew() -> None:
+    """With an l1 norm they sum to something; without it such a sum would stay for ever."""
+    problem = {"kind": "quadratic", "num_functions": 4, "dim": 5, "largest": 2.0}
+    method = {"kind": "scaffnew", "step_size": 0.5, "probability": 0.5, "l1": 0.5}
+    with Session(inline(method, problem=problem, batch_size="full")) as session:
+        session.run(30)
+        session.change(["method.l1=0"])
+        session.run(200)
+        assert session.evaluate()["squared_distance"] < 1e-8
+
+
+def test_names_can_be_changed_too() -> None:
+    with Session(inline(EF21, name="first")) as session:
+        session.change(["method.momentum=0.5"])
+        assert session.config.name == "first"
+        session.change(["name=second"])
+        assert session.config.name == "second"
+        with session.branch("third: #1", ["method.momentum=0.25"]) as branch:
+            assert branch.config.name == "third: #1"
 
 
 @pytest.mark.ray
@@ -154,7 +197,12 @@ def test_a_run_moves_to_ray_and_back_and_stays_the_same() -> None:
     with Session(inline(EF21, rounds=6)) as moving, Session(inline(EF21, rounds=6)) as staying:
         moving.run(2)
         moving.change(engine="ray", actors=2)
-        moving.run(2)
+        moving.run(1)
+        with pytest.raises(ProblemError):
+            moving.change(workers=1000)
+        moving.change(["batch_size=4"])  # the actors stay, and so does all they remember
+        moving.change(["batch_size=5"])
+        moving.run(1)
         moving.change(engine="inline")
         moving.run(2)
         staying.run(2)

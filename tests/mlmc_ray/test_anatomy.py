@@ -1,5 +1,7 @@
 """What frames are made of: every byte is accounted for, and every layer gets its own."""
 
+import msgpack
+import numpy as np
 import pytest
 import torch
 
@@ -7,20 +9,27 @@ from mlmc_ray.compressors import Compressor, Context, TopK, bound
 from mlmc_ray.compressors.wrappers import PerLayer
 from mlmc_ray.errors import WireError
 from mlmc_ray.payloads import (
+    CodesPayload,
     ConcatPayload,
     DensePayload,
+    Grid,
     Message,
     Payload,
+    PermutedBlockPayload,
+    SeededScatteredPayload,
+    SeededSparsePayload,
+    SegmentsPayload,
     SparsePayload,
     SumPayload,
     ZeroPayload,
 )
 from mlmc_ray.seeding import generator_for
-from mlmc_ray.wire import encode
+from mlmc_ray.wire import decode, encode
 from mlmc_ray.wire.anatomy import ENVELOPE, Part, anatomy
 from tests.mlmc_ray.cases import ALL_COMPRESSORS
 
 SIZES = (5, 1, 14)
+CODES = (torch.arange(20) % 3, torch.ones(1))
 
 
 def parts_of(payload: Payload) -> list[Part]:
@@ -52,6 +61,50 @@ def test_layers_get_their_entries() -> None:
     (part,) = parts_of(DensePayload(torch.ones(20)))
     assert part.layer_bytes is not None
     assert (part.layer_bytes / part.num_bytes).tolist() == [0.25, 0.05, 0.7]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        PermutedBlockPayload(20, 3, 4, 1, torch.ones(5)),
+        SeededSparsePayload(20, 7, torch.ones(4)),
+        SeededScatteredPayload(20, 7, DensePayload(torch.ones(3))),
+        SegmentsPayload(20, 3, torch.tensor([1, 6]), torch.ones(5)),
+    ],
+    ids=lambda payload: type(payload).__name__,
+)
+def test_entries_that_are_not_sent_one_by_one_are_found(payload: Payload) -> None:
+    (part,) = parts_of(payload)
+    said = payload.to_dense().nonzero().flatten()
+    expected = [int(((said >= a) & (said < b)).sum()) for a, b in ((0, 5), (5, 6), (6, 20))]
+    assert part.layer_bytes is not None
+    assert (part.layer_bytes / part.num_bytes * len(said)).tolist() == pytest.approx(expected)
+
+
+def test_lengths_are_those_in_the_frame() -> None:
+    """A reader accepts a half as long number where the encoder writes a double."""
+    offset = msgpack.packb(0.5)
+    frame = encode(Message({"gradient": CodesPayload(*CODES, codebook=Grid(0.5))}))
+    assert frame.count(offset) == 1
+    shorter = frame.replace(offset, msgpack.packb(0.5, use_single_float=True))
+    assert decode(shorter).payloads
+    assert sum(part.num_bytes for part in anatomy(shorter, SIZES)) == len(shorter)
+    assert all(part.num_bytes > 0 for part in anatomy(shorter, SIZES))
+
+
+def test_a_piece_of_no_entries_has_no_layer() -> None:
+    whole = [1, 0, np.ones(20, "<f4").tobytes()]
+    frame = msgpack.packb([2, {"gradient": [6, [[1, 0, b""], whole]]}, {}])
+    empty, dense, _ = anatomy(frame, SIZES)
+    assert empty.layer_bytes is not None
+    assert empty.layer_bytes.tolist() == [0, 0, 0]
+    assert dense.layer_bytes is not None
+    assert float(dense.layer_bytes.sum()) == pytest.approx(dense.num_bytes)
+
+
+def test_names_that_are_no_parameters_have_no_layers() -> None:
+    frame = encode(Message({"buffers": DensePayload(torch.ones(20))}))
+    assert anatomy(frame, SIZES, without_layers=["buffers"])[0].layer_bytes is None
 
 
 def test_pieces_and_terms_are_parts_of_their_own() -> None:

@@ -172,11 +172,31 @@ def test_a_late_worker_keeps_its_error_or_adds_its_gradient(accumulate: bool) ->
                 computed += oracle.gradient(run.x, None) / 4
         estimate = run.round()
         assert estimate is not None
-        sent += (1 - probability) * estimate
+        sent += estimate if accumulate else (1 - probability) * estimate
         states = [worker.state_dict() for worker in run.workers]
         errors = torch.stack([state.get("error", torch.zeros_like(START)) for state in states])
         torch.testing.assert_close(sent + errors.mean(0), computed, rtol=1e-12, atol=1e-12)
     assert 20 < lates < 60
+
+
+def test_accumulated_gradients_arrive_once() -> None:
+    """Without a compressor the mean estimate is the gradient: a late one comes later, and whole."""
+    method = CocoEF(compressor=Identity(), straggling=0.6, accumulate=True)
+    eye = torch.eye(1, dtype=torch.float64)
+    run = Run(method, [QuadraticOracle(eye, eye[0])] * 4, torch.zeros_like(eye[0]), 0.0)
+    estimates = [float(run.round() or 0) for _ in range(500)]
+    assert sum(estimates) / 500 == pytest.approx(-1, abs=0.01)
+
+
+def test_a_share_of_nothing_has_a_floor() -> None:
+    method = CocoEF(compressor=Identity(), straggling=0.95, newest_weight=0.5)
+    eye = torch.eye(1, dtype=torch.float64)
+    run = Run(method, [QuadraticOracle(eye, eye[0])] * 2, eye[0], 0.0)
+    shares = []
+    for _ in range(60):
+        run.round()
+        shares.append(float(run.server.state_dict()["share"]))
+    assert min(shares) == 0.25
 
 
 def test_a_smaller_step_leaves_a_smaller_neighbourhood() -> None:

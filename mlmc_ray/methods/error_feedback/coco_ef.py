@@ -27,13 +27,14 @@ class CocoEF(OneCompressed):
     of d of M subsets' functions, and every subset is on d workers, as ``Replicated`` deals them, a
     subset has the weight 1 / (d q) on each of these, and the estimate is without compression an
     unbiased gradient of the mean of the subsets' functions; its variance is p / (1 - p) / M times
-    the mean of |grad f_i|^2. The paper has the step size and 1 / q inside C; for constant ones and
-    C(a v) = a C(v) it is the same.
+    the mean of |grad f_i|^2. The paper has the step size a and 1 / q inside C: this is its method
+    with C(a v / q) q / a for C(v), which contracts as much.
 
     Where p is not known, q is the moving average of the share of workers that deliver: 1 before the
-    first round, and after every round q <- (1 - beta) q + beta (share in that round). It tends to
-    1 - p, but for a variance of beta / (2 - beta) p (1 - p) / M. A round's q does not depend on who
-    is late in it, so the estimate is unbiased but for the factor (1 - p) / q.
+    first round, and after every round q <- (1 - beta) q + beta (share in that round), but at least
+    beta / M. It tends to 1 - p, but for a variance of beta / (2 - beta) p (1 - p) / M. A round's q
+    does not depend on who is late in it, so the mean of the estimate is the gradient times
+    (1 - p) E[1 / q], which is above 1, and near 1 only where beta p / M is small.
 
     Who is late everyone draws from the shared seed. A late worker gets the parameters and answers
     with an empty message.
@@ -42,8 +43,9 @@ class CocoEF(OneCompressed):
         compressor: contractive; the same on every worker.
         straggling: p in [0, 1).
         accumulate: a late worker computes its gradient all the same and adds it to e_i; by default
-            it keeps e_i as it is.
-        newest_weight: beta, above 0 and below 1, to estimate q; None where p is known.
+            it keeps e_i as it is. Then every gradient is delivered in the end, and q = 1.
+        newest_weight: beta, above 0 and below 1, to estimate q; None where p is known, or
+            gradients accumulate.
 
     References:
         COCO-EF: arXiv:2603.16353; gradient coding: Tandon et al., 2016, arXiv:1612.03301.
@@ -77,6 +79,12 @@ class CocoEF(OneCompressed):
             raise ValueError(
                 f"newest_weight is {self.newest_weight!r}: give a number above 0 and below 1, such "
                 "as 0.05, or leave it out where straggling is known"
+            )
+
+        if self.newest_weight is not None and self.accumulate:
+            raise ValueError(
+                f"newest_weight is {self.newest_weight!r}, and accumulate is true: then no "
+                "gradient is lost, and there is no share to estimate: leave newest_weight out"
             )
 
     def worker(self) -> "_Worker":
@@ -130,9 +138,12 @@ class _Server(AverageServer):
         late = late_workers(context.shared_seed, number, method.straggling)
         delivered = {i: report for i, report in reports.items() if i not in late}
         estimate = self.average(delivered, among=number)
+        if method.accumulate:
+            return estimate
         if method.newest_weight is None:
             return estimate.div_(1 - method.straggling)
         share = self.memory["share"]
         estimate.div_(float(share))
         share.lerp_(torch.full_like(share, len(delivered) / number), method.newest_weight)
+        share.clamp_(min=method.newest_weight / number)
         return estimate

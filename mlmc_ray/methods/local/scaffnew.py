@@ -171,6 +171,11 @@ class Scaffnew(ControlledSteps):
         if not 0 <= self.l1 < math.inf:
             raise ValueError(f"l1 is {self.l1!r}: give the weight of an l1 norm, at least 0")
 
+    def same_memory(self, other: Method) -> bool:
+        """Return whether the controls mean the same: with l1 their sum is not 0, without it is."""
+        same = Method.same_memory(self, other)
+        return same and isinstance(other, Scaffnew) and self.l1 == other.l1
+
     @property
     def sharing(self) -> EntrySharing:
         """Who sends which entries: everyone all of them."""
