@@ -1,6 +1,6 @@
 """Panels of where bytes go, and which levels are sent."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -77,7 +77,9 @@ class _Means:
         self._means: dict[Direction, list[dict[str, float]]] = {way: [] for way in DIRECTIONS}
         self._names: dict[str, None] = {}
         for record in records:
-            sums: dict[str, Counter[str]] = {way: Counter() for way in DIRECTIONS}
+            sums: dict[str, defaultdict[str, float]] = {
+                way: defaultdict(float) for way in DIRECTIONS
+            }
             for way, name, num_bytes in (item for seen in record.observed for item in items(seen)):
                 if way in sums and isinstance(num_bytes, float | int):
                     sums[way][name] += num_bytes
