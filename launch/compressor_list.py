@@ -48,7 +48,7 @@ def compressor_sections(kind: str, dim: int) -> list[str]:
         if cls := KINDS[shape].get(kind):
             known, sources = constants.get(cls), _references(cls)
             facts = [f"what: {words}"]
-            facts += [f"constants: {known}"] if known else []
+            facts += [f"constants (d = {dim:,}): {known}"] if known else []
             facts += [f"source: {sources}"] if sources else []
             found.append(section(kind, cls, facts, compressor_example(shape, kind, cls)))
     return found

@@ -16,6 +16,7 @@ from launch.changed_name import changed_name
 from launch.clock import Clock
 from launch.composition import compose, expanded, merged
 from launch.fields import type_hints
+from launch.in_words import in_words, kind_of
 from launch.yaml_text import escaped, load_yaml
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
@@ -81,7 +82,7 @@ class RunConfig:
     callbacks: tuple[Callback, ...] = ()
 
     def __post_init__(self) -> None:
-        name = type(self.method).__name__
+        name = kind_of(self.method)
         if self.method.moves_parameters and self.optimizer is not None:
             raise ValueError(
                 f"optimizer is given, and {name} moves the parameters itself, by steps of "
@@ -92,11 +93,15 @@ class RunConfig:
         self._check_clock(name)
 
     def _check_clock(self, name: str) -> None:
-        if self.method.asynchronous and (self.engine != "inline" or self.clock is None):
+        lacking = {
+            "engine: inline": self.engine != "inline",
+            "a clock, such as {compute_s: 1}": self.clock is None,
+        }
+        if self.method.asynchronous and any(lacking.values()):
             raise ValueError(
-                f"engine is {self.engine!r} and clock is {self.clock!r}, and {name} is "
-                "asynchronous: it runs in one process, on simulated time: give engine: inline and "
-                "a clock, such as {compute_s: 1}"
+                f"{name} is asynchronous: it runs in one process, on simulated time, and engine is "
+                f"{self.engine!r} and clock is {'given' if self.clock else 'not given'}: give "
+                + " and ".join(advice for advice, lacks in lacking.items() if lacks)
             )
         if self.clock is None:
             return
@@ -226,7 +231,7 @@ def _build(
             config = dataclasses.replace(config, problem=problem)
         return config
     except ConfigError as error:
-        raise ConfigError(f"{label}: {error}") from error
+        raise ConfigError(f"{label}: {in_words(str(error))}") from error
     except RecursionError as error:
         raise ConfigError(f"{label}: is nested too deeply") from error
 

@@ -42,6 +42,13 @@ _LAWS: dict[str, dict[str, Any]] = {
 _DIM = 1_000_000
 
 
+class _Written(yaml.SafeDumper):
+    """Writes what occurs twice twice, without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def method_example(kind: str, cls: type[Any]) -> str:
     """Return YAML with a method, and what it needs besides: an optimizer or a clock.
 
@@ -94,4 +101,7 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _yaml(values: dict[str, Any]) -> str:
-    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
+    dumped: str = yaml.dump(
+        values, Dumper=_Written, sort_keys=False, default_flow_style=None, width=100
+    )
+    return dumped

@@ -3,13 +3,15 @@
 from typing import Any, get_type_hints
 
 from launch.config import RunConfig
+from launch.in_words import in_words
 from mlmc_ray.compressors import EntryCount, SegmentCount
 from mlmc_ray.compressors.base import Context, count_of
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
-from mlmc_ray.methods import SERVER, LearnedCompression
+from mlmc_ray.methods import SERVER, LearnedCompression, Scaffnew
 from mlmc_ray.methods.learned.messages import Layout
 from mlmc_ray.seeding import generator_for
+from server.optimizers import ProximalSGD
 
 
 def check_fit(config: RunConfig, model: FlatModel) -> None:
@@ -31,11 +33,27 @@ def check_fit(config: RunConfig, model: FlatModel) -> None:
         try:
             Layout(config.method, context, dim)
         except ValueError as error:
-            raise ConfigError(f"method: {error}") from error
+            raise ConfigError(f"method: {in_words(str(error))}") from error
 
 
 def notes_on(config: RunConfig) -> list[str]:
     """Return what is allowed and hardly meant, a line each."""
+    return [*_without_penalty(config), *_never_compressing(config)]
+
+
+def _without_penalty(config: RunConfig) -> list[str]:
+    optimizer, method = config.optimizer, config.method
+    proximal = isinstance(optimizer, ProximalSGD) and (optimizer.l1 or optimizer.l2)
+    if not proximal and not (isinstance(method, Scaffnew) and method.l1):
+        return []
+    terms = "the l1 and l2 terms" if proximal else "the l1 term"
+    return [
+        f"gap and the problem's other measures leave {terms} out: they need not tend to the "
+        "problem's own optimum"
+    ]
+
+
+def _never_compressing(config: RunConfig) -> list[str]:
     method = config.method
     if not isinstance(method, LearnedCompression):
         return []

@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from launch.docstrings import meaning_of
 from launch.fields import default_of, name_of, settings
+from launch.in_words import in_words
 
 
 def section(kind: str, cls: type[Any], facts: Sequence[str], example: str) -> str:
@@ -28,7 +30,7 @@ def section(kind: str, cls: type[Any], facts: Sequence[str], example: str) -> st
 def summary_of(documented: Any) -> str:
     """Return the first paragraph of a docstring, on one line."""
     first = (inspect.getdoc(documented) or "").partition("\n\n")[0]
-    return " ".join(first.replace("``", "`").split())
+    return " ".join(_in_markdown(first).split())
 
 
 def _settings(cls: type[Any]) -> list[str]:
@@ -38,7 +40,7 @@ def _settings(cls: type[Any]) -> list[str]:
         default = default_of(field)
         required = default is dataclasses.MISSING
         shown = f"`{field.name}`" if required else f"`{field.name}: {_in_yaml(default)}`"
-        meaning = meaning_of(cls, field.name)
+        meaning = _in_markdown(meaning_of(cls, field.name))
         lines.append(f"  - {shown}: {meaning}" if meaning else f"  - {shown}")
     return lines
 
@@ -56,4 +58,9 @@ def _paragraphs(cls: type[Any]) -> str:
         if line in ("Args:", "Attributes:", "References:"):
             break
         kept.append(line)
-    return "\n".join(kept).rstrip()
+    return _in_markdown("\n".join(kept).rstrip())
+
+
+def _in_markdown(text: str) -> str:
+    """Return a docstring's text with code in single backticks, and kinds for names of classes."""
+    return re.sub(r"``(.+?)``", lambda code: f"`{in_words(code[1])}`", text)

@@ -1,11 +1,13 @@
 """What there is to say about the methods, made from what the code says of them."""
 
 import dataclasses
+import inspect
+from itertools import takewhile
 from typing import Any
 
 from launch.catalogue import KINDS
 from launch.example_settings import method_example
-from launch.kind_page import section, summary_of
+from launch.kind_page import section
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.base import has_theory
 
@@ -47,7 +49,7 @@ _FAMILIES = {
 
 def methods_page() -> str:
     """Return the page in Markdown."""
-    return "\n".join([_HEAD, *(method_section(kind) for kind in KINDS[Method])])
+    return "\n".join([_HEAD, _overview(), *(method_section(kind) for kind in KINDS[Method])])
 
 
 def method_section(kind: str) -> str:
@@ -57,8 +59,8 @@ def method_section(kind: str) -> str:
     for name in ("news", "reports"):
         facts[name] = ", ".join(f"`{word}`" for word in facts[name])
     lines = [f"{label}: {facts[name]}" for name, label in _FACTS.items() if facts[name]]
-    known = has_theory(cls)
-    theory = f"known, {summary_of(cls.theory).rstrip('.')}" if known else "not known"
+    theory = _known(cls)
+    theory += f", {_formulas(cls.theory)}" if has_theory(cls) else ""
     lines.insert(-1, f"step size by theory: {theory}")
     return section(kind, cls, lines, method_example(kind, cls))
 
@@ -75,4 +77,29 @@ def families() -> dict[str, dict[str, type[Any]]]:
 
 def theory_in_words(cls: type[Any]) -> str:
     """Return in a few words whether ``step_size: theory`` is known."""
-    return f"step_size: theory is {'known' if has_theory(cls) else 'not known'}"
+    return f"step_size: theory is {_known(cls)}"
+
+
+def _formulas(theory: Any) -> str:
+    """Return the first paragraph of a docstring, and those on the cases that follow it."""
+    first, *others = (inspect.getdoc(theory) or "").split("\n\n")
+    cases = takewhile(lambda text: text.startswith(("Where ", "With ")), others)
+    told = [" ".join(text.split()).rstrip(".") for text in (first, *cases)]
+    return ". ".join(told).replace("``", "`")
+
+
+def _known(cls: type[Any]) -> str:
+    needs = getattr(cls, "theory_needs", "")
+    return (f"known for {needs}" if needs else "known") if has_theory(cls) else "not known"
+
+
+def _overview() -> str:
+    """Return a table of all methods, which leads to their sections."""
+    columns = ("kind", "family", "compressor", "up", "down", "theory")
+    rows = [columns, ("---",) * len(columns)]
+    for family, listed in families().items():
+        for kind, cls in listed.items():
+            facts = cls.facts
+            sent = (facts.compressor, facts.uplink, facts.downlink)
+            rows.append((f"[`{kind}`](#{kind})", family, *sent, _known(cls)))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

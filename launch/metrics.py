@@ -10,6 +10,7 @@ MORE_IS_BETTER = ("accuracy",)
 
 _SHOWN_FIRST = ("gap", "accuracy")  # to a known minimum: it says more than a rate
 _FEW = 8  # characters
+_LOSS = 6
 _IN_WORDS = {
     "gap": "gap to the optimum",
     "squared_distance": "squared distance to the optimum",
@@ -63,3 +64,11 @@ def format_measure(name: str, value: float) -> str:
         return f"{value:.1%}"
     shown = f"{value:.4g}"
     return shown if len(shown) <= _FEW else f"{value:.3g}"
+
+
+def format_loss(value: float) -> str:
+    """Return a loss in few characters, however large: 2.303, -1071, 1.2e38."""
+    for shown in (f"{value:.3f}", f"{value:.4g}"):
+        if len(shown) <= _LOSS:
+            return shown
+    return f"{value:.1e}".replace("e+0", "e").replace("e+", "e")

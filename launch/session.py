@@ -82,7 +82,11 @@ class Session:
         on_note = self._on_note = self._callbacks.note
         if out is not None:
             check_unused(Path(out))  # before Ray starts, which takes seconds
-        problem, self.dim = check_run(self._given)
+        try:
+            problem, self.dim = check_run(self._given)
+        except ConfigError as error:
+            place = f"{source}: " if isinstance(source, str | Path) else ""
+            raise ConfigError(f"{place}{error}") from error
         for line in notes_on(self._given):
             on_note(line)
         self.config, self.theory = with_step_size(self._given, problem, on_note)

@@ -7,6 +7,7 @@ from typing import Any
 from launch.metrics import measure_names
 from launch.session import Session
 from launch.target import Target
+from mlmc_ray.errors import MlmcRayError, NonFiniteError, RoundError, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Summary:
         target: what the runs of a comparison are to reach; None without one.
         bytes_to_target: uplink bytes until the first evaluation that reached it; None where none
             did.
+        ended: the error that ended the run before its last round; None without one.
+        diverged: that error says that the training diverged.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Summary:
     clock_s: float | None = None
     target: Target | None = None
     bytes_to_target: int | None = None
+    ended: str | None = None
+    diverged: bool = False
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as a plain mapping, for JSON: None for a measure that is not finite."""
@@ -50,8 +55,13 @@ class Summary:
         return {**asdict(self), "measures": finite}
 
 
-def summarise(session: Session) -> Summary:
-    """Return the row of a session as it stands."""
+def summarise(session: Session, error: MlmcRayError | None = None) -> Summary:
+    """Return the row of a session as it stands.
+
+    Args:
+        session: may be closed.
+        error: that ended it, if one did.
+    """
     last = session.metrics[-1]
     config = session.config
     # Not rounds times workers: some rounds are one report, or ask only some of the workers.
@@ -72,4 +82,13 @@ def summarise(session: Session) -> Summary:
         gradients=last.get("gradients", 0),
         seconds=last["seconds"],
         clock_s=last.get("clock_s"),
+        ended=one_line(error) if error else None,
+        diverged=_says_diverged(error),
     )
+
+
+def _says_diverged(error: BaseException | None) -> bool:
+    """Return whether a number was not finite, rather than something broken."""
+    if isinstance(error, RoundError):
+        return "diverged" in str(error) or isinstance(error.__cause__, NonFiniteError)
+    return isinstance(error, NonFiniteError)

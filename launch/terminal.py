@@ -1,17 +1,24 @@
 """What a person sees in the terminal while runs go on, and at their end."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from launch.callbacks import Callback
-from launch.metrics import Metrics, format_measure, main_measure, measure_in_words
+from launch.metrics import (
+    Metrics,
+    format_loss,
+    format_measure,
+    main_measure,
+    measure_in_words,
+)
 from launch.summary import Summary
 from launch.target import Target
 from launch.units import format_bytes
@@ -23,7 +30,16 @@ if TYPE_CHECKING:
 _FORMAT = "{name}  {round:>9}  {loss:>6}  {measure:>8}  {up:>7}  {down:>7}  {speed:>8}"
 
 WIDEST_NAME = 28
-"""Columns for a name; of a longer one a line shows the beginning, and the table folds it."""
+"""Columns for a name in the lines of rounds, which show the beginning of a longer one."""
+
+_ROOM_FOR_NAME = 20  # columns, at least, of the table
+_WIDEST_MEASURE = 24
+_UNBOUNDED = 100_000
+_LEAST_FIRST = (
+    *("paper's\nformula", "gradients\na round", "seconds", "bytes\ndown"),
+    *("bits per\nvalue", "clock\nseconds"),
+)
+"""Headings of columns that may be left out, in that order."""
 
 
 class RunProgress(Callback):
@@ -54,7 +70,8 @@ class RunProgress(Callback):
 
     def note(self, text: str) -> None:
         """Show a line of text."""
-        self._console.print(text, highlight=False, markup=False)
+        wide = not self._console.is_terminal  # in a file an error stays one line
+        self._console.print(text, soft_wrap=wide, highlight=False, markup=False)
 
     def on_round(self, session: "Session", metrics: Metrics, result: RoundResult) -> None:
         """Show the metrics of a round."""
@@ -65,7 +82,7 @@ class RunProgress(Callback):
         line = _FORMAT.format(
             name=self._name,
             round=f"{metrics['round']}/{self._rounds}",
-            loss=f"{metrics['train_loss']:.3f}" if "train_loss" in metrics else "",
+            loss=format_loss(metrics["train_loss"]) if "train_loss" in metrics else "",
             measure=self._tested,
             up=format_bytes(metrics["uplink_bytes"]),
             down=format_bytes(metrics["downlink_bytes"]),
@@ -108,25 +125,83 @@ def _headings(name_width: int, measure: str) -> str:
     )
 
 
-def summary_table(summaries: Sequence[Summary]) -> Table:
-    """Return the final table: one row a run. It fits 80 columns.
+def print_results(
+    console: Console, summaries: Sequence[Summary], notes: Sequence[str] = ()
+) -> None:
+    """Print the final table, and below it what has to be known of its columns.
+
+    In a terminal the least important columns are left out until numbers and 20 letters of a name
+    fit; elsewhere a run is one line, however long.
+    """
+    left_out: list[str] = []
+    if console.is_terminal:
+        left_out = _left_out(console, summaries)
+        console.print(summary_table(summaries, left_out))
+    else:
+        table = summary_table(summaries, one_line=True)
+        table.width = _natural_width(console, table)
+        console.print(table, crop=False)
+    if left_out:
+        names = ", ".join(" ".join(heading.split()) for heading in left_out)
+        notes = [*notes, f"no room for: {names}; summary.json has all"]
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
+def _left_out(console: Console, summaries: Sequence[Summary]) -> list[str]:
+    """Return the headings of the columns that a terminal has no room for."""
+    longest = max(cell_len(row.name) for row in summaries)
+    spare = max(0, longest - _ROOM_FOR_NAME)
+    left_out: list[str] = []
+    for heading in [name for name in _LEAST_FIRST if name in _columns(summaries)]:
+        if _natural_width(console, summary_table(summaries, left_out)) - spare <= console.width:
+            break
+        left_out.append(heading)
+    return left_out
+
+
+def _natural_width(console: Console, table: Table) -> int:
+    return console.measure(table, options=console.options.update(max_width=_UNBOUNDED)).maximum
+
+
+def summary_table(
+    summaries: Sequence[Summary], left_out: Collection[str] = (), *, one_line: bool = False
+) -> Table:
+    """Return the final table: one row a run. Only names give way where it is too wide.
 
     Gradients a round, of all workers, are shown where runs differ in them. Where there is a clock
     its seconds take the place of those on the wall, and the column of the paper's formula is left
     out where no run has one. Everything is in ``summary.json``, the formula
     itself too.
+
+    Args:
+        summaries: the rows.
+        left_out: headings of columns that are not wanted.
+        one_line: whether every row is a line, rather than some cells two.
     """
     measure = main_measure({row.name: list(row.measures) for row in summaries})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("run", overflow="fold", max_width=WIDEST_NAME)
+    table.add_column("run", overflow="fold", no_wrap=one_line)
     heading = measure_in_words(measure).replace(" to the ", " to\n").replace("test ", "test\n")
-    table.add_column(Text(heading), justify="right", overflow="fold")
-    columns = _columns(summaries)
+    table.add_column(
+        Text(heading), justify="right", no_wrap=True, overflow="ellipsis", max_width=_WIDEST_MEASURE
+    )
+    columns = {name: cells for name, cells in _columns(summaries).items() if name not in left_out}
     for heading in columns:
         table.add_column(Text(heading), justify="right", no_wrap=True)
-    for row, *cells in zip(summaries, *columns.values(), strict=True):
-        table.add_row(Text(row.name), format_measure(measure, row.measures[measure]), *cells)
+    results = [_result(row, measure) for row in summaries]
+    for row, *cells in zip(summaries, results, *columns.values(), strict=True):
+        shown = [" ".join(cell.split()) for cell in cells] if one_line else cells
+        table.add_row(Text(row.name), *shown)
     return table
+
+
+def _result(row: Summary, measure: str) -> str:
+    if row.diverged:
+        return "diverged"
+    if row.ended:
+        return f"failed after\n{row.rounds} rounds"
+    return format_measure(measure, row.measures[measure])
 
 
 def _columns(summaries: Sequence[Summary]) -> dict[str, list[str]]:
@@ -155,6 +230,5 @@ def _columns(summaries: Sequence[Summary]) -> dict[str, list[str]]:
 
 
 def _heading(target: Target) -> str:
-    words = target.measure.replace("_", "\n")
-    value = format_measure(target.measure, target.value).replace("e-0", "e-")
-    return f"bytes up\nto {words}\n{value}"
+    words = str(target).replace("_", "\n").replace(" ", "\n")
+    return f"bytes up\nto {words}"

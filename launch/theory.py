@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from launch.config import RunConfig
+from launch.in_words import in_words
+from launch.theory_setting import batch_size_of, setting_of
+from launch.theory_words import for_proximal_steps, with_values
 from launch.threads import torch_threads
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
@@ -55,7 +58,8 @@ def with_step_size(
     model = initial_model(problem, config.seed)
     with explaining("computing the constants"), torch_threads(config.threads):
         found = known(config.workers) if known else _estimated(problem, model, config, note)
-    method, step = _resolved(config, model, found, place)
+        setting = setting_of(config, model, found, _batch_size(config, problem))
+    method, step = _resolved(config, setting, place)
     by_theory, optimizer = place == _OPTIMIZER, config.optimizer
     if step and known is None:
         step = dataclasses.replace(step, guarantee=_NO_GUARANTEE)
@@ -75,7 +79,9 @@ def check_step_size(config: RunConfig, problem: Problem) -> None:
     known = _known(problem)
     with explaining("computing the constants"):
         constants = known(config.workers) if known else _CHEAP
-    _resolved(config, initial_model(problem, config.seed), constants, place)
+        model = initial_model(problem, config.seed)
+        setting = setting_of(config, model, constants, _batch_size(config, problem))
+    _resolved(config, setting, place)
 
 
 def _asking(config: RunConfig) -> str | None:
@@ -93,38 +99,35 @@ def _known(problem: Problem) -> Callable[[int], Constants] | None:
     return known
 
 
+def _batch_size(config: RunConfig, problem: Problem) -> int | None:
+    """Return the examples of a gradient; of a problem that knows itself, None without noise."""
+    if _known(problem):
+        return batch_size_of(config, problem)
+    return None if config.batch_size == "full" else config.batch_size
+
+
 def describe_step(step: StepSize) -> str:
     """Return a line that says what a step size by theory is."""
-    return f"step size {step.value:.4g} = {step.formula}: {step.guarantee}"
+    values = f", with {step.values}" if step.values else ""
+    return f"step size {step.value:.4g} = {step.formula}{values}: {step.guarantee}"
 
 
-def _resolved(
-    config: RunConfig, model: FlatModel, constants: Constants, place: str
-) -> tuple[Method, StepSize | None]:
+def _resolved(config: RunConfig, setting: Setting, place: str) -> tuple[Method, StepSize | None]:
     """Return the method with its numbers, and its step size where it has one.
 
     Raises:
         ConfigError: theory gives no number; names the place.
     """
-    method, setting = config.method, _setting(config, model, constants)
+    method = config.method
     try:
         has_step = place == _OPTIMIZER or method.moves_parameters
-        step = method.theory(setting) if has_step else None
-        return method.with_theory(setting), step
+        if not has_step:
+            return method.with_theory(setting), None
+        step = for_proximal_steps(method.theory(setting), config, setting)
+        return method.with_theory(setting), with_values(step, method, setting)
     except ValueError as error:
         others = "" if has_theory(type(method)) else f"; {_WHO_KNOWS}"
-        raise ConfigError(f"{place}: theory: {error}{others}") from error
-
-
-def _setting(config: RunConfig, model: FlatModel, constants: Constants) -> Setting:
-    return Setting(
-        constants=constants,
-        dim=model.parameters.numel(),
-        num_workers=config.workers,
-        batch_size=None if config.batch_size == "full" else config.batch_size,
-        layer_sizes=model.layer_sizes,
-        layer_shapes=model.layer_shapes,
-    )
+        raise ConfigError(f"{place}: theory: {in_words(str(error))}{others}") from error
 
 
 def _estimated(

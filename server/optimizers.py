@@ -74,9 +74,10 @@ class ProximalSGD:
     and S moves every entry by step_size l1 towards 0, and to 0 from less. With l1 = l2 = 0 it is
     plain SGD. The problem's own measures leave the two terms out.
 
-    ``step_size`` may be "theory", as for ``SGD``: that of the plain steps. With it the guarantee
-    for strongly convex f holds here too for gradient descent and DIANA (Horvath et al., 2019,
-    arXiv:1904.05115); of other methods no proof is claimed.
+    ``step_size`` may be "theory", as for ``SGD``: that of the plain steps. For gradient descent and
+    DIANA on a strongly convex f, the distance to the x* of the whole objective shrinks as it does
+    to that of f with plain steps (Horvath et al., 2019, arXiv:1904.05115); of other methods no
+    guarantee is known.
 
     Args:
         step_size: the learning rate.

@@ -27,11 +27,12 @@ def compare(
     workers: Workers = None,
     out: Out = None,
     target: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--target",
-            help="A value of the measure in the table: the bytes that each run took to reach it "
-            "get a column.",
+            metavar="TARGET",
+            help="0.9, a value of the measure in the table, or loss=0.1, that of another: the "
+            "bytes that each run took to reach it get a column.",
             show_default="1e-6 of a gap to a known optimum, else none",
         ),
     ] = None,
@@ -40,7 +41,7 @@ def compare(
     """Run several configurations and set them side by side, in a table and a figure.
 
     A file with a `compare` list stands for one run per entry, each the file with the entry's keys
-    merged in.
+    merged in. A run that fails in its rounds ends alone; the exit code is then 1.
 
     For example:
 
@@ -50,14 +51,18 @@ def compare(
     """
     console = Console()
     with plain_errors(console, traceback):
+        from launch.compare import check_ended
         from launch.compare import compare as compare_runs
         from launch.config import load_variants
         from launch.run_directory import results_directory
+        from launch.target import read_target
 
+        wanted = None if target is None else read_target(target)
         overrides = overrides_of(settings, engine, workers)
         runs = [run for path in configs for run in load_variants(path, overrides)]
         with (
             results_directory(out, configs[0].stem) as directory,
             telling_where(console, directory),
         ):
-            compare_runs(runs, directory, console, target)
+            summaries = compare_runs(runs, directory, console, wanted)
+        check_ended(summaries)

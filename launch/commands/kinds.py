@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
@@ -40,11 +41,12 @@ def compressors(name: Name = None) -> None:
     if name is not None:
         with plain_errors(console):
             _check_name("compressors", name, compressor_kinds())
-        typer.echo("\n".join(compressor_sections(name, _CONSTANTS_AT)), nl=False)
+        _show(console, "\n".join(compressor_sections(name, _CONSTANTS_AT)))
         return
     for group, listed in entries(_CONSTANTS_AT).items():
-        heading = "settings with defaults; what it does; constants; source"
-        _list(console, group, f"{group}: every kind", heading, listed)
+        at = f"d = {_CONSTANTS_AT:,}"
+        heading = f"settings with defaults; what it does; constants ({at}); source"
+        _list(console, f"{group}, {at}", f"{group}: every kind", heading, listed)
 
 
 def methods(
@@ -76,7 +78,7 @@ def methods(
             if markdown:
                 raise ConfigError(f"methods {name}: leave --markdown out, or the name")
             _check_name("methods", name, KINDS[Method])
-        typer.echo(method_section(name), nl=False)
+        _show(console, method_section(name))
         return
     if markdown:
         typer.echo(methods_page(), nl=False)
@@ -88,6 +90,14 @@ def methods(
             more = [] if console.is_terminal else [f"settings: {settings}", cls.facts.reference]
             lines[kind] = [summary_of(cls), theory_in_words(cls), *(more if settings else more[1:])]
         _list(console, family, family, "what it does; theory", lines)
+
+
+def _show(console: Console, text: str) -> None:
+    """Print Markdown, rendered on a terminal."""
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        typer.echo(text, nl=False)
 
 
 def _list(

@@ -44,7 +44,7 @@ def train(
         from launch.config import load_config
         from launch.live import LiveProgress
         from launch.run_directory import results_directory
-        from launch.terminal import RunProgress, summary_table
+        from launch.terminal import RunProgress, print_results
 
         run = load_config(config, overrides_of(settings, engine, workers))
         shown = LiveProgress if live else RunProgress
@@ -54,4 +54,4 @@ def train(
             shown(console, run.name, run.rounds) as progress,
         ):
             summary, _ = run_one(run, directory, progress)
-        console.print(summary_table([summary]))
+        print_results(console, [summary])

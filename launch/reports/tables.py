@@ -83,6 +83,8 @@ def _summaries(records: Sequence[RunRecord]) -> list[Summary]:
                 clock_s=last.get("clock_s"),
                 target=target,
                 bytes_to_target=target.bytes_up(record.metrics) if target else None,
+                ended=(record.summary or {}).get("ended"),
+                diverged=bool((record.summary or {}).get("diverged")),
             )
         )
     return rows

@@ -18,7 +18,12 @@ from mlmc_ray.methods.averaging import AverageServer
 from mlmc_ray.methods.base import Facts, Half, Method, OneCompressed, Oracle, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import require_unbiased
 from mlmc_ray.methods.reports import payload_of
-from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients
+from mlmc_ray.methods.theory import (
+    Setting,
+    StepSize,
+    averaging_in_words,
+    for_full_gradients,
+)
 from mlmc_ray.observing import observed
 from mlmc_ray.payloads import Message
 
@@ -41,6 +46,7 @@ class CompressedSGD(OneCompressed):
 
     compressor: Compressor
 
+    theory_needs: ClassVar[str] = "an unbiased compressor"
     allows_absence: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="any",
@@ -55,9 +61,9 @@ class CompressedSGD(OneCompressed):
     )
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L + 2 omega L_max / M), for an unbiased compressor and convex f_i.
+        """1 / (L + 2 omega L_max / M), for convex f_i.
 
-        With D = f(x) - f* and s = 2 omega L_max / M, E|g|^2 is at most |grad f|^2 + 2 s D and the
+        For D = f(x) - f* and s = 2 omega L_max / M, E|g|^2 is at most |grad f|^2 + 2 s D and the
         noise at x*. Where mu = 0, <grad f, x - x*> >= D + |grad f|^2 / 2L makes the mean of D
         |x0 - x*|^2 / (2 step^2 L T), up to the noise.
 
@@ -73,7 +79,7 @@ class CompressedSGD(OneCompressed):
             progress = "the mean of E f(x) - f* over T rounds is O(1/T)"
         step = StepSize(
             1 / (constants.smoothness + spread / setting.num_workers),
-            "1 / (L + 2 omega L_max / M), M - 1 for M with perm-k",
+            "1 / (L + 2 omega L_max / M)" + averaging_in_words(self.compressor),
             f"{progress}, to a plateau unless workers share x*, for convex f_i",
         )
         return for_full_gradients(step, setting)

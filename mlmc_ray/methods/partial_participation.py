@@ -33,6 +33,7 @@ class PartialParticipation(Method):
     method: Method
     participants: int
 
+    theory_needs: ClassVar[str] = "ef21-sgdm with momentum 1"
     facts: ClassVar[Facts] = Facts(
         compressor="any",
         uplink="as the method, from the participants",
@@ -51,11 +52,16 @@ class PartialParticipation(Method):
         if not self.method.allows_absence:
             raise ValueError(
                 f"method is {type(self.method).__name__}: its rounds need every worker, or it has "
-                "a way of its own to do without some"
+                "a way of its own to ask some; for marina there is pp-marina, for dasha dasha-pp, "
+                "for compressed-scaffnew tamuna"
             )
 
     def theory(self, setting: Setting) -> StepSize:
-        """EF21-PP's step; with all workers in every round, the method's.
+        """EF21-PP's step, the largest of 1 / (L + sqrt(B / theta_p)).
+
+        Where f is strongly convex, of min(1 / (L + sqrt(2 B / theta_p)), theta_p / (2 mu)).
+
+        With all workers in every round, the method's own.
 
         Raises:
             ValueError: the method is not EF21, or no alpha is known of its compressor.
@@ -96,8 +102,9 @@ def ef21_pp_step(setting: Setting, alpha: float, share: float) -> StepSize:
         theta_p = theta p - r (1 - p),  theta = 1 - (1 + s)(1 - alpha)
         B = (beta p + (1 + 1 / r)(1 - p)) L~^2,  beta = (1 + 1 / s)(1 - alpha)
 
-    since a worker that is asked contracts, and g_i of another stays while its gradient moves. The
-    step is the largest over a grid of r and s with theta_p > 0, where each of them is proved.
+    since a worker that is asked contracts, and g_i of another stays while its gradient moves: at 0
+    until it is asked first, so that the first G is that of the g_i after the first round. The step
+    is the largest over a grid of r and s with theta_p > 0, where each of them is proved.
 
     Args:
         setting: where.

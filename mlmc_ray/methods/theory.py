@@ -17,9 +17,12 @@ class Setting:
         constants: of the problem.
         dim: number of parameters.
         num_workers: how many there are.
-        batch_size: examples a gradient; None for all of a worker's.
+        batch_size: examples a gradient; None where gradients are exact, of all of a worker's
+            examples or without noise.
         layer_sizes: entries of every layer; empty where unknown.
         layer_shapes: shape of every layer; empty where unknown.
+        largest_age: steps that an asynchronous server takes, a step for every report, while a
+            worker is at work, at most; infinity where there is no bound, None where unknown.
     """
 
     constants: Constants
@@ -28,6 +31,7 @@ class Setting:
     batch_size: int | None = None
     layer_sizes: tuple[int, ...] = ()
     layer_shapes: tuple[tuple[int, ...], ...] = ()
+    largest_age: float | None = None
 
     def omega(self, compressor: Compressor) -> float:
         """Return the variance bound of an unbiased compressor here.
@@ -93,11 +97,19 @@ ON_BATCHES = "with batches as configured"
 
 @dataclass(frozen=True, slots=True)
 class StepSize:
-    """A step size from theory: its value, its formula, and what it is good for."""
+    """A step size from theory.
+
+    Attributes:
+        value: the number.
+        formula: of the number.
+        guarantee: what it is good for.
+        values: of the constants in the formula, such as "L = 4, mu = 0.8"; "" where not told.
+    """
 
     value: float
     formula: str
     guarantee: str
+    values: str = ""
 
 
 def for_full_gradients(step: StepSize, setting: Setting) -> StepSize:
@@ -175,6 +187,13 @@ def effective_workers(compressor: Compressor, num_workers: int, dim: int) -> flo
     if num_workers == 1:
         return 1
     return PermK(num_workers=num_workers).omega(dim) / _permuted_variance(num_workers, dim)
+
+
+def averaging_in_words(compressor: Compressor) -> str:
+    """Return what a formula in M is to add where ``effective_workers`` is not M."""
+    if isinstance(compressor, PermK):
+        return ", M - 1 for M with perm-k"
+    return ", 1 for M with perm-k inside of another compressor" if shares_out(compressor) else ""
 
 
 def joint_variance(setting: Setting, compressor: Compressor) -> tuple[float, float]:

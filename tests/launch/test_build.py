@@ -74,7 +74,7 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
         "coco-ef": {
             "compressor": TOP_K,
             "straggling": 0.25,
-            "accumulate": True,
+            "accumulate": False,
             "newest_weight": 0.1,
         },
         "async-sgd": {

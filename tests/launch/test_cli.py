@@ -161,20 +161,6 @@ def test_a_comparison_tells_the_bytes_up_to_a_target(config: Path, tmp_path: Pat
     assert "0.5" in result.stdout
 
 
-def test_a_comparison_that_fails_shows_the_runs_before(config: Path, tmp_path: Path) -> None:
-    diverging = {"name": "Diverging", "optimizer": {"step_size": 1e30}, "rounds": 50}
-    write(config, {**CONFIG, "compare": [{"name": "First"}, diverging, {"name": "Third"}]})
-    result = run("compare", config, "--out", tmp_path / "out")
-    assert_one_error_line(result, "lower the step size", code=1)
-    table = result.stdout[result.stdout.index("optimum") :]
-    assert " First " in table
-    assert "Diverging" not in table
-    assert f"results: {tmp_path / 'out'}" in table
-    assert [r["name"] for r in json.loads((tmp_path / "out" / "summary.json").read_text())] == [
-        "First"
-    ]
-
-
 def test_a_task_of_ones_own_lies_beside_its_configuration(tmp_path: Path) -> None:
     module = f"{tmp_path.name}_task"
     (tmp_path / f"{module}.py").write_text(TASK)
@@ -345,7 +331,7 @@ def test_a_used_directory_of_a_comparison_is_one_line(config: Path, tmp_path: Pa
 
 def test_runs_of_one_name_are_one_line(config: Path) -> None:
     write(config, {**CONFIG, "compare": [{"name": "A b"}, {"name": "a-B"}]})
-    assert_one_error_line(run("compare", config), "['a-b'] name more than one run")
+    assert_one_error_line(run("compare", config), "['A b', 'a-B'] would share the directory 'a-b'")
     assert not Path("runs").exists()
 
 

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from launch.config import load_config
 from launch.figures import draw, title_of
-from launch.metrics import Metrics, format_measure, main_measure
+from launch.metrics import Metrics, format_loss, format_measure, main_measure
 from launch.summary import Summary
 from launch.target import Target
-from launch.terminal import WIDEST_NAME, summary_table
+from launch.terminal import print_results, summary_table
+from launch.units import format_bytes
 from mlmc_ray.errors import ConfigError
 
 NAMES = ["costs $5", "$x^$_{", "_hidden", "[bold]x[/bold]", "a name that is much too long " * 3]
@@ -75,14 +76,72 @@ def test_a_distance_of_zero_alone_can_be_drawn(tmp_path: Path) -> None:
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "linear"]
 
 
-def test_many_runs_leave_the_panels_their_height_and_look_different(tmp_path: Path) -> None:
+def looks_of(figure: Any) -> list[tuple[str, str]]:
+    return [(line.get_color(), line.get_linestyle()) for line in figure.axes[1].get_lines()]
+
+
+def test_many_runs_leave_the_panels_their_height(tmp_path: Path) -> None:
     runs = {f"run {i}": rounds_of("gap", 1.0, 0.1, 0.01) for i in range(16)}
     few = saved(tmp_path, dict(list(runs.items())[:3]))
     many = saved(tmp_path, runs)
     heights = [f.axes[0].get_window_extent().height for f in (few, many)]
     assert heights[1] > 0.9 * heights[0]
-    lines = many.axes[1].get_lines()
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
+
+
+@pytest.mark.parametrize("number", [1, 8, 9, 16, 17, 64])
+def test_no_two_runs_look_alike(number: int) -> None:
+    runs = {f"run {i}": rounds_of("gap", 1.0, 0.1, 0.01) for i in range(number)}
+    looks = looks_of(draw(runs, "title"))
+    assert len(set(looks)) == number
+    if number <= 16:  # no colour suggests a pair
+        assert len({colour for colour, _ in looks}) == number
+
+
+@pytest.mark.parametrize(
+    ("values", "marked"),
+    [((1.0, 0.5), (True, True)), ((1.0, 0.5, 0.3), (True, False)), ((1.0,) * 4, (False, False))],
+)
+def test_a_line_of_few_points_has_markers(
+    values: tuple[float, ...], marked: tuple[bool, bool]
+) -> None:
+    panels = draw({"run": rounds_of("gap", *values)}, "title").axes
+    markers = [panel.get_lines()[0].get_marker() for panel in panels]
+    assert [marker == "o" for marker in markers] == list(marked)
+
+
+def labels_of_bytes(tmp_path: Path, *sizes: int) -> list[str]:
+    rounds = [{"round": i, "uplink_bytes": s, "test_gap": 1.0} for i, s in enumerate((0, *sizes))]
+    panel = saved(tmp_path, {"run": rounds}).axes[0]
+    least, most = panel.get_xlim()
+    ticks = [*panel.xaxis.get_major_ticks(), *panel.xaxis.get_minor_ticks()]
+    shown = [tick.label1.get_text() for tick in ticks if least <= tick.get_loc() <= most]
+    return [text for text in shown if text]
+
+
+@pytest.mark.parametrize("most", [4900, 9000, 15_000, 90_000, 500_000, 10**9])
+def test_the_axis_of_bytes_has_several_labels(tmp_path: Path, most: int) -> None:
+    labels = labels_of_bytes(tmp_path, 2100, most)
+    assert 2 <= len(labels) <= 10
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "least", "most"),
+    [
+        ((0.1, 0.31, 0.2), (0.05, 0.1), (0.31, 0.36)),
+        ((0.1, 0.94), (0, 0), (1, 1)),
+        ((0.98, 0.99), (0.95, 0.98), (0.99, 1)),
+        ((0.5, 0.5), (0.4, 0.499), (0.501, 0.6)),
+        ((math.nan, math.nan), (0, 0), (1, 1)),
+        ((0.5, 80.0), (0, 0), (1, 1)),
+    ],
+)
+def test_the_axis_of_accuracy_fits_what_it_shows(
+    values: tuple[float, ...], least: tuple[float, float], most: tuple[float, float]
+) -> None:
+    low, high = draw({"run": rounds_of("accuracy", *values)}, "title").axes[0].get_ylim()
+    assert least[0] <= low <= least[1]
+    assert most[0] <= high <= most[1]
 
 
 def test_runs_show_what_all_of_them_measure(tmp_path: Path) -> None:
@@ -108,16 +167,71 @@ def test_the_title_names_all_data_and_numbers_of_workers() -> None:
     assert title_of([digits, quadratic]) == "digits and quadratic, 4 and 8 workers"
 
 
-def test_the_table_fits_80_columns_whatever_the_names() -> None:
+def terminal_of(width: int, *summaries: Summary) -> list[str]:
+    """Return the lines that a terminal of so many columns shows."""
     stream = io.StringIO()
-    console = Console(file=stream, width=80)
-    console.print(summary_table([summary_of(name, accuracy=0.944) for name in NAMES]))
-    lines = stream.getvalue().splitlines()
+    console = Console(file=stream, width=width, force_terminal=True, color_system=None)
+    print_results(console, summaries)
+    return stream.getvalue().splitlines()
+
+
+def piped(*summaries: Summary, notes: tuple[str, ...] = ()) -> list[str]:
+    stream = io.StringIO()
+    print_results(Console(file=stream, width=80), summaries, notes)
+    return stream.getvalue().splitlines()
+
+
+def test_the_table_fits_80_columns_whatever_the_names() -> None:
+    lines = terminal_of(80, *(summary_of(name, accuracy=0.944) for name in NAMES))
     assert max(map(len, lines)) <= 80
     for name in NAMES:
-        assert any(name[:20] in line and "94.4%" in line and "12.3" in line for line in lines)
-    shown = "".join(line[:WIDEST_NAME].strip() for line in lines).replace(" ", "")
-    assert all(name.replace(" ", "") in shown for name in NAMES)
+        assert any(name[:19] in line and "94.4%" in line and "12.3" in line for line in lines)
+    shown = "".join(line[:25].strip() for line in lines).replace(" ", "")
+    assert NAMES[-1].replace(" ", "") in shown
+
+
+def full(name: str, **changes: Any) -> Summary:
+    """A row with everything that takes room."""
+    target = Target(measure="gap", value=1e-6)
+    row = replace(summary_of(name, gap=1.234e-13), target=target, bytes_to_target=123_000)
+    return replace(row, **changes)
+
+
+def test_a_narrow_terminal_leaves_out_what_matters_least_and_no_number_wraps() -> None:
+    rows = [full("DIANA, MLMC s-Top-k of two per cent"), full("MARINA, Perm-k", gradients=90)]
+    lines = terminal_of(80, *rows)
+    assert max(map(len, lines)) <= 80
+    (first,) = [line for line in lines if "DIANA, MLMC s-Top-k" in line]
+    assert "1.23e-13 184 MB 184 MB 0.485 12.3 123 kB" in " ".join(first.split())
+    assert lines[-1] == "no room for: paper's formula, gradients a round; summary.json has all"
+    lines = terminal_of(60, *rows)
+    assert max(map(len, lines[:-2])) <= 60
+    assert any("DIANA, MLMC s-Top-k" in line and "123 kB" in line for line in lines)
+    left_out = "paper's formula, gradients a round, seconds, bytes down"
+    assert left_out in " ".join(" ".join(lines).split())
+    lines = terminal_of(200, *rows)
+    assert any(rows[0].name in line and "  4  " in line for line in lines)
+    assert "no room" not in " ".join(lines)
+
+
+def test_what_is_piped_has_every_column_and_a_line_a_run() -> None:
+    rows = [full("a name that is long " * 5, bytes_to_target=None), full("b", gradients=90)]
+    rows.append(full("c", ended="round 7: a worker is gone", rounds=7))
+    lines = piped(*rows, notes=("a note",))
+    assert len([line for line in lines if "184 MB" in line]) == len(rows)
+    (first,) = [line for line in lines if "a name" in line]
+    assert ("a name that is long " * 5).strip() in first
+    assert first.rstrip().endswith("12.3  not reached")
+    assert any("c" in line and "failed after 7 rounds" in line for line in lines)
+    assert len([line for line in lines if "reached" in line]) == 1
+    assert lines[-1] == "a note"
+
+
+def test_a_run_that_failed_has_no_result() -> None:
+    diverged = replace(summary_of("a", gap=3.0), ended="round 4: the loss is [nan]", diverged=True)
+    failed = replace(summary_of("b", gap=2.0), ended="round 10: a worker is gone")
+    cells = cells_of("gap to optimum", diverged, failed, summary_of("c", gap=1.0))
+    assert cells == ["diverged", "failed after 10 rounds", "1"]
 
 
 @pytest.mark.parametrize("measure", ["accuracy", "x" * 80])
@@ -161,6 +275,29 @@ def test_small_values_take_few_characters(value: float, text: str) -> None:
     assert format_measure("gap", value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((2.3026, "2.303"), (-1.537, "-1.537"), (0.0, "0.000"), (1071.2, "1071")),
+        *((12345.6, "1.2e4"), (-1.2e38, "-1.2e38"), (1.5e308, "1.5e308"), (1e-9, "0.000")),
+        *((math.nan, "nan"), (-math.inf, "-inf")),
+    ],
+)
+def test_a_loss_takes_few_characters_however_large(value: float, text: str) -> None:
+    assert format_loss(value) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        *((0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1234, "1.23 kB"), (999_400, "999 kB")),
+        *((999_999, "1 MB"), (45_600_000, "45.6 MB"), (2e12, "2 TB")),
+    ],
+)
+def test_sizes_have_three_digits(size: float, text: str) -> None:
+    assert format_bytes(size) == text
+
+
 def cells_of(heading: str, *summaries: Summary) -> list[str]:
     table = summary_table(summaries)
     (column,) = [c for c in table.columns if " ".join(str(c.header).split()) == heading]
@@ -188,7 +325,7 @@ def test_the_column_of_the_formula_is_there_where_a_run_has_one() -> None:
 def test_a_table_with_every_column_fits_80_columns_with_room_for_names() -> None:
     target = Target(measure="gap", value=1e-6)
     row = replace(summary_of("MARINA, MLMC s-Top-k", gap=1.234e-13), clock_s=1234.5, target=target)
-    lines = table_of(row).splitlines()
+    lines = terminal_of(80, row)
     assert max(map(len, lines)) <= 80
     assert any("MARINA, MLMC" in line and "1.23e-13" in line and "1234" in line for line in lines)
 

@@ -84,3 +84,14 @@ def test_a_ladder_without_a_law_of_its_own_is_told_the_others(ladder: Any) -> No
         "configuration: method.compressor: law 'own': this ladder has no fixed law of its own; use "
         "'adaptive', 'cost-aware' or 'given'"
     )
+
+
+def test_runs_with_a_penalty_say_what_is_measured() -> None:
+    proximal = {"kind": "proximal-sgd", "step_size": 0.1, "l1": 0.5}
+    (note,) = notes_on(config_of("sgd", optimizer=proximal))
+    assert note.startswith("gap and the problem's other measures leave the l1 and l2 terms out")
+    assert notes_on(config_of("sgd", optimizer={**proximal, "l1": 0})) == []
+    scaffnew = {"kind": "scaffnew", "step_size": 0.1, "probability": 0.5}
+    (note,) = notes_on(config_of({**scaffnew, "l1": 0.5}, optimizer=None))
+    assert "leave the l1 term out" in note
+    assert notes_on(config_of(scaffnew, optimizer=None)) == []

@@ -51,8 +51,10 @@ def test_every_method_is_listed_on_a_line_with_its_source() -> None:
     assert len(lines) == len(KINDS[Method])
     for kind, method in KINDS[Method].items():
         (line,) = [line for line in lines if line.startswith(f"{kind} (")]
-        known = method.theory is not Method.theory
-        assert f"; step_size: theory is {'known' if known else 'not known'};" in line
+        needs = getattr(method, "theory_needs", "")
+        known = f"known for {needs}" if needs else "known"
+        known = "not known" if method.theory is Method.theory else known
+        assert f"; step_size: theory is {known};" in line
         assert line.endswith(method.facts.reference)
 
 
@@ -78,6 +80,22 @@ def test_the_docstring_of_a_method_has_its_update(kind: str) -> None:
     update = text.partition("\nArgs:")[0]
     wraps_another = kind == "partial-participation"
     assert wraps_another or re.search(r"<-|send| = |C_i\(", update)
+
+
+def test_the_page_begins_with_a_table_and_has_no_anchors() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[`(.*)`\]\(#(.*?)\) \|", page, flags=re.MULTILINE)
+    assert sorted(kind for kind, _ in rows) == sorted(KINDS[Method])
+    assert all(kind == anchor for kind, anchor in rows)
+    assert "&id" not in page
+    assert re.search(r"(?<!`)``\w", page) is None
+
+
+def test_a_terminal_shows_a_method_wrapped_and_without_markdown() -> None:
+    shown = printed("methods", "diana", environment=TERMINAL)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "```" not in shown
+    assert "`shift_step" not in shown
 
 
 # One of them.
@@ -127,7 +145,10 @@ def test_the_examples_of_compressors_are_of_their_kind(shape: Any) -> None:
 
 def test_a_compressor_by_name_has_its_constants_and_source() -> None:
     text = printed("compressors", "s-top-k")
-    assert "- what: compressor\n- constants: biased, alpha 0.01 for s-top-k(k=1" in text
+    assert (
+        "- what: compressor\n- constants (d = 1,000,000): biased, alpha 0.01 for s-top-k(k=1"
+        in text
+    )
     assert "- what: ladder of mlmc\n- source: Zukerman et al., 2025" in text
     assert "  - `contiguous: false`" in text
 

@@ -8,8 +8,8 @@ import pytest
 from launch import Session
 from launch.metrics import Metrics
 from launch.summary import summarise
-from launch.target import Target, target_for
-from mlmc_ray.errors import ConfigError
+from launch.target import Target, check_measured, read_target, target_for
+from mlmc_ray.errors import ConfigError, NonFiniteError, ProblemError, RoundError
 
 
 def config_of(method: Any, **changes: Any) -> dict[str, Any]:
@@ -104,3 +104,66 @@ def test_a_target_of_an_unknown_measure_is_refused() -> None:
         "better: leave --target out, or measure one of ['gap', 'squared_distance', "
         "'gradient_norm', 'loss', 'accuracy']"
     )
+
+
+@pytest.mark.parametrize("text", ["gap=0.01", "gap<=0.01", " gap = 1e-2"])
+def test_a_target_may_name_its_measure(text: str) -> None:
+    assert read_target(text) == Target(measure="gap", value=0.01)
+    assert target_for("accuracy", read_target(text)) == Target(measure="gap", value=0.01)
+    assert read_target("0.01") == 0.01
+
+
+REFUSED = {
+    "accuracy=50": "--target accuracy=50: an accuracy is a fraction: give 0.9 for 90 per cent",
+    "accuracy=0": "--target accuracy=0: an accuracy is a fraction: give 0.9 for 90 per cent",
+    "gap=-1": "--target gap=-1: it is never negative: give 0 or more",
+    "loss=nan": "--target loss=nan: give a finite number",
+    "gap>=0.1": "--target gap>=0.1: is the wrong way round: give gap<=0.1",
+    "accuracy<=0.5": "--target accuracy<=0.5: is the wrong way round: give accuracy>=0.5",
+    "half": "--target half: expected measure=value, such as accuracy=0.9 or gap=1e-3",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_target_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_target(text)
+    assert str(caught.value) == REFUSED[text]
+
+
+def test_a_value_that_makes_no_sense_for_the_measure_of_the_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match="an accuracy is a fraction"):
+        target_for("accuracy", 50.0)
+
+
+def test_a_target_is_of_a_measure_that_every_run_has() -> None:
+    target = Target(measure="loss", value=0.1)
+    check_measured(target, {"a": ["loss"], "b": ["gap", "loss"]})
+    with pytest.raises(ConfigError) as caught:
+        check_measured(target, {"a": ["loss"], "b": ["losses", "gap"]})
+    assert str(caught.value) == (
+        "--target loss=0.1: 'b' has no 'loss' (did you mean 'losses'?); it measures "
+        "['gap', 'losses']"
+    )
+
+
+# Runs that failed.
+
+
+def test_an_error_is_in_the_row_of_its_run() -> None:
+    with Session(config_of("sgd")) as session:
+        session.run(2)
+    assert summarise(session).ended is None
+    wrapped = RoundError("round 2: report of worker 0: NaN")
+    wrapped.__cause__ = NonFiniteError("NaN")
+    errors = {
+        NonFiniteError("round 2: the loss is [nan]"): True,
+        RoundError("round 2: training diverged"): True,
+        wrapped: True,
+        RoundError("round 2: no answer"): False,
+        ProblemError("RuntimeError while computing the loss"): False,
+    }
+    for error, diverged in errors.items():
+        row = summarise(session, error)
+        assert (row.rounds, row.ended, row.diverged) == (2, str(error), diverged)
+        assert row.to_mapping()["ended"] == str(error)

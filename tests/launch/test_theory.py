@@ -280,6 +280,81 @@ def test_functions_that_are_not_convex_are_refused_where_theory_needs_it() -> No
         with_step_size(config_of(compressed(kind="rand-k", k=1)), unlike)
 
 
+# What else is said.
+
+
+def described(method: Any, **changes: Any) -> str:
+    config = config_of(method, **changes)
+    _, step = with_step_size(config, config.problem.load())
+    assert step is not None
+    return describe_step(step)
+
+
+def test_the_constants_of_the_formula_are_told() -> None:
+    text = described(compressed(kind="rand-k", k=6))
+    assert f", with L = {KNOWN.smoothness:.4g}, L_max = {KNOWN.largest_smoothness:.4g}, " in text
+    assert ", omega = 3, M = 8: E|x" in text
+    assert "perm-k" not in text
+    assert "M - 1 for M with perm-k" in described(compressed(kind="perm-k"))
+
+
+@pytest.mark.parametrize(("noise", "told"), [(0.0, False), (1.0, True)])
+def test_a_floor_is_told_where_batches_have_noise(noise: float, told: bool) -> None:
+    problem = {"kind": "quadratic", "num_functions": 8, "dim": 24, "noise": noise}
+    text = described("sgd", problem=problem, batch_size=32)
+    assert ("to a floor that their noise leaves" in text) is told
+
+
+PROXIMAL = {"kind": "proximal-sgd", "step_size": "theory", "l1": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("method", "promise"),
+    [
+        (
+            "sgd",
+            ": |x - x*|^2 shrinks by 1 - step mu a round, x* of the objective with l1 and l2, ",
+        ),
+        (
+            {"kind": "diana", "compressor": {"kind": "rand-k", "k": 6}},
+            ": E|x - x*|^2 shrinks by max(1 - step mu, 1 - alpha / 2) a round, x* of the objective",
+        ),
+        (EF21, ": no guarantee is known with proximal steps"),
+        ({"kind": "svrg", "compressor": "identity"}, ": no guarantee is known with proximal steps"),
+    ],
+)
+def test_proximal_steps_have_a_guarantee_of_their_own(method: Any, promise: str) -> None:
+    assert promise in described(method, optimizer=PROXIMAL)
+    assert promise not in described(method, optimizer={**PROXIMAL, "l1": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("clock", "age", "told"),
+    [
+        ({"compute_s": 1}, 7, "age being 7, the largest with this clock"),
+        (
+            {"compute_s": [1, 1, 1, 1, 1, 1, 1, 2.5]},
+            21,
+            "age being 21, the largest with this clock",
+        ),
+        ({"compute_s": 1, "jitter": 0.5}, 7, "which this clock does not ensure"),
+    ],
+)
+def test_the_age_of_reports_is_that_of_the_clock(clock: Any, age: int, told: str) -> None:
+    config = config_of("async-sgd", clock=clock)
+    _, step = with_step_size(config, PROBLEM)
+    assert step is not None
+    assert step.value == pytest.approx(1 / (KNOWN.smoothness * (1 + age)), rel=1e-12)
+    assert told in step.guarantee
+
+
+def test_vr_diana_has_a_step_for_its_own_shift_step_only() -> None:
+    method = {"kind": "diana", "compressor": {"kind": "rand-k", "k": 6}, "refresh": 0.5}
+    assert step_of(method) > 0
+    with pytest.raises(ConfigError, match=r"shift_step is 0\.1 .* known for shift_step left out"):
+        check_step_size(config_of({**method, "shift_step": 0.1}), PROBLEM)
+
+
 # Where there is none.
 
 
@@ -314,13 +389,13 @@ def test_optimizers_without_theory_are_refused(changes: dict[str, Any], complain
     [
         (
             {"kind": "power-sgd"},
-            "no step size is known for PowerSGDMethod: give a number; mlmc-ray methods says of "
+            "no step size is known for power-sgd: give a number; mlmc-ray methods says of "
             "which methods one is known$",
         ),
         ({**EF21, "momentum": 0.1}, r"momentum is 0\.1: a step size is known for momentum 1"),
         (compressed(kind="top-k", k=6), "needs an unbiased compressor"),
         (compressed(kind="adaptive-random"), "needs an unbiased compressor"),
-        (compressed(kind="eden", bits=2), "no omega is known of EDEN"),
+        (compressed(kind="eden", bits=2), r"no omega is known of \{kind: eden, bits: 2.0\}:"),
     ],
 )
 def test_methods_without_theory_are_refused(method: Any, complaint: str) -> None:

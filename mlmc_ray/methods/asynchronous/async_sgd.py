@@ -6,6 +6,7 @@ References:
     server".
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
@@ -59,6 +60,7 @@ class AsyncSGD(OneCompressed):
     slack: int | None = None
     blocks: int = 1
 
+    theory_needs: ClassVar[str] = "exact gradients, policy apply, drop or ssp, and 1 block"
     asynchronous: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="any",
@@ -90,7 +92,7 @@ class AsyncSGD(OneCompressed):
             raise ValueError(f"blocks is {self.blocks!r}: give at least 1")
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L (1 + age)) for exact gradients, with the largest age that the policy allows."""
+        """1 / (L (1 + age)), with the largest age that the policy or the clock allows."""
         if self.blocks > 1 or self.policy.startswith("damp"):
             raise ValueError(
                 f"policy is {self.policy!r} and blocks is {self.blocks!r}: a step size is known "
@@ -103,7 +105,7 @@ class AsyncSGD(OneCompressed):
                 "a number, or compressor: identity"
             )
         others = setting.num_workers - 1
-        age, why = others, "while no report is older than M - 1, as among equally fast workers"
+        age, why = _age_among(others, setting.largest_age)
         if self.policy == "drop":
             age = setting.num_workers if self.max_staleness is None else self.max_staleness
             why = "age being max_staleness"
@@ -125,6 +127,16 @@ class AsyncSGD(OneCompressed):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return _AsyncServer(self, parameters)
+
+
+def _age_among(others: int, largest: float | None) -> tuple[int, str]:
+    """Return the largest age of a report among so many others, and why it is so."""
+    if largest is not None and largest < math.inf:
+        return int(largest), f"age being {largest:.0f}, the largest with this clock"
+    why = "while no report is older than age = M - 1, "
+    return others, why + (
+        "as among equally fast workers" if largest is None else "which this clock does not ensure"
+    )
 
 
 class _AsyncServer(ArrivalServer):

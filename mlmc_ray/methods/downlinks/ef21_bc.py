@@ -69,7 +69,12 @@ class EF21BC(OneCompressed):
             raise ValueError(f'step_size is {self.step_size!r}: give a number above 0, or "theory"')
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L + L~ sqrt(2 K)); cautious, 10 to 100 times as much often works."""
+        """1 / (L + L~ sqrt(2 K)), K = (1 + k) beta_w / theta_w + k.
+
+        With k = 2 (2 - theta_w)^2 beta_M / theta_M, theta = 1 - sqrt(1 - alpha) and beta =
+        (1 - alpha) / theta of the compressor (w) and of the downlink (M); cautious,
+        10 to 100 times as much often works.
+        """
         up_theta, up_beta = _feedback(setting.alpha(self.compressor))
         down_theta, down_beta = _feedback(setting.alpha(self.downlink))
         passed_on = 2 * (2 - up_theta) ** 2 * down_beta / down_theta

@@ -13,7 +13,13 @@ from mlmc_ray.methods.compressed_sgd import DataParallelSGD
 from mlmc_ray.methods.downlinks.halves import DownlinkServer, MirrorWorker
 from mlmc_ray.methods.error_feedback.ef21 import ef21_step
 from mlmc_ray.methods.shifts.diana import DIANA
-from mlmc_ray.methods.theory import Setting, StepSize, effective_workers, for_full_gradients
+from mlmc_ray.methods.theory import (
+    Setting,
+    StepSize,
+    averaging_in_words,
+    effective_workers,
+    for_full_gradients,
+)
 from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
@@ -57,7 +63,10 @@ class EF21P(Method):
         require_contractive("ef21-p", self.downlink, "downlink")
 
     def theory(self, setting: Setting) -> StepSize:
-        """EF21's step with L for L~: what is unknown is the point, which all workers share."""
+        """EF21's step with L for L~, theta and beta of the downlink's alpha.
+
+        What is unknown is the point, which all workers share.
+        """
         constants = setting.constants
         shared = replace(constants, mean_smoothness=constants.smoothness)
         step = ef21_step(replace(setting, constants=shared), setting.alpha(self.downlink))
@@ -121,7 +130,9 @@ class EF21PDIANA(OneCompressed):
         self.diana()
 
     def theory(self, setting: Setting) -> StepSize:
-        """The paper's step, whose constants are large: larger steps work in practice.
+        """min(M / (160 omega L_max), sqrt(M alpha / omega) / (20 L_max), alpha / (100 L)).
+
+        Where mu > 0, at most 1 / ((1 + omega) mu); larger steps work in practice.
 
         Raises:
             ValueError: no omega or alpha is known, or an f_i is not convex.
@@ -140,7 +151,7 @@ class EF21PDIANA(OneCompressed):
         step = StepSize(
             min(bounds),
             "min(M / (160 omega L_max), sqrt(M alpha / omega) / (20 L_max), alpha / (100 L), "
-            "1 / ((1 + omega) mu)), M - 1 for M with perm-k",
+            "1 / ((1 + omega) mu))" + averaging_in_words(self.compressor),
             "|x - x*|^2 shrinks linearly for convex f_i and a strongly convex f, by constants that "
             "are taken over from code, without a proof",
         )

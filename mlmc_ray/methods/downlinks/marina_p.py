@@ -65,7 +65,9 @@ class MarinaP(Method):
         check_share("p", self.p)
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L + L~ sqrt(omega (1 - p) / p)), and for a strongly convex f a little less.
+        """1 / (L + L~ sqrt(c omega)), c = (1 - p) / p.
+
+        Where f is strongly convex, min(1 / (L + L~ sqrt(2 c omega)), p / (2 mu)).
 
         It holds for any unbiased compressors. PermK allows 1 / L where the workers' functions are
         quadratics of the same Hessian, which the constants do not say.

@@ -23,12 +23,14 @@ from mlmc_ray.payloads import DensePayload, Message
 
 WITHOUT_CONVEXITY = (
     "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T) + G / (theta T), "
-    "G being the squared error of the first messages"
+    "G being the mean of |g_i - grad f_i(x0)|^2 after the first round"
 )
 """What EF21 guarantees where f is not known to be Polyak-Lojasiewicz."""
 
 WITH_CONVEXITY = "f(x) - f* shrinks by 1 - step mu a round"
 """What it guarantees where f is."""
+
+_SYMBOLS = "theta = 1 - sqrt(1 - alpha), beta = (1 - alpha) / theta"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +59,7 @@ class EF21SGDM(OneCompressed):
     compressor: Compressor
     momentum: float = 0.1
 
+    theory_needs: ClassVar[str] = "momentum 1"
     allows_absence: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="contractive",
@@ -72,7 +75,10 @@ class EF21SGDM(OneCompressed):
     )
 
     def theory(self, setting: Setting) -> StepSize:
-        """EF21's step, which is that of momentum 1 and full gradients."""
+        """1 / (L + L~ sqrt(beta / theta)), theta = 1 - sqrt(1 - alpha), beta = (1 - alpha) / theta.
+
+        Where f is strongly convex, min(1 / (L + L~ sqrt(2 beta / theta)), theta / (2 mu)).
+        """
         if self.momentum != 1:
             raise ValueError(
                 f"momentum is {self.momentum!r}: a step size is known for momentum 1, which is EF21"
@@ -105,14 +111,14 @@ def ef21_step(setting: Setting, alpha: float) -> StepSize:
     if not constants.strong_convexity:
         step = StepSize(
             1 / (constants.smoothness + constants.mean_smoothness * ratio),
-            "1 / (L + L~ sqrt(beta / theta))",
+            f"1 / (L + L~ sqrt(beta / theta)), {_SYMBOLS}",
             WITHOUT_CONVEXITY,
         )
         return for_full_gradients(step, setting)
     curvature = constants.smoothness + constants.mean_smoothness * math.sqrt(2) * ratio
     step = StepSize(
         min(1 / curvature, theta / (2 * constants.strong_convexity)),
-        "min(1 / (L + L~ sqrt(2 beta / theta)), theta / (2 mu))",
+        f"min(1 / (L + L~ sqrt(2 beta / theta)), theta / (2 mu)), {_SYMBOLS}",
         WITH_CONVEXITY,
     )
     return for_full_gradients(step, setting)

@@ -17,6 +17,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context
+from mlmc_ray.compressors.permk import PermK
 from mlmc_ray.methods.base import Facts, Half, OneCompressed, Oracle, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import require_unbiased
 from mlmc_ray.methods.reports import payload_of
@@ -27,7 +28,14 @@ from mlmc_ray.methods.running_estimates.running_estimate import (
     gradient_report,
     large_batch,
 )
-from mlmc_ray.methods.theory import Setting, StepSize, joint_variance, omega_in, on_full_gradients
+from mlmc_ray.methods.theory import (
+    Setting,
+    StepSize,
+    averaging_in_words,
+    joint_variance,
+    omega_in,
+    on_full_gradients,
+)
 from mlmc_ray.payloads import Message
 
 
@@ -74,8 +82,9 @@ class DASHA(OneCompressed):
     def theory(self, setting: Setting) -> StepSize:
         """1 / (L + L~ sqrt(2 A (4 omega + 1))), A = omega / M, for a non-convex f.
 
-        Where f is Polyak-Lojasiewicz: min(1 / (L + L~ sqrt(4 A (6 omega + 1))), a / (2 mu)).
-        With PermK, A is 1 where d >= M.
+        Where f is Polyak-Lojasiewicz, min(1 / (L + L~ sqrt(4 A (6 omega + 1))), a / (2 mu)).
+
+        With perm-k, A = 1 where d >= M.
 
         The constants follow from E|e_i+|^2 <= (1 - a)|e_i|^2 + 2 omega |h_i+ - h_i|^2, summed over
         i, for e_i = g_i - h_i, and E|e+|^2 <= (1 - a)|e|^2 + 2 A mean(a^2|e_i|^2 + |h_i+ - h_i|^2)
@@ -88,14 +97,15 @@ class DASHA(OneCompressed):
         if not mu:
             step = StepSize(
                 1 / (constants.smoothness + root),
-                "1 / (L + L~ sqrt(2 A (4 omega + 1))), A = omega / M",
+                f"1 / (L + L~ sqrt(2 A (4 omega + 1))), {_spread_in_words(self.compressor)}",
                 "the mean of |grad f|^2 over T rounds is at most 2 (f(x0) - inf f) / (step T)",
             )
             return on_full_gradients(step)
         root = constants.mean_smoothness * math.sqrt(4 * spread * (6 * omega + 1))
         step = StepSize(
             min(1 / (constants.smoothness + root), 1 / ((2 * omega + 1) * 2 * mu)),
-            "min(1 / (L + L~ sqrt(4 A (6 omega + 1))), a / (2 mu)), A = omega / M",
+            "min(1 / (L + L~ sqrt(4 A (6 omega + 1))), a / (2 mu)), "
+            + _spread_in_words(self.compressor),
             "E f(x) - f* shrinks by 1 - step mu a round",
         )
         return on_full_gradients(step)
@@ -107,6 +117,12 @@ class DASHA(OneCompressed):
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return Server(parameters)
+
+
+def _spread_in_words(compressor: Compressor) -> str:
+    if isinstance(compressor, PermK):
+        return "A = 1 where d >= M"
+    return "A = omega / M" + averaging_in_words(compressor)
 
 
 def check_settings(name: str, compressor: Compressor, momentum: float | None) -> None:

@@ -70,7 +70,10 @@ class DASHAPage(OneCompressed):
         check_probability("p_page", self.p_page)
 
     def theory(self, setting: Setting) -> StepSize:
-        """The paper's, of L, L~ and the mean of the examples' smoothness; also for a convex f."""
+        """1 / (L + sqrt(48 omega (2 omega + 1)(v + L~^2) / M + 2 v / (p_page M))).
+
+        With v = (1 - p_page) L_examples^2 / batch_size; also for a convex f.
+        """
         rest = (1 - self.p_page) * batch_variance(setting)
         drift = 2 * rest / (self.p_page * setting.num_workers)
         return _step(setting, self.compressor, self.momentum, 48, rest, drift)
@@ -132,7 +135,10 @@ class DASHAMVR(OneCompressed):
             )
 
     def theory(self, setting: Setting) -> StepSize:
-        """The paper's, of L, L~ and the mean of the examples' smoothness; also for a convex f."""
+        """1 / (L + sqrt(96 omega (2 omega + 1)(v + L~^2) / M + 4 v / (noise_momentum M))).
+
+        With v = (1 - noise_momentum)^2 L_examples^2 / batch_size; also for a convex f.
+        """
         rest = (1 - self.noise_momentum) ** 2 * batch_variance(setting)
         drift = 4 * rest / (self.noise_momentum * setting.num_workers)
         step = _step(setting, self.compressor, self.momentum, 96, rest, drift)

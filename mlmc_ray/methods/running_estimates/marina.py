@@ -78,7 +78,12 @@ class MARINA(Method):
         check_settings("marina", self.compressor, self.p)
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L + sqrt(c V)), c = (1 - p) / p and V of ``difference_variance`` below."""
+        """1 / (L + sqrt(c V)), c = (1 - p) / p and V = omega L~^2 / M.
+
+        Where f is Polyak-Lojasiewicz, min(1 / (L + sqrt(2 c V)), p / (2 mu)).
+
+        With perm-k, V = L_pm^2 where d >= M.
+        """
         p = self._coin().probability(setting.omega(self.compressor), setting.num_workers)
         step = marina_step(setting, p, *difference_variance(setting, self.compressor))
         return on_full_gradients(step)

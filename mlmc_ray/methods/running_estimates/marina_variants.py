@@ -83,14 +83,14 @@ class VRMARINA(Method):
             )
 
     def theory(self, setting: Setting) -> StepSize:
-        """MARINA's, with the variance of minibatches in V."""
+        """MARINA's, V being larger by (1 + omega) L_examples^2 / (M batch_size)."""
         p = self._coin().probability(setting.omega(self.compressor), setting.num_workers)
         variance, words = difference_variance(setting, self.compressor)
         first, second = joint_variance(setting, self.compressor)
         noise = first + (1 - second) / setting.num_workers
         perm = isinstance(self.compressor, PermK)
         words += " + sigma^2" if perm else " + (1 + omega) sigma^2 / M"
-        words += ", sigma^2 = (smoothness of examples)^2 / batch size"
+        words += ", sigma^2 = L_examples^2 / batch_size"
         step = marina_step(setting, p, variance + noise * batch_variance(setting), words)
         guarantee = f"{step.guarantee}, {ON_BATCHES}"
         if self.mega_batch is not None:
@@ -157,9 +157,11 @@ class PPMARINA(Method):
         check_at_least_1("participants", self.participants, "worker")
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L + L~ sqrt(c (1 + omega) / r)), c = (1 - p) / p.
+        """1 / (L + sqrt(c V)), c = (1 - p) / p and V = (1 + omega) L~^2 / r.
 
-        With L of f in the descent, and the quadratic mean L~ of the L_i in the variance of a sum
+        Where f is Polyak-Lojasiewicz, min(1 / (L + sqrt(2 c V)), p / (2 mu)).
+
+        It has L of f in the descent, and the quadratic mean L~ of the L_i in the variance of a sum
         over r workers, for which it has a proof.
         """
         omega = setting.omega(self.compressor)

@@ -21,6 +21,7 @@ from mlmc_ray.methods.shifts.adiana_numbers import Numbers, original_numbers, re
 from mlmc_ray.methods.theory import (
     Setting,
     StepSize,
+    averaging_in_words,
     effective_workers,
     for_full_gradients,
     omega_in,
@@ -92,7 +93,9 @@ class ADIANA(Method):
             self._check_order()
 
     def theory(self, setting: Setting) -> StepSize:
-        """eta, with the parameters of the paper or of the implementation.
+        """min(1 / (2 L_max), M / (64 omega L_max (2 p (omega + 1) + 1)^2)).
+
+        With numbers: refined, M theta_2 / (120 omega L_max), theta_2 = 1 / (3 M^1/2 + 3 M / omega).
 
         Raises:
             ValueError: f is not strongly convex, an f_i is not convex, or no omega is known.
@@ -102,12 +105,13 @@ class ADIANA(Method):
         workers = effective_workers(self.compressor, num_workers, setting.dim)
         numbers = resolved.numbers_for(omega, workers)
         formulas = {
-            "original": "min(1 / 2L, M / (64 omega L (2 p (omega + 1) + 1)^2))",
-            "refined": "M theta_2 / (120 omega L), theta_2 = 1 / (3 M^1/2 + 3 M / omega)",
+            "original": "min(1 / (2 smoothness), "
+            "M / (64 omega smoothness (2 p (omega + 1) + 1)^2))",
+            "refined": "M theta_2 / (120 omega smoothness), theta_2 = 1 / (3 M^1/2 + 3 M / omega)",
         }
         step = StepSize(
             numbers.step_size,
-            formulas[self.numbers] + ", M - 1 for M with perm-k",
+            formulas[self.numbers] + averaging_in_words(self.compressor),
             "linear, for convex f_i and an f that is strongly convex",
         )
         return for_full_gradients(step, setting)

@@ -24,11 +24,18 @@ from mlmc_ray.methods.shifts.differences import (
     Weights,
     difference_step,
 )
-from mlmc_ray.methods.theory import ON_BATCHES, Setting, StepSize, for_full_gradients, omega_in
+from mlmc_ray.methods.theory import (
+    ON_BATCHES,
+    Setting,
+    StepSize,
+    averaging_in_words,
+    for_full_gradients,
+    omega_in,
+)
 from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
-_FORMULA = "1 / (L + 6 omega L_max / M), M - 1 for M with perm-k"
+_FORMULA = "1 / (L + 6 omega L_max / M)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,14 +94,19 @@ class DIANA(OneCompressed):
     def theory(self, setting: Setting) -> StepSize:
         """1 / (L + 6 omega L_max / M), for full gradients and every worker in every round.
 
-        For VR-DIANA, of a non-convex f: 1 / (10 L (1 + omega / M)^1/2 (m^2/3 + omega + 1)), with m
-        = 1 / refresh and M^1/2 times the quadratic mean over workers as a bound of all L_ij.
+        With refresh 1 / (10 M^1/2 L_examples sqrt(1 + omega / M) (m^2/3 + omega + 1)), m being
+        1 / refresh, for a non-convex f and the shift step that is the default.
+
+        There M^1/2 times the quadratic mean over workers bounds all L_ij.
 
         Raises:
             ValueError: no omega is known, or the shift step is not in (0, 1 / (1 + omega)]; an f_i
-                is not convex, or with refresh, no smoothness of examples is known.
+                is not convex, or with refresh, no smoothness of examples is known, or a shift step
+                is given.
         """
         omega = setting.omega(self.compressor)
+        if self.refresh is not None:
+            return self._referring_step(setting, omega)
         largest = 1 / (1 + omega)
         shift_step = largest if self.shift_step is None else self.shift_step
         if not 0 < shift_step <= largest:
@@ -102,12 +114,10 @@ class DIANA(OneCompressed):
                 f"shift_step is {shift_step!r}: a step size is known for shift steps above 0 and "
                 f"at most 1 / (1 + omega), here {largest:.6g}"
             )
-        joint = setting.joint_omega(self.compressor)
-        if self.refresh is not None:
-            return _referring_step(setting, omega, joint / setting.num_workers, 1 / self.refresh)
         setting.require_convex("diana")
-        spread = joint * setting.constants.largest_smoothness
-        step = difference_step(setting, spread, _FORMULA, "alpha / 2", "convex f_i")
+        spread = setting.joint_omega(self.compressor) * setting.constants.largest_smoothness
+        formula = _FORMULA + averaging_in_words(self.compressor)
+        step = difference_step(setting, spread, formula, "alpha / 2", "convex f_i")
         return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:
@@ -120,29 +130,32 @@ class DIANA(OneCompressed):
         """Make the server's half."""
         return ShiftedServer(parameters, self._weights)
 
+    def _referring_step(self, setting: Setting, omega: float) -> StepSize:
+        """Return the step size of VR-DIANA."""
+        if self.shift_step is not None or self.refresh is None:
+            raise ValueError(
+                f"shift_step is {self.shift_step!r} and refresh is {self.refresh!r}: with refresh "
+                "a step size is known for shift_step left out"
+            )
+        if setting.constants.sample_smoothness is None:
+            raise ValueError("the smoothness of single examples is not known: give a step size")
+        largest = math.sqrt(setting.num_workers) * setting.constants.sample_smoothness
+        averaged = setting.joint_omega(self.compressor) / setting.num_workers
+        rounds = (1 / self.refresh) ** (2 / 3) + omega + 1
+        return StepSize(
+            1 / (10 * largest * math.sqrt(1 + averaged) * rounds),
+            "1 / (10 M^1/2 L_examples sqrt(1 + omega / M) (m^2/3 + omega + 1)), m = 1 / refresh"
+            + averaging_in_words(self.compressor),
+            f"the mean of |grad f|^2 over T rounds is O(1 / (step T)), {ON_BATCHES}, where a "
+            "worker has m examples; the constants are taken over from code, without a proof",
+        )
+
     def _weights(self, context: Context, dim: int) -> Weights:
         share = context.participation
         shift_step = self.shift_step
         if shift_step is None:
             shift_step = share / (1 + omega_in(self.compressor, context, dim))
         return Weights(shift=shift_step / share, estimate=1 / share)
-
-
-def _referring_step(
-    setting: Setting, omega: float, averaged: float, num_examples: float
-) -> StepSize:
-    """Return the step size of VR-DIANA; ``averaged`` is omega / M."""
-    if setting.constants.sample_smoothness is None:
-        raise ValueError("the smoothness of single examples is not known: give a step size")
-    largest = math.sqrt(setting.num_workers) * setting.constants.sample_smoothness
-    rounds = num_examples ** (2 / 3) + omega + 1
-    return StepSize(
-        1 / (10 * largest * math.sqrt(1 + averaged) * rounds),
-        "1 / (10 L (1 + omega / M)^1/2 (m^2/3 + omega + 1)), L of all examples, m = 1 / refresh, "
-        "M - 1 for M with perm-k",
-        f"the mean of |grad f|^2 over T rounds is O(1 / (step T)), {ON_BATCHES}, where a worker "
-        "has m examples; the constants are taken over from code, without a proof",
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +204,8 @@ class RandDIANA(Method):
         """
         setting.require_convex("rand-diana")
         spread = setting.joint_omega(self.compressor) * setting.constants.largest_smoothness
-        step = difference_step(setting, spread, _FORMULA, "p / 2", "convex f_i")
+        formula = _FORMULA + averaging_in_words(self.compressor)
+        step = difference_step(setting, spread, formula, "p / 2", "convex f_i")
         return for_full_gradients(step, setting)
 
     def worker(self) -> WorkerHalf:

@@ -19,7 +19,7 @@ from mlmc_ray.methods.checks import require_unbiased
 from mlmc_ray.methods.reports import add_average, payload_of
 from mlmc_ray.methods.shared_draws import shared_coin
 from mlmc_ray.methods.shifts.differences import difference_step
-from mlmc_ray.methods.theory import ON_BATCHES, Setting, StepSize
+from mlmc_ray.methods.theory import ON_BATCHES, Setting, StepSize, averaging_in_words
 from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 
@@ -53,6 +53,8 @@ class SVRG(Method):
     compressor: Compressor
     refresh: int | float = 0.05
 
+    theory_needs: ClassVar[str] = "a refresh by a coin"
+
     facts: ClassVar[Facts] = Facts(
         compressor="unbiased",
         uplink="C, and d instead where the snapshot is refreshed",
@@ -76,7 +78,7 @@ class SVRG(Method):
             )
 
     def theory(self, setting: Setting) -> StepSize:
-        """1 / (L + 6 omega L_max / M), or with (1 + omega) and L of the examples for minibatches.
+        """1 / (L + 6 omega L_max / M), for minibatches 1 / (L + 6 (1 + omega) L_examples / M^1/2).
 
         M^1/2 times the quadratic mean over workers bounds the largest L of an example.
 
@@ -99,7 +101,7 @@ class SVRG(Method):
         else:
             formula = "1 / (L + 6 (1 + omega) L_examples / M^1/2)"
             spread = (1 + omega) * math.sqrt(setting.num_workers) * constants.sample_smoothness
-        formula += ", M - 1 for M with perm-k"
+        formula += averaging_in_words(self.compressor)
         needs = f"convex losses, {ON_BATCHES}"
         return difference_step(setting, spread, formula, "refresh / 2", needs)
 
