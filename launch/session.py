@@ -96,7 +96,7 @@ class Session:
         self.observations: list[dict[str, Any]] = list(past.observations) if past else []
         self._seconds = past.seconds if past else 0.0
         self._num_gradients = self.metrics[-1].get("gradients", 0) if past else 0
-        self._closed = False
+        self._closed = self._ending = False
         self._pausing = False
         self._failed_round: int | None = None  # after which no more can be run
         self._directory: RunDirectory | None = None
@@ -372,12 +372,15 @@ class Session:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        if not self._closed:
-            self._callbacks.end(self, error)
-        self._closed = True
-        if self._directory is not None:
-            self._directory.close()
-        self._engine.close()
+        first, self._ending = not self._ending, True
+        try:
+            if first:
+                self._callbacks.end(self, error)
+        finally:
+            self._closed = True
+            if self._directory is not None:
+                self._directory.close()
+            self._engine.close()
 
     def _round(self) -> RoundResult:
         self._check_usable()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from launch import Session
+from launch.callbacks import Callback
 from launch.engines import InlineEngine
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 
@@ -85,3 +86,20 @@ def test_an_interrupted_evaluation_keeps_its_round(monkeypatch: pytest.MonkeyPat
         assert session.round_index == 1
         assert {entry.round_index for entry in session.ledger} == {0}
         assert session.metrics[-1]["uplink_bytes"] == session.ledger.frame_bytes("uplink")
+
+
+def test_a_callback_that_is_interrupted_at_the_end_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hangs(Callback):
+        def on_end(self, session: Session, error: BaseException | None) -> None:
+            raise KeyboardInterrupt
+
+    session = Session(CONFIG, out=tmp_path / "run", callbacks=[Hangs()])
+    closed = []
+    monkeypatch.setattr(session._engine, "close", lambda: closed.append(True))
+    with pytest.raises(KeyboardInterrupt):
+        session.close()
+    assert closed
+    with pytest.raises(RoundError, match="closed"):
+        session.run(1)
