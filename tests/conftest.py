@@ -2,7 +2,9 @@
 
 import logging
 import secrets
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -20,6 +22,15 @@ _SLOTS = 10
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def forgetting(tmp_path: Path) -> Iterator[None]:
+    """Forget in the end what has been imported from the test's own directory."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

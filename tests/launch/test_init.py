@@ -25,11 +25,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetting: None) -> None:
     """Work in an empty directory; give back Python's path, and forget the project's task."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "task", raising=False)
 
 
 def run(*arguments: str) -> Result:
