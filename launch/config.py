@@ -131,6 +131,8 @@ def load_config(
         ConfigError: names the place, quotes the value, and lists what is known.
         ProblemError: the problem cannot be imported.
     """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides is {overrides!r}: give a list, [{overrides!r}]")
     if isinstance(source, RunConfig):
         fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
         source = {**fields, "search_paths": list(source.problem.search_paths)}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from launch.callbacks import Callback, Callbacks, check_callbacks
 from launch.carrying import Past, carried, changes, settings_of, with_workers
+from launch.composition import merged
 from launch.config import RunConfig, load_config
 from launch.engines import Engine, InlineEngine, RunState
 from launch.fitting import check_fit, notes_on
@@ -73,9 +74,10 @@ class Session:
         overrides: Sequence[str] = (),
         out: "str | Path | None" = None,
         on_note: Callable[[str], None] = lambda _: None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Callback | Sequence[Callback] = (),
         past: Past | None = None,
     ) -> None:
+        callbacks = [callbacks] if isinstance(callbacks, Callback) else callbacks
         self._given = load_config(source, overrides)
         check_callbacks(callbacks, self._given)
         self._callbacks = Callbacks([*self._given.callbacks, *callbacks], on_note)
@@ -151,8 +153,11 @@ class Session:
             The metrics of the last round.
 
         Raises:
+            ConfigError: ``rounds`` is negative.
             RoundError: a round could not be completed.
         """
+        if rounds is not None and rounds < 0:
+            raise ConfigError(f"rounds is {rounds}: give how many to run, at least 0")
         last = self.config.rounds if rounds is None else self.round_index + rounds
         self._pausing = False
         while self.round_index < last and not self._pausing:
@@ -217,7 +222,8 @@ class Session:
 
         Args:
             overrides: ``a.b=c`` settings, as on the command line.
-            **settings: keys of the configuration; values may be objects.
+            **settings: keys of the configuration; values may be objects. A mapping is merged into
+                what is there, unless its kind is another.
 
         Raises:
             ConfigError, ProblemError, ClusterError: the session goes on as it was.
@@ -282,6 +288,7 @@ class Session:
         overrides: Sequence[str] = (),
         *,
         out: "str | Path | None" = None,
+        callbacks: Callback | Sequence[Callback] = (),
         **settings: Any,
     ) -> "Session":
         """Return another session that goes on from here, with changes if any; this one stays.
@@ -290,13 +297,16 @@ class Session:
             name: of the new session.
             overrides: see ``change``.
             out: its directory.
+            callbacks: told of it, besides those of the configuration; those that this session has
+                got from Python are not.
             **settings: see ``change``.
 
         Raises:
             ConfigError, ProblemError, ClusterError, RoundError: see ``change`` and ``Session``.
         """
         given = self._changed(["name=" + json.dumps(name), *overrides], settings)
-        return Session(given, out=out, on_note=self._on_note, past=self.past())
+        note = self._on_note
+        return Session(given, out=out, on_note=note, callbacks=callbacks, past=self.past())
 
     def evaluate(self) -> dict[str, float]:
         """Return the problem's own measures of the current parameters.
@@ -326,7 +336,7 @@ class Session:
 
     def _changed(self, overrides: Sequence[str], settings: Mapping[str, Any]) -> RunConfig:
         own = ["name=" + json.dumps(self._given.name)] if "name" not in settings else []
-        return load_config({**settings_of(self._given), **settings}, [*own, *overrides])
+        return load_config(merged(settings_of(self._given), dict(settings)), [*own, *overrides])
 
     def figure(self, *others: "Session") -> "Figure":
         """Draw the run so far: accuracy, or the first measure, against bytes and rounds.

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from launch import Session
+from launch.callbacks import Callback
 from launch.catalogue import KINDS
 from launch.metrics import Metrics
 from mlmc_ray.compressors import TopK
 from mlmc_ray.errors import ClusterError, ConfigError, ProblemError
 from mlmc_ray.methods import EF21SGDM, Method
+from mlmc_ray.rounds import RoundResult
 from tests.launch.same_runs import EF21, RAND_K, TOP_K, config_of
 from tests.launch.test_ray_methods import METHODS
 
@@ -124,7 +126,7 @@ def test_reports_on_their_way_are_dropped_with_a_word() -> None:
     [
         ({"seed": 5}, "seed has changed: a run keeps its seed"),
         ({"problem": "digits"}, "problem has changed"),
-        ({"problem": {"kind": "tests.tasks.Regression"}}, "29 parameters instead of 37"),
+        ({"problem": {"batch_norm": False}}, "29 parameters instead of 37"),
         ({"clock": CLOCK}, "clock has changed"),
         ({"workers": 1000}, "worker"),
         ({"workerss": 5}, "workerss.*did you mean 'workers'"),
@@ -179,6 +181,43 @@ def test_controls_that_mean_something_else_start_anew() -> None:
         session.change(["method.l1=0"])
         session.run(200)
         assert session.evaluate()["squared_distance"] < 1e-8
+
+
+def test_mappings_are_merged_as_on_the_command_line() -> None:
+    with Session(inline({**EF21, "momentum": 0.5})) as session:
+        session.change(method={"compressor": {"k": 9}})
+        assert session.config.method == EF21SGDM(compressor=TopK(k=9), momentum=0.5)
+        session.change(optimizer={"step_size": 0.125})
+        assert session.config.optimizer is not None
+        assert session.config.optimizer.step_size == 0.125
+        assert type(session.config.optimizer).__name__ == "Adam"
+
+
+def test_slips_of_the_pen_are_explained() -> None:
+    with pytest.raises(ConfigError, match=r"overrides is 'rounds=3': give a list, \['rounds=3'\]"):
+        Session(inline(EF21), overrides="rounds=3")
+    with (
+        Session(inline(EF21)) as session,
+        pytest.raises(ConfigError, match="rounds is -1: give how many to run"),
+    ):
+        session.run(-1)
+
+
+def test_a_branch_has_callbacks_of_its_own() -> None:
+    told: list[str] = []
+
+    class Listener(Callback):
+        def on_round(self, session: Session, metrics: Metrics, result: RoundResult) -> None:
+            told.append(session.config.name)
+
+    with (
+        Session(inline(EF21, name="first"), callbacks=Listener()) as session,
+        session.branch("second") as silent,
+        session.branch("third", callbacks=[Listener()]) as branch,
+    ):
+        for one in (session, silent, branch):
+            one.run(1)
+    assert told == ["first", "third"]
 
 
 def test_names_can_be_changed_too() -> None:
