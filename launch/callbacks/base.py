@@ -1,10 +1,11 @@
 """The shape of a callback, and how several of them are called."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from launch.metrics import Metrics
-from mlmc_ray.errors import one_line
+from mlmc_ray.errors import ConfigError, MlmcRayError, one_line
 from mlmc_ray.rounds import RoundResult
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ class Callback:
     """Is told of a run. Inherit from it, and override what is of interest.
 
     One that fails is told nothing more of the run, which goes on; the session's ``on_note`` says
-    so.
+    so. Its ``on_end`` is still called, at once, so that it can close what it has opened.
 
     A dataclass that inherits from it can stand in a configuration by its dotted path:
 
@@ -53,7 +54,12 @@ class Callback:
         """Called with each line that the session has to say; not before ``on_start``."""
 
     def on_end(self, session: "Session", error: BaseException | None) -> None:
-        """Called once, before the actors end; with the error that ended the run, if one did."""
+        """Called once, before the actors end, or as soon as this callback has failed elsewhere.
+
+        Args:
+            session: the run.
+            error: what ended the run, or how this callback failed; None if all went well.
+        """
 
 
 class Callbacks:
@@ -62,10 +68,13 @@ class Callbacks:
     Args:
         callbacks: of one session; those with a memory get a new one.
         on_note: called with every line, and with one for a callback that fails.
+
+    Raises:
+        ConfigError: a callback cannot be made anew.
     """
 
     def __init__(self, callbacks: Sequence[Callback], on_note: Callable[[str], None]) -> None:
-        self._callbacks = [callback.fresh() for callback in callbacks]
+        self._callbacks = [_fresh(callback) for callback in callbacks]
         self._on_note = on_note
         self._session: Session | None = None
         self._early: list[str] = []
@@ -99,17 +108,53 @@ class Callbacks:
 
     def _each(self, name: str, call: Callable[[Callback], None]) -> None:
         for callback in list(self._callbacks):
+            if not self._has(callback):  # it failed at a note of another callback
+                continue
             try:
                 call(callback)
             except Exception as error:
-                self._callbacks.remove(callback)
-                self._on_note(
-                    f"callback {type(callback).__name__} failed in {name} and is told nothing more "
-                    f"of this run: {type(error).__name__}: {one_line(error)}"
-                )
+                self._leave_out(callback, name, error)
+
+    def _has(self, callback: Callback) -> bool:
+        return any(kept is callback for kept in self._callbacks)  # equal ones are not the same
+
+    def _leave_out(self, callback: Callback, name: str, error: Exception) -> None:
+        open_still = self._has(callback) and name != "on_end"
+        self._callbacks = [kept for kept in self._callbacks if kept is not callback]
+        self._on_note(
+            f"callback {type(callback).__name__} failed in {name} and is told nothing more "
+            f"of this run: {type(error).__name__}: {one_line(error)}"
+        )
+        if open_still and self._session is not None:
+            with suppress(Exception):  # its failure has been noted
+                callback.on_end(self._session, error)
 
 
 def check_callbacks(callbacks: Sequence[Callback], config: "RunConfig") -> None:
-    """Refuse a run of which a callback could not be told; see ``Callback.check``."""
+    """Refuse a run of which a callback could not be told; see ``Callback.check``.
+
+    Raises:
+        ConfigError: names the callback.
+    """
     for callback in callbacks:
-        callback.check(config)
+        with _refusing(callback, "check"):
+            callback.check(config)
+
+
+def _fresh(callback: Callback) -> Callback:
+    with _refusing(callback, "fresh"):
+        return callback.fresh()
+
+
+@contextmanager
+def _refusing(callback: Callback, name: str) -> Iterator[None]:
+    """Say where a callback's own code fails before the run."""
+    try:
+        yield
+    except MlmcRayError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"callbacks: {type(callback).__name__}.{name} failed: {type(error).__name__}: "
+            f"{one_line(error)}; mend it, or leave {type(callback).__name__} out"
+        ) from error

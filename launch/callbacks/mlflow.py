@@ -87,10 +87,12 @@ class _Run(Callback):
             self._send()
 
     def on_end(self, session: "Session", error: BaseException | None) -> None:
-        self._send()
-        if self._settings.artifacts and session.directory is not None:
-            self._client.log_artifacts(self._run_id, str(session.directory))
-        self._client.set_terminated(self._run_id, "FAILED" if error else "FINISHED")
+        try:
+            self._send()
+            if self._settings.artifacts and session.directory is not None:
+                self._client.log_artifacts(self._run_id, str(session.directory))
+        finally:
+            self._client.set_terminated(self._run_id, "FAILED" if error else "FINISHED")
 
     def _add(self, round_index: int, numbers: dict[str, float]) -> None:
         metric, now_ms = package("mlflow.entities", _KIND).Metric, int(time.time() * 1000)

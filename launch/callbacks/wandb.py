@@ -83,9 +83,11 @@ class _Run(Callback):
         self._run.log(logged, step=metrics["round"])
 
     def on_end(self, session: "Session", error: BaseException | None) -> None:
-        if self._settings.artifacts and session.directory is not None:
-            self._store(session.directory, session.config.name)
-        self._run.finish(exit_code=1 if error else 0)
+        try:
+            if self._settings.artifacts and session.directory is not None:
+                self._store(session.directory, session.config.name)
+        finally:
+            self._run.finish(exit_code=1 if error else 0)
 
     def _store(self, directory: Path, name: str) -> None:
         artifact = package(_KIND, _KIND).Artifact(slug(name), type="run-directory")

@@ -20,7 +20,7 @@ def dashboard_url(address: str | None, environment: Mapping[str, str]) -> str:
         environment: whose RAY_API_SERVER_ADDRESS and RAY_ADDRESS come next.
 
     Raises:
-        ConfigError: it is the address of something else.
+        ConfigError: it is the address of something else, or holds a user's name.
     """
     sources = {
         "--address": address,
@@ -28,6 +28,11 @@ def dashboard_url(address: str | None, environment: Mapping[str, str]) -> str:
         "RAY_ADDRESS": environment.get("RAY_ADDRESS"),
     }
     source, found = next(((k, v) for k, v in sources.items() if v), ("", DEFAULT_URL))
+    if "@" in found:  # what is before it may be secret, and addresses are shown
+        raise ConfigError(
+            f"{source} holds an '@': give http://HOST:8265 without a user and a password; a token "
+            "goes into RAY_AUTH_TOKEN"
+        )
     scheme, separator, host = found.rpartition("://")
     if separator and scheme not in ("http", "https"):
         raise ConfigError(f"{source} is {found!r}: give the dashboard's, http://HOST:8265")
@@ -54,17 +59,22 @@ def headers_of(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the header that carries the token; Ray's client sends it if told to only.
 
     Raises:
-        ConfigError: the token cannot be read.
+        ConfigError: the token cannot be read, or cannot stand in a header.
     """
     source = token_source(environment)
     if source is None:
         return {}
     path = environment.get(source, source) if source != "RAY_AUTH_TOKEN" else None
     try:
-        token = Path(path).read_text() if path else environment[source]
+        token = (Path(path).read_text() if path else environment[source]).strip()
     except (OSError, ValueError) as error:
         raise ConfigError(f"the token of {source} cannot be read: {reason_of(error)}") from error
-    return {"Authorization": f"Bearer {token.strip()}"}
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigError(
+            f"the token of {source} has several lines or characters outside of ASCII: give what "
+            "`ray get-auth-token` prints on the head node"
+        )
+    return {"Authorization": f"Bearer {token}"}
 
 
 def reason_of(error: BaseException) -> str:

@@ -36,6 +36,8 @@ _LOG_LEVELS = {
 
 _TRANSFER_TIMEOUT_S = 3600
 _BLOCK = 1 << 16
+_OTHER_SHAPES = (KeyError, TypeError, AttributeError, RecursionError)
+"""What reading an answer ends in that is JSON, and not what it should be."""
 
 
 class Dashboard:
@@ -59,14 +61,15 @@ class Dashboard:
 
     def processors(self) -> int:
         """Return how many processors the nodes have, busy or not."""
-        answer = self._get("/api/v0/nodes", {"detail": 1, "limit": 10_000}).json()
+        answer = self._get("/api/v0/nodes", {"detail": 1, "limit": 10_000})
         try:
-            nodes = answer["data"]["result"]["result"]
+            nodes = answer.json()["data"]["result"]["result"]
             return int(
                 sum(n["resources_total"].get("CPU", 0) for n in nodes if n["state"] == "ALIVE")
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ClusterError(f"{self.url} does not list its nodes: {answer!r:.200}") from error
+        except (*_OTHER_SHAPES, ValueError, OverflowError) as error:
+            text = one_line(RuntimeError(answer.text), 200)
+            raise ClusterError(f"{self.url} does not list its nodes: {text}") from error
 
     def submit(self, job: Job) -> None:
         """Copy the files of a job to the cluster and start it; it may wait there."""
@@ -156,15 +159,12 @@ class Dashboard:
         url = f"{self.url}/api/version"
         try:
             answer = requests.get(url, headers=self._headers, timeout=ANSWER_TIMEOUT_S)
-            known = answer.status_code in (401, 403) or "ray_version" in answer.json()
-        except ValueError:  # not JSON
-            known = False
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # UnicodeError: an odd host
             raise ClusterError(
                 f"no Ray dashboard answers at {self.url}: {reason_of(error)}; check the address "
                 "(http://HOST:8265 of the head node), and that the cluster runs with its dashboard"
             ) from error
-        if not known:
+        if answer.status_code not in (401, 403) and not _has_version(answer):
             raise ClusterError(
                 f"what answers at {self.url} is no Ray dashboard (status {answer.status_code}): "
                 "give http://HOST:8265 of the head node"
@@ -191,6 +191,19 @@ class Dashboard:
             raise ClusterError(f"{self.url} does not answer: {reason_of(error)}") from error
         except (RuntimeError, ValueError) as error:
             raise ClusterError(f"{self.url}: {one_line(error)}") from error
+        except _OTHER_SHAPES as error:
+            raise ClusterError(
+                f"{self.url} answers otherwise than a Ray dashboard does: {one_line(error)}"
+            ) from error
+
+
+def _has_version(answer: requests.Response) -> bool:
+    """Return whether an answer names Ray's version, as that of a dashboard does."""
+    try:
+        found = answer.json()
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "ray_version" in found
 
 
 def _client(url: str, headers: Mapping[str, str]) -> "JobSubmissionClient":

@@ -1,12 +1,15 @@
 """Runs on the cluster: ``python -m launch.submission.on_cluster --job ID -- train CONFIG``.
 
 Starts ``python -m launch`` with the arguments after ``--``, and ends with its exit code. Then, or
-when the job is stopped, it leaves what was written where the dashboard can read it.
+when the job is stopped, it leaves what was written where the dashboard can read it; where that
+fails, it keeps it, and says where.
 """
 
 import argparse
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +18,7 @@ from pathlib import Path
 
 from launch.submission.results import archive_name, pack
 from launch.units import format_bytes
+from mlmc_ray.errors import one_line
 
 _LOG = Path("/proc/self/fd/1")
 
@@ -28,19 +32,40 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     if asked.keep is not None:
         return _run([*asked.command, "--out", asked.keep])
-    with tempfile.TemporaryDirectory(prefix=f"{asked.job}-") as scratch:
-        directory = Path(scratch) / asked.job
-        exit_code = _run([*asked.command, "--out", str(directory)])
-        where = log_directory()
+    where = log_directory()
+    _check_writable(where)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{asked.job}-"))
+    directory = scratch / asked.job
+    exit_code = _run([*asked.command, "--out", str(directory)])
+    try:
         manifest = pack(directory, asked.job, where)
-        size = format_bytes(manifest.num_bytes)
-        print(f"packed: {where / archive_name(asked.job)}, {size}", flush=True)
+    except Exception as error:  # whatever it was, the results must stay
+        print(
+            f"not packed ({type(error).__name__}: {one_line(error)}): the results are kept in "
+            f"{directory} on {socket.gethostname()}",
+            flush=True,
+        )
+        return exit_code or 1
+    print(f"packed: {where / archive_name(asked.job)}, {format_bytes(manifest.num_bytes)}")
+    shutil.rmtree(scratch, ignore_errors=True)
     return exit_code
 
 
 def log_directory() -> Path:
     """Return Ray's log directory on this node: a job's output goes to a file in it."""
     return Path(os.readlink(_LOG)).parent
+
+
+def _check_writable(where: Path) -> None:
+    """End the job before its run if its results could not be left there."""
+    try:
+        with tempfile.TemporaryFile(dir=where):
+            pass
+    except OSError as error:
+        sys.exit(
+            f"{where} on {socket.gethostname()} cannot be written ({error.strerror}), so no "
+            "results could come back: give --out-on-cluster PATH"
+        )
 
 
 def _run(arguments: Sequence[str]) -> int:

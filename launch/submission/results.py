@@ -7,18 +7,39 @@ is, and is written last.
 
 import hashlib
 import json
+import lzma
 import re
+import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from launch.run_directory import writing
+from launch.units import format_bytes
 from mlmc_ray.errors import ClusterError, ConfigError, one_line
 
 _LONGEST_MANIFEST = 10_000
+_LARGEST = 10**10
+"""Bytes of all files together, unpacked."""
+
+_BLOCK = 1 << 20
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OverflowError,
+    RuntimeError,  # encrypted, or packed in a way that is not known
+    ValueError,  # names that are not UTF-8
+    OSError,  # how bzip2 says it
+)
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -94,7 +115,7 @@ def fetch_results(source: Source, job_id: str, out: Path) -> int:
 
     Raises:
         ClusterError: there are none, or they did not arrive as they were sent.
-        ConfigError: ``out`` cannot be written.
+        ConfigError: ``out`` cannot be written, or there is no room for them.
     """
     with tempfile.TemporaryFile() as described:
         source.read_log_file(job_id, manifest_name(job_id), described, _LONGEST_MANIFEST)
@@ -103,6 +124,7 @@ def fetch_results(source: Source, job_id: str, out: Path) -> int:
             manifest = Manifest(**json.loads(described.read()))
         except (ValueError, TypeError, RecursionError) as error:
             raise _damaged(job_id, f"{manifest_name(job_id)}: {one_line(error)}") from error
+    _check_size(manifest.num_bytes, Path(tempfile.gettempdir()), job_id)
     with tempfile.NamedTemporaryFile(suffix=".zip") as archive:
         source.read_log_file(job_id, archive_name(job_id), archive.file, manifest.num_bytes)
         archive.flush()
@@ -119,23 +141,43 @@ def unpack(archive: Path, out: Path, job_id: str) -> int:
         How many files there were.
 
     Raises:
-        ClusterError: it is no archive, or a file in it would lie elsewhere.
-        ConfigError: a file is there already, or cannot be written.
+        ClusterError: it is no archive, is damaged, holds more than 10 GB, or a file in it would
+            lie elsewhere.
+        ConfigError: a file is there already, or cannot be written, or there is no room for all.
     """
+    with _reading(job_id), zipfile.ZipFile(archive) as file:
+        members = [member for member in file.infolist() if not member.is_dir()]
+        _check_names([member.filename for member in members], out, job_id)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        _check_size(sum(member.file_size for member in members), out, job_id)
+        for member in members:
+            _write(file, member, out / member.filename, job_id)
+        return len(members)
+
+
+def _write(file: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, job_id: str) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as sink:
+            for block in _blocks(file, member, job_id):
+                sink.write(block)
+
+
+def _blocks(file: zipfile.ZipFile, member: zipfile.ZipInfo, job_id: str) -> Iterator[bytes]:
+    """Yield a file of an archive; ``zipfile`` yields no more than ``member.file_size`` bytes."""
+    with _reading(job_id), file.open(member) as packed:
+        while block := packed.read(_BLOCK):
+            yield block
+
+
+@contextmanager
+def _reading(job_id: str) -> Iterator[None]:
+    """Say plainly that an archive cannot be read; what is said already passes."""
     try:
-        with zipfile.ZipFile(archive) as file:
-            members = [member for member in file.infolist() if not member.is_dir()]
-            for member in members:
-                _check_name(member.filename, job_id)
-                if (out / member.filename).exists():
-                    raise ConfigError(f"{out / member.filename} is there: give another --out")
-            with writing(out):
-                out.mkdir(parents=True, exist_ok=True)
-                for member in members:
-                    file.extract(member, out)
-            return len(members)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # encrypted, or unknown
-        raise _damaged(job_id, one_line(error)) from error
+        yield
+    except _DAMAGE as error:
+        raise _damaged(job_id, f"the archive is damaged: {one_line(error)}") from error
 
 
 def check_empty(out: Path) -> None:
@@ -150,10 +192,34 @@ def check_empty(out: Path) -> None:
         raise ConfigError(f"{out} is not empty: give another --out")
 
 
-def _check_name(name: str, job_id: str) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
-        raise _damaged(job_id, f"{name!r:.200} would lie outside of the directory")
+def _check_names(names: Sequence[str], out: Path, job_id: str) -> None:
+    """Refuse files that would lie elsewhere, or in the place of others."""
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts or set(name) & set("\\:\0"):
+            raise _damaged(job_id, f"{name!r:.200} would lie outside of the directory")
+        with writing(out):
+            used = (out / name).exists()
+        if used:
+            raise ConfigError(f"{out / name} is there: give another --out")
+    if len({PurePosixPath(name) for name in names}) < len(names):
+        raise _damaged(job_id, "the archive holds a file twice")
+
+
+def _check_size(num_bytes: int, place: Path, job_id: str) -> None:
+    """Refuse more bytes than results have, or than a directory has room for."""
+    if num_bytes > _LARGEST:
+        raise ClusterError(
+            f"the results of {job_id} are {format_bytes(num_bytes)}, and at most "
+            f"{format_bytes(_LARGEST)} come back: run with --out-on-cluster PATH"
+        )
+    with writing(place):
+        free = shutil.disk_usage(place).free
+    if num_bytes > free:
+        raise ConfigError(
+            f"{place} has room for {format_bytes(free)}, and the results of {job_id} are "
+            f"{format_bytes(num_bytes)}: free some there, and try again with --attach {job_id}"
+        )
 
 
 def _damaged(job_id: str, reason: str) -> ClusterError:
@@ -163,6 +229,6 @@ def _damaged(job_id: str, reason: str) -> ClusterError:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256()
-        while block := file.read(1 << 20):
+        while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

@@ -73,12 +73,12 @@ def _bring_back(dashboard: Dashboard, outcome: Outcome, out: Path | None, tell: 
         with results_directory(out, about.get("job_name", outcome.job_id)) as directory:
             num_files = fetch_results(dashboard, outcome.job_id, directory)
     except ClusterError as error:
+        again = f"try again: mlmc-ray submit --attach {outcome.job_id} --address {dashboard.url}"
         if outcome.status == "SUCCEEDED":
             raise ClusterError(
-                f"{outcome.job_id} succeeded, and its results did not arrive: {error}; try again: "
-                f"mlmc-ray submit --attach {outcome.job_id} --address {dashboard.url}"
+                f"{outcome.job_id} succeeded, and its results did not arrive: {error}; {again}"
             ) from error
-        tell("no results")
+        tell(f"no results: {error}; {again}")
         return None
     if not num_files:
         tell("no results")

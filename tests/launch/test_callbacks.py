@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,10 +93,69 @@ def test_one_that_fails_is_left_out_and_the_run_goes_on(fails_in: str) -> None:
     bad, good = Recorder(fails_in=fails_in), Recorder()
     with Session(CONFIG, on_note=notes.append, callbacks=[bad, good]) as session:
         session.run()
-    assert bad.told[-1].startswith(fails_in)
+    ends = ["end NoneType"] if fails_in == "end" else ["end OSError"]
+    assert [text for text in bad.told if text.startswith("end")] == ends
+    assert bad.told[-len({fails_in, "end"})].startswith(fails_in)
     assert [text for text in good.told if not text.startswith("note")][-1] == "end NoneType"
     assert len(good.told) == 6
     assert [note for note in notes if "Recorder failed in on_" in note and "no space left" in note]
+
+
+@dataclass
+class Equal(Callback):
+    """Equal to all of its kind, whatever it does."""
+
+    fails: bool = field(compare=False)
+    rounds: int = field(default=0, compare=False)
+
+    def on_round(self, session: Session, metrics: Metrics, result: RoundResult) -> None:
+        self.rounds += 1
+        if self.fails:
+            raise OSError("no space left")
+
+
+def test_of_two_equal_ones_that_which_failed_is_left_out() -> None:
+    good, bad = Equal(fails=False), Equal(fails=True)
+    assert good == bad
+    with Session(CONFIG, callbacks=[good, bad]) as session:
+        session.run(3)
+    assert (good.rounds, bad.rounds) == (3, 1)
+
+
+class Noting(Recorder):
+    """Fails at the note that it makes, and then once more."""
+
+    def on_round(self, session: Session, metrics: Metrics, result: RoundResult) -> None:
+        session._on_note("mine")
+        raise OSError("again")
+
+
+def test_one_that_fails_twice_at_once_does_not_end_the_run() -> None:
+    bad = Noting(fails_in="note")
+    with Session(CONFIG, callbacks=[bad]) as session:
+        session.run(2)
+    assert bad.told == ["start", "note mine", "end OSError"]
+
+
+@pytest.mark.parametrize("name", ["check", "fresh"])
+def test_one_that_fails_before_the_run_is_an_error(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("threshold: got -1")
+
+    monkeypatch.setattr(Recorder, name, fail)
+    with pytest.raises(ConfigError, match=f"callbacks: Recorder.{name} failed.*threshold: got -1"):
+        Session(CONFIG, callbacks=[Recorder()])
+
+
+def test_a_log_that_fails_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = list(LOGGER.handlers)
+    with Session(CONFIG, callbacks=[Log(path=str(tmp_path / "log.jsonl"))]) as session:
+        monkeypatch.setattr("launch.callbacks.log.measure_names", lambda metrics: 1 / 0)
+        session.run(1)
+        assert before == LOGGER.handlers
+    assert [event["event"] for event in events(tmp_path / "log.jsonl")][-2:] == ["error", "end"]
 
 
 def test_the_configuration_names_callbacks(tmp_path: Path) -> None:
@@ -350,6 +410,27 @@ def test_wandb_writes_an_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [step for step, data in logged if "levels" in data] == [1, 3]
     sent = [data["uplink_bytes"] for _, data in logged]
     assert sent == [metrics["uplink_bytes"] for metrics in session.metrics]
+
+
+@pytest.mark.parametrize("callback", [MLflow(artifacts=True), WandB(artifacts=True)])
+def test_a_tracked_run_ends_though_its_files_do_not_arrive(
+    callback: Callback, tmp_path: Path
+) -> None:
+    ended: list[Any] = []
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no answer")
+
+    run: Any = callback.fresh()
+    run._store = fail
+    run._client = SimpleNamespace(
+        log_artifacts=fail, set_terminated=lambda _, status: ended.append(status)
+    )
+    run._run = SimpleNamespace(finish=lambda exit_code: ended.append(exit_code))
+    session: Any = SimpleNamespace(directory=tmp_path, config=SimpleNamespace(name="x"))
+    with pytest.raises(OSError, match="no answer"):
+        run.on_end(session, None)
+    assert ended in (["FINISHED"], [0])
 
 
 def test_a_configuration_is_flattened() -> None:

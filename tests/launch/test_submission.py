@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import struct
 import threading
 import time
 import zipfile
@@ -15,8 +17,10 @@ import pytest
 import yaml
 
 from launch.config import load_config
-from launch.submission.access import dashboard_url, token_source
+from launch.submission import on_cluster
+from launch.submission.access import dashboard_url, headers_of, token_source
 from launch.submission.dashboard import Dashboard
+from launch.submission.following import Outcome
 from launch.submission.job import EXCLUDES, job_of, processors_of
 from launch.submission.results import (
     archive_name,
@@ -26,6 +30,7 @@ from launch.submission.results import (
     pack,
     unpack,
 )
+from launch.submission.watching import watch
 from mlmc_ray.errors import ClusterError, ConfigError
 
 CONFIG: dict[str, Any] = {
@@ -187,7 +192,9 @@ class TestResults:
         with pytest.raises(ClusterError, match="the results of j are not as they should be"):
             fetch_results(Files(there), "j", tmp_path / "out")
 
-    @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a\\..\\evil", "C:evil"])
+    @pytest.mark.parametrize(
+        "name", ["../evil", "/evil", "a/../../evil", "a\\..\\evil", "C:evil", "."]
+    )
     def test_a_file_outside_is_refused(self, tmp_path: Path, name: str) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
             file.writestr("good", "x")
@@ -201,6 +208,65 @@ class TestResults:
         with pytest.raises(ClusterError, match="not as they should be"):
             unpack(tmp_path / "a.zip", tmp_path / "out", "j")
 
+    @pytest.mark.parametrize("packing", ["ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
+    def test_damage_within_an_archive_is_told(self, tmp_path: Path, packing: str) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", getattr(zipfile, packing)) as file:
+            file.writestr("name", bytes(range(256)) * 4)
+        sent = bytearray((tmp_path / "a.zip").read_bytes())
+        start = 30 + len("name")  # a local header has 30 bytes and the name
+        sent[start : start + 24] = b"\xff" * 24
+        (tmp_path / "a.zip").write_bytes(sent)
+        with pytest.raises(ClusterError, match="the archive is damaged"):
+            unpack(tmp_path / "a.zip", tmp_path / "out", "j")
+
+    def test_a_name_that_is_no_text_is_damage(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+            file.writestr("é", "x")
+        sent = (tmp_path / "a.zip").read_bytes().replace("é".encode(), b"\xff\xff")
+        (tmp_path / "a.zip").write_bytes(sent)
+        with pytest.raises(ClusterError, match="the archive is damaged"):
+            unpack(tmp_path / "a.zip", tmp_path / "out", "j")
+
+    def test_no_more_is_written_than_the_archive_says(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("name", bytes(1 << 22))
+        sent = (tmp_path / "a.zip").read_bytes()
+        true, said = struct.pack("<L", 1 << 22), struct.pack("<L", 1000)
+        (tmp_path / "a.zip").write_bytes(sent.replace(true, said))
+        with pytest.raises(ClusterError, match="the archive is damaged"):
+            unpack(tmp_path / "a.zip", tmp_path / "out", "j")
+        assert (tmp_path / "out" / "name").stat().st_size <= 1000
+
+    def test_too_much_is_refused(
+        self, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unpacked = len("a: 1\n") + 25_600
+        monkeypatch.setattr("launch.submission.results._LARGEST", unpacked - 1)
+        with pytest.raises(ClusterError, match=r"25.6 kB come back: run with --out-on-cluster"):
+            fetch_results(Files(there), "j", tmp_path / "out")
+        monkeypatch.setattr("launch.submission.results._LARGEST", 10)
+        with pytest.raises(ClusterError, match="at most 10 B come back"):
+            fetch_results(Files(there), "j", tmp_path / "out")
+        assert contents(tmp_path / "out") == {}
+
+    def test_a_full_disk_is_told_before_it_is_full(
+        self, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def usage(place: Path) -> Any:
+            return type("Usage", (), {"free": 2000})
+
+        monkeypatch.setattr("shutil.disk_usage", usage)
+        with pytest.raises(ConfigError, match=r"has room for 2 kB, and .* of j are 25.6 kB"):
+            fetch_results(Files(there), "j", tmp_path / "out")
+        assert contents(tmp_path / "out") == {}
+
+    def test_a_file_that_is_twice_there_is_refused(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+            file.writestr("a/b", "x")
+            file.writestr("a//b", "y")
+        with pytest.raises(ClusterError, match="holds a file twice"):
+            unpack(tmp_path / "a.zip", tmp_path / "out", "j")
+
     def test_a_directory_in_use_is_refused(self, tmp_path: Path) -> None:
         check_empty(tmp_path / "none")
         (tmp_path / "file").touch()
@@ -211,6 +277,84 @@ class TestResults:
 def contents(directory: Path) -> dict[str, bytes]:
     paths = (path for path in directory.rglob("*") if path.is_file())
     return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
+
+
+class TestOnCluster:
+    @pytest.fixture
+    def scratch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Where results lie before they are packed; the run writes one file."""
+
+        def run(arguments: list[str]) -> int:
+            out = Path(arguments[-1])
+            out.mkdir()
+            (out / "model.pt").write_text("x")
+            return 0
+
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(scratch))
+        monkeypatch.setattr(on_cluster, "_run", run)
+        return scratch
+
+    def test_results_that_are_packed_are_not_kept_twice(
+        self, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(on_cluster, "log_directory", lambda: tmp_path)
+        assert on_cluster.main(["--job", "j", "--", "train", "c.yaml"]) == 0
+        assert (tmp_path / archive_name("j")).is_file()
+        assert list(scratch.iterdir()) == []
+
+    def test_results_that_cannot_be_packed_are_kept(
+        self,
+        scratch: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise OSError("no space left")
+
+        monkeypatch.setattr(on_cluster, "log_directory", lambda: tmp_path)
+        monkeypatch.setattr(on_cluster, "pack", fail)
+        assert on_cluster.main(["--job", "j", "--", "train", "c.yaml"]) == 1
+        said = capsys.readouterr().out
+        found = re.search("no space left.*: the results are kept in (.*) on .", said)
+        assert found, said
+        assert (Path(found[1]) / "model.pt").read_text() == "x"
+
+    def test_a_log_directory_that_cannot_be_written_ends_the_job_at_once(
+        self, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(on_cluster, "log_directory", lambda: tmp_path / "none")
+        with pytest.raises(SystemExit, match=r"none on .* cannot be written .*--out-on-cluster"):
+            on_cluster.main(["--job", "j", "--", "train", "c.yaml"])
+        assert list(scratch.iterdir()) == []
+
+
+def test_why_a_failed_job_has_no_results_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent:
+        url = "http://head:1"
+
+        def details(self, job_id: str) -> Any:
+            return type("Details", (), {"metadata": {}})
+
+        def read_log_file(self, *_: object) -> None:
+            raise ClusterError("the node is gone")
+
+    failed = Outcome(job_id="j", status="FAILED", exit_code=3, message="m")
+    monkeypatch.setattr("launch.submission.watching.follow", lambda *_: failed)
+    told: list[str] = []
+    dashboard: Any = Silent()
+    outcome = watch(
+        dashboard, "j", out=tmp_path, stops=lambda: False, tell=told.append, write=told.append
+    )
+    assert outcome == failed
+    assert told[-1] == (
+        "no results: the node is gone; try again: mlmc-ray submit --attach j --address "
+        "http://head:1"
+    )
 
 
 class TestAddress:
@@ -244,6 +388,18 @@ class TestAddress:
         with pytest.raises(ConfigError, match=f"{named}.*http://HOST:8265"):
             dashboard_url(address, environment)
 
+    @pytest.mark.parametrize("scheme", ["http://", "", "ftp://", "http://u:"])
+    def test_a_password_is_refused_and_not_told(self, scheme: str) -> None:
+        with pytest.raises(ConfigError, match="holds an '@': give http://HOST:8265") as caught:
+            dashboard_url(f"{scheme}user:secret@head:8265", {})
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("token", ["se\ncret", "secret€", "se\x00cret"])
+    def test_a_token_that_no_header_carries_is_refused_and_not_told(self, token: str) -> None:
+        with pytest.raises(ConfigError, match="the token of RAY_AUTH_TOKEN has") as caught:
+            headers_of({"RAY_AUTH_TOKEN": token})
+        assert token not in str(caught.value)
+
     def test_where_the_token_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert token_source({}) is None
@@ -257,13 +413,20 @@ class TestAddress:
 
 
 class _Web(BaseHTTPRequestHandler):
-    """Some other server; what it answers is in its path."""
+    """Some other server; its status, and what it answers of Ray's addresses, is in its path."""
 
     def do_GET(self) -> None:
-        status = int(self.path.split("/")[1])
-        self.send_response(status)
+        _, status, kind, *_ = [*self.path.split("/"), ""]
+        self.send_response(int(status))
+        self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(json.dumps({"token": self.headers.get("Authorization")}).encode())
+        self.wfile.write(self._text(kind).encode())
+
+    def _text(self, kind: str) -> str:
+        if kind in ("html", "list") and self.path.endswith("/api/version"):
+            return json.dumps({"ray_version": "2", "version": "4", "ray_commit": "", "session": ""})
+        others = {"html": "<html>sign in</html>", "list": "[]", "number": "3"}
+        return others.get(kind) or json.dumps({"token": self.headers.get("Authorization")})
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
         pass
@@ -283,6 +446,16 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
+def odd_client(*_: object) -> Any:
+    """Return a client that treats a list as an object, as Ray's does."""
+
+    def get_job_info(job_id: str) -> Any:
+        answer: Any = [job_id]
+        return dict(**answer)
+
+    return type("Client", (), {"get_job_info": staticmethod(get_job_info)})
+
+
 class TestAnswers:
     def test_no_answer_is_an_error_in_seconds(self, web: str) -> None:
         started = time.monotonic()
@@ -293,6 +466,26 @@ class TestAnswers:
     def test_another_server_is_no_dashboard(self, web: str) -> None:
         with pytest.raises(ClusterError, match=r"is no Ray dashboard \(status 200\)"):
             Dashboard(f"{web}/200")
+
+    def test_a_number_is_no_dashboard(self, web: str) -> None:
+        with pytest.raises(ClusterError, match=r"is no Ray dashboard \(status 200\)"):
+            Dashboard(f"{web}/200/number")
+
+    @pytest.mark.parametrize("address", ["http://a:99999999", "http://[a", "http://" + "a" * 99])
+    def test_an_address_that_is_none_is_an_error(self, web: str, address: str) -> None:
+        with pytest.raises(ClusterError, match=r"no Ray dashboard answers at http.*check the addr"):
+            Dashboard(address)
+
+    @pytest.mark.parametrize(("kind", "quoted"), [("html", "<html>sign in"), ("list", r"\[\]")])
+    def test_odd_answers_later_are_errors(
+        self, web: str, kind: str, quoted: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("launch.submission.dashboard._client", odd_client)
+        dashboard = Dashboard(f"{web}/200/{kind}")
+        with pytest.raises(ClusterError, match=f"does not list its nodes: {quoted}"):
+            dashboard.processors()
+        with pytest.raises(ClusterError, match="answers otherwise than a Ray dashboard"):
+            dashboard.details("j")
 
     def test_a_missing_token_is_told(self, web: str) -> None:
         with pytest.raises(ClusterError, match="wants a token, and there is none here: set RAY_A"):
