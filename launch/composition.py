@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from launch.build import describe
+from launch.nesting import MOST_LEVELS, too_deep
 from launch.yaml_text import load_yaml
 from mlmc_ray.errors import ConfigError, one_line
 
@@ -25,6 +26,12 @@ _VARIABLE = re.compile(
     r"\$\$\{"  # an escape
     r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<given>:-(?P<default>[^${}]*))?\}"
     r"|\$\{"  # anything else that looks like a variable
+)
+
+
+_TOO_DEEP = (
+    f"contains itself, or lists and mappings in more than {MOST_LEVELS} levels: write out what an "
+    "alias such as *a stands for"
 )
 
 
@@ -48,32 +55,38 @@ def compose(path: Path) -> Composed:
         ConfigError: a file cannot be read, holds no mapping, or extends itself; says by which
             chain of files it was reached.
     """
-    return _compose(path, [str(path)], ())
+    return _compose(path, [str(path)], (), {})
 
 
-def _compose(path: Path, chain: list[str], above: tuple[Path, ...]) -> Composed:
+def _compose(
+    path: Path, chain: list[str], above: tuple[Path, ...], known: dict[Path, Composed]
+) -> Composed:
     """Read a file.
 
     Args:
         path: of the file.
         chain: how the files that lead here, and the file itself, are written.
         above: the files that lead here.
+        known: the files that were read before, by their place; this one is added.
     """
     label = " -> ".join(chain)
     values = _mapping_in(path, label)
     place = path.resolve()
     if place in above:
         raise ConfigError(f"{label}: extends itself: leave one extends out")
+    if place in known:
+        return known[place]
     directories = [str(place.parent)]
     merged_values: dict[str, Any] = {}
     for name in _extended(values, label):
-        base = _compose(place.parent / name, [*chain, name], (*above, place))
+        base = _compose(place.parent / name, [*chain, name], (*above, place), known)
         merged_values = merged(merged_values, _with_absolute_paths(base))
         directories[1:1] = base.directories  # the later, the more it says
     values = {key: value for key, value in values.items() if key != "extends"}
-    return Composed(
+    known[place] = Composed(
         values=merged(merged_values, values), directories=tuple(dict.fromkeys(directories))
     )
+    return known[place]
 
 
 def _mapping_in(path: Path, label: str) -> dict[str, Any]:
@@ -85,6 +98,9 @@ def _mapping_in(path: Path, label: str) -> dict[str, Any]:
         raise ConfigError(f"{label}: is not YAML: {one_line(error)}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{label}: expected a mapping of keys to values, got {loaded!r:.40}")
+    for key, value in loaded.items():
+        if too_deep(value):
+            raise ConfigError(f"{label}: {key}: {_TOO_DEEP}")
     return loaded
 
 
@@ -157,11 +173,14 @@ def _expanded_text(text: str, place: str) -> Any:
     if whole is None or whole["name"] is None:
         return result
     try:
-        return load_yaml(result)
+        value = load_yaml(result)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{place}: the value of the variable {whole['name']} is not YAML"
         ) from error
+    if too_deep(value):
+        raise ConfigError(f"{place}: the value of the variable {whole['name']}: {_TOO_DEEP}")
+    return value
 
 
 def _put_in(found: re.Match[str], text: str, place: str) -> str:

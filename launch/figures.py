@@ -16,23 +16,13 @@ from matplotlib.ticker import (
 )
 
 from launch.build import describe
+from launch.colours import OKABE_ITO
 from launch.config import RunConfig
 from launch.metrics import Metrics, main_measure, measure_in_words, measure_names
 from launch.units import format_bytes
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the cue.
-_FEW_COLOURS = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#D55E00",
-    "#0072B2",
-    "#CC79A7",
-    "#999999",
-)
-# For more runs, Kelly's colours of greatest contrast, 1965, without those that are hard to tell
-# from another of them as a line, or from the paper.
+# For more runs than Okabe and Ito have colours, Kelly's colours of greatest contrast, 1965, without
+# those that are hard to tell from another of them as a line, or from the paper.
 _MANY_COLOURS = (
     *("#FFB300", "#803E75", "#FF6800", "#A6BDD7", "#C10020", "#CEA262", "#817066", "#007D34"),
     *("#F6768E", "#00538A", "#53377A", "#B32851", "#7F180D", "#93AA00", "#593315", "#232C16"),
@@ -113,8 +103,8 @@ def _styles(number: int) -> list[dict[str, Any]]:
     Up to eight runs have a colour each and a whole line. More have one of sixteen colours
     and another dash than their neighbours; no two are alike up to 64.
     """
-    few = number <= len(_FEW_COLOURS)
-    colours = _FEW_COLOURS if few else _MANY_COLOURS
+    few = number <= len(OKABE_ITO)
+    colours = OKABE_ITO if few else _MANY_COLOURS
     return [
         {
             "color": colours[index % len(colours)],

@@ -208,5 +208,7 @@ def histogram(counts: Sequence[int], width: int) -> str:
 def _block(value: float, least: float, most: float) -> str:
     if not math.isfinite(value):
         return " "
+    if math.isinf(most - least):  # though all three are finite
+        value, least, most = value / 2, least / 2, most / 2
     part = (value - least) / (most - least) if most > least else 0.5
     return _BLOCKS[round(part * (len(_BLOCKS) - 1))]

@@ -29,7 +29,8 @@ def watch(
 ) -> None:
     """Run rounds, and draw the figure of the sessions anew as they end, at most twice a second.
 
-    Several sessions, such as branches, take turns by rounds, and share the figure. An interrupt
+    Several sessions, such as branches, take turns by rounds, and share the figure; one that a
+    callback pauses has no more turns, and the others go on. An interrupt
     (a notebook's stop button, Ctrl-C) lets the round end and returns, and the sessions can go on;
     a second one breaks the round off, and its session is of no use any more. Where there is no
     notebook a line is printed instead of the figure.
@@ -40,7 +41,7 @@ def watch(
         every: rounds between looks at the figure.
 
     Raises:
-        ConfigError: there is no session, or two that cannot share a figure.
+        ConfigError: there is no session, or two of one name, or two that cannot share a figure.
         ValueError: every is not a positive number.
         KeyboardInterrupt: a second interrupt.
         RoundError: a round could not be completed.
@@ -48,6 +49,9 @@ def watch(
     watched = [sessions] if isinstance(sessions, Session) else list(sessions)
     if not watched:
         raise ConfigError("watch: got no session: give one, or a list of them")
+    names = [session.config.name for session in watched]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"watch: several sessions are called {twice}: give each another name")
     if every < 1:
         raise ValueError(f"every is {every}: give a number of rounds, 1 or more")
     ends = [s.round_index + rounds if rounds is not None else s.config.rounds for s in watched]
@@ -55,7 +59,8 @@ def watch(
     with _first_interrupt_noted() as interrupted:
         while not interrupted() and (left := _left(watched, ends)):
             for session, more in left:
-                _one_round(session, more)
+                if _one_round(session, more):
+                    ends[watched.index(session)] = session.round_index
                 screen.draw()
                 if interrupted():
                     break
@@ -68,9 +73,21 @@ def _left(sessions: Sequence[Session], ends: Sequence[int]) -> list[tuple[Sessio
     return [pair for pair in zip(sessions, lacking, strict=True) if pair[1] > 0]
 
 
-def _one_round(session: Session, left: int) -> None:
-    """Run one of the rounds that are left: evaluated as configured, and if it is the last."""
-    session.run(left, on_round=lambda _: session.pause())
+def _one_round(session: Session, left: int) -> bool:
+    """Run one of the rounds that are left: evaluated as configured, and if it is the last.
+
+    Returns:
+        Whether somebody else, such as a callback, has paused the session.
+    """
+    paused = False
+
+    def pause(_: Metrics) -> None:
+        nonlocal paused
+        paused = session.pausing
+        session.pause()
+
+    session.run(left, on_round=pause)
+    return paused
 
 
 class _Screen:
@@ -121,8 +138,11 @@ def _first_interrupt_noted() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         seen.append(signum)
 
+    before = signal.getsignal(signal.SIGINT)
     try:
-        before = signal.signal(signal.SIGINT, note)
+        if before is None:  # not Python's, which could not put it back
+            raise ValueError
+        signal.signal(signal.SIGINT, note)
     except ValueError:  # not the main thread, which alone is interrupted
         yield lambda: False
         return

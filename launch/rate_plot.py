@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from launch.colours import BLUE, VERMILION
+
 if TYPE_CHECKING:
     from launch.codec_result import CodecResult
 
@@ -34,7 +36,7 @@ def plot(results: "Sequence[CodecResult]", path: Path, kind: str) -> None:
     shown = [row for row in results if row.relative_error > 1e-12]
     places = [(row.bits_per_value, row.relative_error) for row in shown]
     for number, (row, place) in enumerate(zip(shown, places, strict=True), start=1):
-        colour, marker = ("#0072B2", "o") if row.unbiased else ("#D55E00", "x")
+        colour, marker = (BLUE, "o") if row.unbiased else (VERMILION, "x")
         label = f"{number} {row.name}"
         axes.plot(*place, marker=marker, ms=4, color=colour, linestyle="none", label=label)
     if kind == "gaussian" and places:

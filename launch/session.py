@@ -194,6 +194,11 @@ class Session:
         """
         self._pausing = True
 
+    @property
+    def pausing(self) -> bool:
+        """Whether ``run`` is to return, or has returned, since ``pause`` was called."""
+        return self._pausing
+
     def past(self) -> Past:
         """Return a copy of all that the session remembers, to go on from.
 

@@ -66,11 +66,11 @@ def report(
         def tell(line: str) -> None:
             console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-        records = [read_run(path, tell) for path in find_runs(runs)]
+        records = [read_run(path, tell) for path in find_runs(runs, tell)]
         page = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
-        write_report(records, page)
         if csv is not None:
             write_csv(records, csv)
+        write_report(records, page)
         figures = [] if png is None else write_pictures(panels(records), png)
     if as_json:
         named = [

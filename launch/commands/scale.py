@@ -52,7 +52,8 @@ def scale(
     Every number of workers runs inline, in a process of its own, whose peak memory is shown; a
     problem with num_functions gets as many as workers. The variance is that of the average of the
     workers' messages at the first parameters: as drawn, and by theory, which for independent
-    unbiased messages is the mean of theirs over the number of workers. Writes results.json and
+    unbiased messages is the mean of theirs over the number of workers; where MLMC's base or ladder
+    draws too, only a bound. Writes results.json and
     figure.png; a command that was interrupted goes on if it is given again with the same --out,
     and takes more numbers of workers too.
 

@@ -34,14 +34,15 @@ def sweep(
             metavar="N,N...",
             help="After how many rounds the measure is taken. The last decides; with --halving "
             "they are the rungs.",
-            show_default="rounds of the file",
+            show_default="rounds of the file, the same for all entries",
         ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Runs of a setting, from the file's seed on; their mean decides.")
+        int, typer.Option(help="Runs of a setting, from its entry's seed on; their mean decides.")
     ] = 1,
     halving: Annotated[
-        bool, typer.Option("--halving", help="Only the better third goes on at every rung.")
+        bool,
+        typer.Option("--halving", help="Only the better third goes on at each of several rungs."),
     ] = False,
     entries: Annotated[
         bool, typer.Option("--entries", help="Sweep every entry of the file's `compare` list.")
@@ -68,8 +69,9 @@ def sweep(
     """Find the best values of step sizes, or of any other keys.
 
     Shows a table, and writes results.json, figure.png and best.yaml, which `mlmc-ray train` runs
-    as it is. A run that diverges counts as the worst. A command that was interrupted goes on where
-    it ended if it is given again with the same --out.
+    as it is. A run that diverges counts as the worst; one that fails otherwise ends the sweep.
+    Callbacks of the file are told of every run. A command that was interrupted goes on where it
+    ended if it is given again with the same --out, in which one command at a time may work.
 
     For example:
 

@@ -15,8 +15,15 @@ from launch.reports.record import RunRecord, Timeline
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import DIRECTIONS, Direction
 
-_OWN_NEWS = ("marina-p",)  # of which every worker gets its own
-_BY_WORKERS = ("perm-k",)  # whose messages depend on how many workers there are
+OWN_NEWS = ("m3", "marina-p", "tamuna")
+"""Kinds of which every worker that is asked gets news of its own, in some exchanges at least."""
+
+BY_WORKERS = ("compressed-scaffnew", "perm-k", "shadowheart")
+"""Kinds whose reports depend on how many workers there are."""
+
+BY_ASKED = ("tamuna",)
+"""Kinds whose reports depend on how many workers a round asks, and on all of them only so."""
+
 _LEDGER = ("round_index", "direction", "frame_bytes")
 _WARM_UP = 3  # rounds in which connections, kernels and memory are made, if there are many more
 
@@ -78,22 +85,32 @@ def measure(path: Path) -> Measured:
     config = record.config
     workers = config.get("workers")
     if not isinstance(workers, int) or record.rounds < 1:
-        raise ConfigError(f"{path}: no round is done, or config.yaml is missing: train it first")
+        raise ConfigError(
+            f"{path}: no round is done, or there is no config.yaml in it: give the directory of "
+            "one run; those of a comparison lie below it"
+        )
+    if record.changes:
+        raise ConfigError(
+            f"{path}: the run was changed on its way ({record.changes[0]}): plan from one that was "
+            "not"
+        )
     kinds = set(_kinds(config.get("method")))
     _check_rounds(path, kinds)
     exchanges = _exchanges(record.timeline)
     seconds = np.diff([float(line["seconds"]) for line in record.metrics])
+    frames = _frames(path, exchanges)
+    asks_all = frames["downlink"].an_exchange >= workers
     worker_s, server_s, notes = _times(record, workers, seconds)
     return Measured(
         name=record.name,
         workers=workers,
         engine=str(config.get("engine", "ray")),
-        frames=_frames(path, exchanges),
+        frames=frames,
         exchanges=exchanges,
         worker_s=worker_s,
         server_s=server_s,
-        own_news=bool(kinds & set(_OWN_NEWS)),
-        by_workers=sorted(kinds & set(_BY_WORKERS)),
+        own_news=bool(kinds & set(OWN_NEWS)),
+        by_workers=sorted(kinds & {*BY_WORKERS, *(BY_ASKED if asks_all else ())}),
         metrics=record.metrics,
         notes=notes,
     )

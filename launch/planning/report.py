@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from launch.colours import GREEN, GREY, ORANGE, PURPLE, SKY_BLUE
 from launch.planning.measured import Measured
 from launch.planning.model import Prediction
 from launch.units import format_bytes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _PARTS = ("compute", "down", "up", "server", "calls")
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-_COLOURS = ("#009E73", "#56B4E9", "#E69F00", "#CC79A7", "#999999")
+_COLOURS = (GREEN, SKY_BLUE, ORANGE, PURPLE, GREY)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,7 +36,7 @@ def scaled_rounds(path: Path, target: Target) -> dict[int, int]:
         measured_to = content["plan"]["target"]
         rows = content["results"].values()
         found = {int(row["workers"]): int(row["rounds"]) for row in rows if row["reached"] is True}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"--scale {path}: is no results.json of mlmc-ray scale: {one_line(error)}"
         ) from error

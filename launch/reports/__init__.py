@@ -7,10 +7,11 @@
 from launch.reports.page import panels, write_report
 from launch.reports.pictures import write_pictures
 from launch.reports.read import find_runs, read_run
-from launch.reports.record import RunRecord, Timeline, Traffic
+from launch.reports.record import Change, RunRecord, Timeline, Traffic
 from launch.reports.tables import write_csv
 
 __all__ = [
+    "Change",
     "RunRecord",
     "Timeline",
     "Traffic",

@@ -141,6 +141,7 @@ def _run(record: RunRecord, name: str, place: int) -> dict[str, Any]:
         "path": str(record.path),
         "config": yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True),
         "commands": tables.commands(record),
+        "changes": [str(change) for change in record.changes],
         "data": tables.data(record),
         "colour": style["marker"]["color"],
         "mark": _SHAPES[style["marker"]["symbol"]],

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; dashes and marks repeat it.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999")
+from launch.colours import OKABE_ITO
+
+# Dashes and marks repeat what colours say.
 DASHES = ("solid", "dash", "dashdot", "dot")
 MARKS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star")
 
@@ -141,9 +142,9 @@ def escaped(text: str) -> str:
 
 def run_style(run: int) -> dict[str, Any]:
     """Return the colour, dash and mark of a run by its place."""
-    colour = COLOURS[run % len(COLOURS)]
+    colour = OKABE_ITO[run % len(OKABE_ITO)]
     return {
-        "line": {"color": colour, "width": 2, "dash": DASHES[run // len(COLOURS) % len(DASHES)]},
+        "line": {"color": colour, "width": 2, "dash": DASHES[run // len(OKABE_ITO) % len(DASHES)]},
         "marker": {"color": colour, "symbol": MARKS[run % len(MARKS)], "size": 7},
         "meta": run,
     }

@@ -11,8 +11,10 @@ import numpy as np
 import yaml
 
 from launch.metrics import Metrics
+from launch.nesting import too_deep
+from launch.reports import checks
 from launch.reports.reading import RunFiles, Tell, quiet
-from launch.reports.record import RunRecord, Timeline, Traffic
+from launch.reports.record import Change, RunRecord, Timeline, Traffic, rounds_wanted
 from launch.target import Target
 from launch.yaml_text import load_yaml
 from mlmc_ray.errors import ConfigError
@@ -22,23 +24,32 @@ _LEDGER = ("round_index", "worker_id", "direction", "frame_bytes", "paper_bits")
 _TIMELINE = ("round_index", "exchange_index", "worker_id", "host", "seconds")
 
 
-def find_runs(paths: Iterable[Path]) -> list[Path]:
+def find_runs(paths: Iterable[Path], tell: Tell = quiet) -> list[Path]:
     """Return the run directories that are meant: a directory itself, or all below it.
 
+    Args:
+        paths: of which some may hold no run, such as those of a sweep, if another does.
+        tell: is told of these.
+
     Raises:
-        ConfigError: a path is no directory, or holds no run.
+        ConfigError: a path does not exist, or none holds a run.
     """
     found: dict[Path, None] = {}
+    without = []
     for path in paths:
-        if not path.is_dir():
+        if not path.exists():
             raise ConfigError(f"{path}: there is no such directory: give a run directory")
         runs = [path] if (path / "config.yaml").is_file() else _below(path)
-        if not runs:
-            raise ConfigError(
-                f"{path} holds no run: give a directory with a config.yaml that mlmc-ray train or "
-                "compare wrote, or one above it"
-            )
         found |= dict.fromkeys(run.resolve() for run in runs)
+        if not runs:
+            without.append(str(path))
+    if not found:
+        raise ConfigError(
+            f"{', '.join(without)} holds no run: give a directory with a config.yaml that mlmc-ray "
+            "train or compare wrote, or one above it"
+        )
+    for name in without:
+        tell(f"{name} is left out: it holds no run")
     return list(found)
 
 
@@ -69,24 +80,28 @@ def read_run(path: Path, tell: Tell = quiet) -> RunRecord:
     files = RunFiles(path, tell)
     config = _config(files)
     metrics = _metrics(files)
-    wanted = config.get("rounds")
-    finished = bool(metrics) and isinstance(wanted, int) and metrics[-1]["round"] >= wanted
+    changes = _changes(path, files)
+    wanted = rounds_wanted(config, changes)
+    finished = bool(metrics) and wanted is not None and metrics[-1]["round"] >= wanted
     if not finished:
         done = metrics[-1]["round"] if metrics else 0
         files.notes.insert(0, f"it stopped after {done} of {wanted} rounds")
     if not (path / "model.pt").is_file():
         files.notes.append("no model.pt: the model was not saved")
-    own, target = _summaries(path)
+    own, target = _summaries(path, files)
     return RunRecord(
         path=path.resolve(),
         name=str(config.get("name", path.resolve().name)),
         config=config,
+        changes=changes,
         versions=_mapping(files.document("versions.json", "versions and machine are not known")),
         metrics=metrics,
         traffic=_traffic(files),
         timeline=_timeline(files),
         observed=files.json_lines(
-            "observed.jsonl", "bytes by layer and kind, errors and levels are not known"
+            "observed.jsonl",
+            "bytes by layer and kind, errors and levels are not known",
+            checks.is_observation,
         ),
         summary=own,
         target=target,
@@ -102,21 +117,33 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _config(files: RunFiles) -> Mapping[str, Any]:
     text = files.text("config.yaml", "the configuration is not known")
     try:
-        return _mapping(None if text is None else load_yaml(text))
+        config = _mapping(None if text is None else load_yaml(text))
+        if not too_deep(config):
+            return config
     except (yaml.YAMLError, ValueError, RecursionError):
-        files.notes.append("config.yaml cannot be read: the configuration is not known")
-        return {}
+        pass
+    files.notes.append("config.yaml cannot be read: the configuration is not known")
+    return {}
+
+
+def _changes(path: Path, files: RunFiles) -> tuple[Change, ...]:
+    if not (path / "changes.jsonl").exists():  # most runs stay as they were
+        return ()
+    loss = "what was changed on the way is not known"
+    lines = files.json_lines("changes.jsonl", loss, checks.is_change)
+    changes = tuple(Change(round=line["round"], settings=line["changes"]) for line in lines)
+    files.notes.extend(map(str, changes))
+    return changes
 
 
 def _metrics(files: RunFiles) -> list[Metrics]:
     """Return the rounds in order; of a round that is there twice, the later line."""
-    lines = files.json_lines("metrics.jsonl", "there are no values to show")
-    rounds = {line["round"]: line for line in lines if isinstance(line.get("round"), int)}
+    lines = files.json_lines("metrics.jsonl", "there are no values to show", checks.is_metrics)
+    rounds = {line["round"]: line for line in lines}
     return [rounds[number] for number in sorted(rounds)]
 
 
 def _traffic(files: RunFiles) -> Traffic:
-    by_round: dict[Direction, dict[int, int]] = {direction: {} for direction in DIRECTIONS}
     by_worker: dict[Direction, dict[int, int]] = {direction: {} for direction in DIRECTIONS}
     frames: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
     directions = {str(direction): direction for direction in DIRECTIONS}
@@ -126,22 +153,20 @@ def _traffic(files: RunFiles) -> Traffic:
     ):
         try:
             direction = directions[way]
-            round_index, worker_id, size = int(round_text), int(worker_text), int(size_text)
+            checks.whole(round_text)
+            worker_id, size = checks.whole(worker_text), checks.whole(size_text)
+            bits_said = checks.whole(bits) if bits.isdecimal() else None
         except (KeyError, ValueError):
             left_out += 1
             continue
-        rounds, workers = by_round[direction], by_worker[direction]
-        rounds[round_index] = rounds.get(round_index, 0) + size
+        workers = by_worker[direction]
         workers[worker_id] = workers.get(worker_id, 0) + size
         frames[direction] += 1
         if direction == "uplink":
-            paper, unknown = (
-                (paper + int(bits), unknown) if bits.isdigit() else (paper, unknown + 1)
-            )
+            paper, unknown = paper + (bits_said or 0), unknown + (bits_said is None)
     if left_out:
         files.notes.append(f"ledger.csv: {left_out} lines are left out, not readable")
     return Traffic(
-        by_round=by_round,
         by_worker=by_worker,
         frames=frames,
         paper_bits=None if unknown or not frames["uplink"] else paper,
@@ -156,7 +181,7 @@ def _timeline(files: RunFiles) -> Timeline:
     ):
         try:
             value = float(duration)
-            round_index, exchange_index, worker_id, host = map(int, numbers)
+            round_index, exchange_index, worker_id, host = map(checks.whole, numbers)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
@@ -176,19 +201,21 @@ def _timeline(files: RunFiles) -> Timeline:
     )
 
 
-def _summaries(path: Path) -> tuple[Mapping[str, Any] | None, Target | None]:
+def _summaries(path: Path, files: RunFiles) -> tuple[Mapping[str, Any] | None, Target | None]:
     """Return the run's own row, and the target of the comparison in the directory above."""
     own = RunFiles(path).document("summary.json", "")
     above = RunFiles(path.resolve().parent).document("summary.json", "")
     rows = [row for row in above if isinstance(row, dict)] if isinstance(above, list) else []
     targets = [row["target"] for row in rows if isinstance(row.get("target"), dict)]
-    is_own = isinstance(own, list) and len(own) == 1 and isinstance(own[0], dict)
+    is_own = isinstance(own, list) and len(own) == 1 and checks.is_summary(own[0])
+    if not is_own and (path / "summary.json").exists():
+        files.notes.append("summary.json cannot be read: bits per value are not known")
     return own[0] if is_own else None, _target(targets)
 
 
 def _target(rows: Sequence[Mapping[str, Any]]) -> Target | None:
     """Return the first target that makes sense; another version may know other measures."""
     for row in rows:
-        with suppress(ConfigError, KeyError, TypeError):
+        with suppress(ConfigError, KeyError, TypeError, ValueError, OverflowError):
             return Target(measure=row["measure"], value=float(row["value"]))
     return None

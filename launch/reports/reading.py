@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.nesting import MOST_LEVELS, too_deep
+
 _SAY_AFTER_S = 2.0
 _LINES_A_LOOK = 100_000  # between two looks at the time
 
@@ -46,21 +48,31 @@ class RunFiles:
         """Return what a JSON file says; None where it is missing or cut off."""
         text = self.text(name, loss)
         try:
-            return None if text is None else json.loads(text)
-        except ValueError:
+            return None if text is None else _checked(json.loads(text))
+        except (ValueError, RecursionError):
             self.notes.append(f"{name} cannot be read: {loss}")
             return None
 
-    def json_lines(self, name: str, loss: str) -> list[dict[str, Any]]:
-        """Return the objects of a file with one a line; None for numbers that are not finite."""
+    def json_lines(
+        self, name: str, loss: str, right: Callable[[dict[str, Any]], bool]
+    ) -> list[dict[str, Any]]:
+        """Return the objects of a file with one a line; None for numbers that are not finite.
+
+        Args:
+            name: of the file.
+            loss: what is not known without it.
+            right: says whether an object is one of this file; others are left out.
+        """
         found: list[dict[str, Any]] = []
         broken: list[int] = []
         for number, line in enumerate(self._lines(name, loss), start=1):
             try:
-                value = json.loads(line, parse_constant=lambda _: None, parse_float=_finite)
-            except ValueError:
+                value = _checked(
+                    json.loads(line, parse_constant=lambda _: None, parse_float=_finite)
+                )
+            except (ValueError, RecursionError):
                 value = None
-            if isinstance(value, dict):
+            if isinstance(value, dict) and right(value):
                 found.append(value)
             elif line.strip():
                 broken.append(number)
@@ -74,14 +86,15 @@ class RunFiles:
         """
         broken: list[int] = []
         reader = csv.reader(self._lines(name, loss, whole=True))
-        header = next(reader, [])
+        rows = _without_errors(reader, broken)
+        header = next(rows, [])
         if missing := [column for column in columns if column not in header]:
             if header:
                 self.notes.append(f"{name} has no columns {missing}: {loss}")
             return
         places = [header.index(column) for column in columns]
         whole = places == list(range(len(header)))
-        for row in reader:
+        for row in rows:
             if len(row) != len(header):
                 broken.append(reader.line_num)
             else:
@@ -114,6 +127,28 @@ class RunFiles:
         if lines:
             some = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
             self.notes.append(f"{name}: {len(lines)} lines are left out, not readable: {some}")
+
+
+def _without_errors(reader: Any, broken: list[int]) -> Iterator[list[str]]:
+    """Yield the rows of a CSV reader; note the lines of which it cannot make one."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error:  # such as a field that is too long
+            broken.append(reader.line_num)
+
+
+def _checked(value: Any) -> Any:
+    """Return a value that is not nested too deep to be shown.
+
+    Raises:
+        ValueError: it is.
+    """
+    if too_deep(value):
+        raise ValueError(f"lists and mappings in more than {MOST_LEVELS} levels")
+    return value
 
 
 def _finite(text: str) -> float | None:

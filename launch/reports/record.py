@@ -18,13 +18,11 @@ class Traffic:
     """Totals of a ledger.
 
     Attributes:
-        by_round: bytes by direction and round_index, which counts from 0.
         by_worker: bytes by direction and worker.
         frames: how many by direction.
         paper_bits: of all uplink frames by the paper's formula; None if a frame has none.
     """
 
-    by_round: Mapping[Direction, Mapping[int, int]]
     by_worker: Mapping[Direction, Mapping[int, int]]
     frames: Mapping[Direction, int]
     paper_bits: int | None
@@ -47,6 +45,23 @@ class Timeline:
         return len(self.seconds)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What a run was changed to on its way.
+
+    Attributes:
+        round: rounds done by then.
+        settings: the new values by key of the configuration.
+    """
+
+    round: int
+    settings: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        new = ", ".join(f"{key} became {value}" for key, value in self.settings.items())
+        return f"after round {self.round}: {new or 'nothing changed'}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RunRecord:
     """A run as far as it came.
@@ -55,6 +70,8 @@ class RunRecord:
         path: the run directory, absolute.
         name: the run's own, or the directory's where the configuration has none.
         config: the resolved configuration; empty where it cannot be read.
+        changes: of the configuration on the way, in order; with them it is not what
+            ``config`` says any more, and cannot be repeated from it.
         versions: of Python, the packages, the machine.
         metrics: a mapping a round, in order; None where a number was not finite.
         traffic: totals of the ledger.
@@ -69,6 +86,7 @@ class RunRecord:
     path: Path
     name: str
     config: Mapping[str, Any]
+    changes: Sequence[Change]
     versions: Mapping[str, Any]
     metrics: Sequence[Metrics]
     traffic: Traffic
@@ -86,6 +104,12 @@ class RunRecord:
 
     @property
     def rounds_wanted(self) -> int | None:
-        """Rounds that the configuration asks for; None if it does not say."""
-        wanted = self.config.get("rounds")
-        return wanted if isinstance(wanted, int) else None
+        """Rounds that the configuration asks for, as it is at the end; None if it does not say."""
+        return rounds_wanted(self.config, self.changes)
+
+
+def rounds_wanted(config: Mapping[str, Any], changes: Sequence[Change]) -> int | None:
+    """Return the rounds that a configuration asks for after its changes; None if it does not."""
+    wanted = {**config, **{key: new for own in changes for key, new in own.settings.items()}}
+    rounds = wanted.get("rounds")
+    return rounds if isinstance(rounds, int) and not isinstance(rounds, bool) else None

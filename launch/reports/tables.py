@@ -65,6 +65,7 @@ def _summaries(records: Sequence[RunRecord]) -> list[Summary]:
     rows = []
     for record, label, values in zip(records, names, tested, strict=True):
         last = record.metrics[-1] if record.metrics else {}
+        sized = [line for line in record.metrics if "uplink_bytes" in line]
         dim = _dim(record)
         messages = max(1, record.traffic.frames["uplink"])
         paper = record.traffic.paper_bits
@@ -82,7 +83,7 @@ def _summaries(records: Sequence[RunRecord]) -> list[Summary]:
                 seconds=last.get("seconds", math.nan),
                 clock_s=last.get("clock_s"),
                 target=target,
-                bytes_to_target=target.bytes_up(record.metrics) if target else None,
+                bytes_to_target=target.bytes_up(sized) if target else None,
                 ended=(record.summary or {}).get("ended"),
                 diverged=bool((record.summary or {}).get("diverged")),
             )
@@ -143,8 +144,13 @@ def _differing(found: Sequence[Mapping[str, str]], names: Sequence[str], first: 
     return Table(headings=[first, *names], rows=differ)
 
 
-def commands(record: RunRecord) -> tuple[str, str]:
-    """Return the command that repeats a run: with the absolute path, and with the relative one."""
+def commands(record: RunRecord) -> tuple[str, ...]:
+    """Return the command that repeats a run: with the absolute path, and with the relative one.
+
+    There is none for a run that was changed on its way.
+    """
+    if record.changes:
+        return ()
     absolute = record.path / "config.yaml"
     relative = os.path.relpath(absolute)
     return (
@@ -172,6 +178,8 @@ def write_csv(records: Sequence[RunRecord], path: Path) -> None:
         ConfigError: the file cannot be written.
     """
     columns = dict.fromkeys(name for run in records for line in run.metrics for name in line)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path), path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["run", "directory", *columns])

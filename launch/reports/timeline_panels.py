@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from launch.colours import BLUE, SKY_BLUE, VERMILION
 from launch.reports.panel import Control, Jump, Option, Panel, axis, escaped, scale_control
 from launch.reports.record import RunRecord, Timeline
 
@@ -20,7 +21,6 @@ MOST_BOXES = 200
 """Workers with a box: the slowest."""
 
 _SLOWEST = 5  # rounds of a run with a shortcut
-_BLUE, _RED = "#56B4E9", "#D55E00"  # of Okabe and Ito
 
 
 class Bar(NamedTuple):
@@ -183,7 +183,7 @@ def _round_option(number: int, found: Sequence[_Rounds]) -> Option:
         columns["y"].append([str(bar.host) for bar in bars])
         columns["text"].append([str(bar.worker) for bar in bars])
         last = [bar.start + bar.seconds >= end for bar in bars]
-        columns["marker.color"].append([_RED if late else _BLUE for late in last])
+        columns["marker.color"].append([VERMILION if late else SKY_BLUE for late in last])
     return Option(label=f"round {number + 1}", traces=columns)
 
 
@@ -220,6 +220,6 @@ def _boxes(timeline: Timeline, name: str) -> dict[str, Any]:
         "name": escaped(name),
         "x": [str(worker) for worker in workers[shown].tolist()],
         **{key: parts[shown, place].tolist() for place, key in enumerate(columns)},
-        "line": {"color": "#0072B2"},
+        "line": {"color": BLUE},
         "fillcolor": "rgba(86, 180, 233, 0.4)",
     }

@@ -35,7 +35,7 @@ class Target:
         return value >= self.value if self.best == "highest" else value <= self.value
 
     def __str__(self) -> str:
-        return f"{self.measure} {'>=' if self.best == 'highest' else '<='} {self.value:g}"
+        return f"{self.measure} {'>=' if self.best == 'highest' else '<='} {float(self.value)!r}"
 
 
 def parse_target(text: str) -> Target:

@@ -12,8 +12,27 @@ from launch.metrics import measure_names
 from launch.scaling.plan import Target
 from launch.scaling.variance import first_variance
 from launch.session import Session
+from launch.summary import summarise
 from launch.sweeps.apart import Tell
+from launch.sweeps.results import NUMBER, TEXT_OR_NONE, Shape
 from mlmc_ray.errors import NonFiniteError, RoundError, one_line
+
+SHAPE: Shape = {
+    "workers": int,
+    "batch_size": (int, str),
+    "rounds": int,
+    "reached": (bool, type(None)),
+    "measures": dict,
+    "uplink_bytes": int,
+    "downlink_bytes": int,
+    "seconds": NUMBER,
+    "set_up_s": NUMBER,
+    "clock_s": (*NUMBER, type(None)),
+    "peak_bytes": int,
+    "diverged": TEXT_OR_NONE,
+    "variance": (dict, type(None)),
+}
+"""Of what ``measure_point`` returns."""
 
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 
@@ -46,6 +65,9 @@ def measure_point(task: Task, tell: Tell) -> dict[str, Any]:
         workers, ``seconds`` of the rounds, ``set_up_s``, ``clock_s`` (None without a clock),
         ``peak_bytes``: the most memory of the process, before the variance is computed,
         ``diverged``: why, or None, and ``variance``, see ``Variance`` (None without a compressor).
+
+    Raises:
+        MlmcRayError: the run failed otherwise than by diverging.
     """
     config = load_config(task.config)
     started = time.perf_counter()
@@ -55,6 +77,8 @@ def measure_point(task: Task, tell: Tell) -> dict[str, Any]:
         try:
             _run(session, task.target, tell)
         except (NonFiniteError, RoundError) as error:
+            if not summarise(session, error).diverged:
+                raise
             diverged = one_line(error)
         found = _found(session, task.target)
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT

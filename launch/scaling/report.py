@@ -10,14 +10,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from launch.colours import BLACK, BLUE, GREEN, GREY, VERMILION
 from launch.metrics import format_measure
 from launch.scaling.plan import ScalePlan
 from launch.units import format_bytes
 
 Found = Mapping[str, Any]
 """Of one number of workers; see ``measure_point``."""
-
-_THEORY = (("exact", "theory, exact", "-", "#000000"), ("bound", "bound by omega", ":", "#999999"))
 
 
 def scale_table(plan: ScalePlan, found: Sequence[Found]) -> Table:
@@ -73,11 +72,11 @@ def draw_scale(plan: ScalePlan, found: Sequence[Found]) -> Figure:
     done = [row for row in found if not row["diverged"] and row["reached"] is not False]
     workers = [row["workers"] for row in done]
     goal = f"to {plan.target}" if plan.target else "of the whole run"
-    by_rounds.plot(workers, [row["rounds"] for row in done], "o-", color="#0072B2")
+    by_rounds.plot(workers, [row["rounds"] for row in done], "o-", color=BLUE)
     by_rounds.set_ylabel(f"rounds {goal}", parse_math=False)
     for key, label, style in (("uplink", "up", "o-"), ("downlink", "down", "s--")):
         sizes = [row[f"{key}_bytes"] for row in done]
-        colour = "#D55E00" if key == "uplink" else "#009E73"
+        colour = VERMILION if key == "uplink" else GREEN
         by_bytes.plot(workers, sizes, style, color=colour, label=label)
     by_bytes.set_ylabel(f"bytes {goal}, all workers", parse_math=False)
     by_bytes.legend(frameon=False)
@@ -96,8 +95,8 @@ def draw_scale(plan: ScalePlan, found: Sequence[Found]) -> Figure:
 def _draw_variance(panel: Axes, found: Sequence[Found]) -> None:
     rows = sorted((row for row in found if row["variance"]), key=lambda row: row["workers"])
     lines = (
-        ("exact", "theory, exact", "-", "#000000"),
-        ("bound", "bound by omega", ":", "#999999"),
+        ("exact", "theory, exact", "-", BLACK),
+        ("bound", "bound by omega", ":", GREY),
     )
     for key, label, style, colour in lines:
         known = [(row["workers"], row["variance"][key]) for row in rows if row["variance"][key]]
@@ -108,7 +107,7 @@ def _draw_variance(panel: Axes, found: Sequence[Found]) -> None:
         [row["variance"]["drawn"] for row in rows],
         [2 * row["variance"]["standard_error"] for row in rows],
         fmt="o",
-        color="#D55E00",
+        color=VERMILION,
         capsize=2,
         label="drawn",
     )

@@ -7,9 +7,10 @@ from rich.console import Console
 
 from launch.run_directory import writing
 from launch.scaling.plan import ScalePlan
-from launch.scaling.point import Task, measure_point
+from launch.scaling.point import SHAPE, Task, measure_point
 from launch.scaling.report import draw_scale
 from launch.sweeps.apart import run_apart
+from launch.sweeps.lock import locked
 from launch.sweeps.progress import RunsProgress
 from launch.sweeps.results import Results
 
@@ -28,10 +29,15 @@ def scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, A
         What ``measure_point`` found, for every number of workers in the plan's order.
 
     Raises:
-        ConfigError: ``out`` holds results of something else.
+        ConfigError: ``out`` holds results of something else, or another process writes some there.
         MlmcRayError: a run failed otherwise than by diverging.
     """
-    results = Results(out, plan.to_mapping())
+    with locked(out):
+        return _scale_into(plan, out, console)
+
+
+def _scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, Any]]:
+    results = Results(out, plan.to_mapping(), SHAPE)
     missing = [number for number in plan.configs if results.get(str(number)) is None]
     tasks = [
         Task(config=plan.configs[number].to_mapping(), target=plan.target, draws=plan.draws)

@@ -2,8 +2,9 @@
 
 With v_i the gradient of worker i on its first batch and C_i its compressor, it is
 E|mean_i C_i(v_i) - mean_i v_i|^2. Where the C_i are unbiased and draw independently it equals
-(1 / M^2) sum_i E|C_i(v_i) - v_i|^2, which MLMC computes without drawing, and is at most
-(1 / M^2) sum_i omega |v_i|^2.
+(1 / M^2) sum_i E|C_i(v_i) - v_i|^2, and is at most (1 / M^2) sum_i omega |v_i|^2. MLMC computes the
+expectation over its levels without drawing; where its base or its ladder draws too, that is the
+variance given those draws, so that only the bound remains.
 """
 
 import dataclasses
@@ -36,8 +37,8 @@ class Variance:
     Attributes:
         drawn: mean over draws.
         standard_error: of that mean.
-        exact: by enumeration over the levels of MLMC; None for others, and where workers depend on
-            each other.
+        exact: by enumeration over the levels of MLMC; None for others, where its base or its ladder
+            draws, and where workers depend on each other.
         bound: by omega; None where none is known, and where workers depend on each other.
         squared_norm: |mean_i v_i|^2, to compare with.
     """
@@ -84,7 +85,8 @@ def _variance(config: RunConfig, compressor: Compressor, draws: int) -> Variance
             used = bound(compressor, context)
             payload = used.compress(vector, generator=context.generator)
             payload.add_to(average, weight=1 / number)
-        exact.append(used.variance(vector) if isinstance(used, MLMC) else None)
+        again = bound(compressor, dataclasses.replace(context, shared_seed=draws))
+        exact.append(_exact(used, again, vector))
         omega = used.omega(dim) if used.unbiased else None
         bounds.append(None if omega is None else omega * float(vector.double().square().sum()))
     errors = (averages - mean).square().sum(dim=1).tolist()
@@ -96,6 +98,22 @@ def _variance(config: RunConfig, compressor: Compressor, draws: int) -> Variance
         bound=_over_workers(bounds) if independent else None,
         squared_norm=float(mean.square().sum()),
     )
+
+
+def _exact(used: Compressor, again: Compressor, vector: Tensor) -> float | None:
+    """Return E|C(v) - v|^2 of MLMC; None for others, and where more is drawn than levels.
+
+    Args:
+        used: bound.
+        again: the same, bound with another shared seed.
+        vector: shape (d,).
+    """
+    if not isinstance(used, MLMC) or used != again:
+        return None
+    generator = generator_for(0, "base and ladder")
+    before = generator.get_state()
+    variance = used.variance(vector, generator=generator)
+    return variance if torch.equal(generator.get_state(), before) else None
 
 
 def _first_gradients(config: RunConfig) -> Iterator[tuple[int, Tensor]]:

@@ -5,6 +5,7 @@ plan       a sweep: settings, seeds, rounds, the measure that decides
 trial      one run of it
 apart      runs in processes of their own
 results    what was measured, in a file that a repeated command goes on with
+lock       one process at a time in a directory
 sweep      all runs, or successive halving
 outcome    what a setting came to
 report     table and figure

@@ -24,12 +24,12 @@ def write_best(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]], out: Pat
             left out.
         out: an existing directory.
 
+    With halving the best may be one of an earlier rung, where all that went on diverged.
+
     Returns:
         The path; None if all settings of all entries diverged.
     """
-    best = [
-        ranking[0] for ranking in outcomes.values() if ranking[0].mean(sweep.rounds) is not None
-    ]
+    best = [first for first, *_ in outcomes.values() if first.mean(first.rounds) is not None]
     if not best:
         return None
     runs = [outcome.candidate.config.to_mapping() for outcome in best]
@@ -43,10 +43,9 @@ def write_best(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]], out: Pat
 
 
 def _comment(sweep: Sweep, best: Sequence[Outcome], compared: bool) -> str:
-    over = "seed" if len(sweep.seeds) == 1 else "the mean over the seeds"
+    over = "" if sweep.seeds == 1 else ", the mean over seeds"
     lines = [
-        f"The best by the {sweep.best} {sweep.measure} after {sweep.rounds} rounds, by {over} "
-        f"{', '.join(map(str, sweep.seeds))}:",
+        f"The best by the {sweep.best} {sweep.measure} after {sweep.rounds} rounds{over}:",
         "",
         f"    mlmc-ray {'compare' if compared else 'train'} {NAME}",
         "",
@@ -59,7 +58,11 @@ def _comment(sweep: Sweep, best: Sequence[Outcome], compared: bool) -> str:
 
 
 def _chosen(sweep: Sweep, outcome: Outcome) -> str:
-    mean = outcome.mean(sweep.rounds)
+    mean = outcome.mean(outcome.rounds)
     value = "" if mean is None else format_measure(sweep.measure, mean)
     entry = " ".join(outcome.candidate.entry.split())
-    return f"{entry}: {outcome.candidate.label}: {value}"
+    seeds = ", ".join(map(str, sweep.seeds_of(outcome.candidate)))
+    line = f"{entry}: {outcome.candidate.label}: {value}, seed{'s' * (sweep.seeds > 1)} {seeds}"
+    if outcome.rounds == sweep.rounds:
+        return line
+    return f"{line}, after round {outcome.rounds}: all that went on diverged"

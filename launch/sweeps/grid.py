@@ -168,7 +168,7 @@ def _range(text: str, given: str) -> tuple[float, ...]:
     if scale == "log" and not (first > 0 and last > 0):
         raise ConfigError(f"--over {text}: the ends of a log range are above 0")
     spaced = (np.geomspace if scale == "log" else np.linspace)(first, last, number)
-    values = [float(f"{value:.6g}") for value in spaced]
+    values = [first, *(float(f"{value:.6g}") for value in spaced[1:-1]), last]
     whole = all(value == int(value) for value in values)  # such as a number of entries
     return tuple(int(value) for value in values) if whole else tuple(values)
 

@@ -39,11 +39,14 @@ class Outcome:
 
 
 def ranked(sweep: Sweep, outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Return outcomes with the best first: those that came furthest, and of them by the mean."""
+    """Return outcomes with the best first: those that came furthest, and of them by the mean.
+
+    Those that diverged in the end are last, also where halving let them go on before others.
+    """
     sign = -1 if sweep.best == "highest" else 1
 
-    def order(outcome: Outcome) -> tuple[int, bool, float]:
+    def order(outcome: Outcome) -> tuple[bool, int, float]:
         mean = outcome.mean(outcome.rounds)
-        return -outcome.rounds, mean is None, 0.0 if mean is None else sign * mean
+        return mean is None, -outcome.rounds, 0.0 if mean is None else sign * mean
 
     return sorted(outcomes, key=order)

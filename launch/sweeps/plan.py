@@ -38,8 +38,8 @@ class SweepOptions:
         best: "highest" or "lowest"; by default highest for an accuracy and the like.
         at_rounds: after how many rounds the measure is taken; the last decides, and with halving
             they are the rungs. By default the configured number of rounds.
-        seeds: runs of every setting, with the configured seed and those that follow it; their mean
-            decides.
+        seeds: runs of every setting, with the configured seed of its entry and those that follow
+            it; their mean decides.
         halving: let the better third of the settings go on at every rung, instead of all.
 
     Raises:
@@ -98,7 +98,7 @@ class Sweep:
         measure: that decides.
         best: whether the highest or the lowest is the best.
         at_rounds: after how many rounds it is taken, in increasing order.
-        seeds: of the runs of every setting.
+        seeds: how many runs a setting has; see ``seeds_of``.
         halving: whether the better third of the settings goes on, or all.
     """
 
@@ -108,7 +108,7 @@ class Sweep:
     measure: str
     best: Best
     at_rounds: tuple[int, ...]
-    seeds: tuple[int, ...]
+    seeds: int
     halving: bool
 
     @property
@@ -124,6 +124,11 @@ class Sweep:
             found.setdefault(candidate.entry, []).append(candidate)
         return found
 
+    def seeds_of(self, candidate: Candidate) -> tuple[int, ...]:
+        """Return the seeds of a setting's runs: the configured one of its entry, and the next."""
+        first = candidate.config.seed
+        return tuple(range(first, first + self.seeds))
+
     def to_mapping(self) -> dict[str, Any]:
         """Return all that its results depend on, as plain values."""
         return {
@@ -132,7 +137,7 @@ class Sweep:
             "measure": self.measure,
             "best": self.best,
             "at_rounds": list(self.at_rounds),
-            "seeds": list(self.seeds),
+            "seeds": self.seeds,
             "halving": self.halving,
             "configurations": digest(candidate.config for candidate in self.candidates),
         }
@@ -153,7 +158,12 @@ def plan_sweep(source: Source, options: SweepOptions) -> Sweep:
     first = made[0]
     if len({config.name for config in first}) < len(first):
         raise ConfigError("compare: two entries have the same name: give each its own")
-    at_rounds = options.at_rounds or rungs(first[0].rounds, len(settings) * options.halving)
+    at_rounds = options.at_rounds or rungs(_rounds(first), len(settings) * options.halving)
+    if options.halving and len(at_rounds) < 2:
+        raise ConfigError(
+            f"--halving: {at_rounds[0]} rounds and {len(settings)} settings make a single rung: "
+            "leave it out, or give at least two numbers to --at-rounds"
+        )
     candidates = tuple(
         Candidate(
             entry=config.name,
@@ -167,7 +177,6 @@ def plan_sweep(source: Source, options: SweepOptions) -> Sweep:
         _check(candidate)
     names = {c.entry: measured_by(c.config) for c in candidates[:: len(settings)]}
     measure = choose_measure(options.measure, names)
-    seed = first[0].seed
     return Sweep(
         name=first[0].name,
         axes=options.axes,
@@ -175,7 +184,7 @@ def plan_sweep(source: Source, options: SweepOptions) -> Sweep:
         measure=measure,
         best=options.best or usual_best(measure),
         at_rounds=at_rounds,
-        seeds=tuple(range(seed, seed + options.seeds)),
+        seeds=options.seeds,
         halving=options.halving,
     )
 
@@ -200,6 +209,22 @@ def _configs(source: Source, options: SweepOptions, setting: Mapping[str, Any]) 
         return load_variants(source, overrides)
     config = load_config(source, overrides)
     return [dataclasses.replace(config, name=_name(source, config.name, options.overrides))]
+
+
+def _rounds(entries: Sequence[RunConfig]) -> int:
+    """Return the configured rounds, the same for all entries.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    given = {config.name: config.rounds for config in entries}
+    if len(set(given.values())) > 1:
+        told = ", ".join(f"{name} {rounds}" for name, rounds in given.items())
+        raise ConfigError(
+            f"--entries: rounds differ ({told}): say with --at-rounds after how many rounds the "
+            "measure is taken"
+        )
+    return entries[0].rounds
 
 
 def _name(source: Source, name: str, overrides: Sequence[str]) -> str:

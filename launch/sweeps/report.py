@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from launch.colours import OKABE_ITO
 from launch.metrics import format_measure, measure_in_words
 from launch.sweeps.grid import Axis, show
 from launch.sweeps.outcome import Outcome
@@ -25,12 +26,12 @@ def sweep_table(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]]) -> Tabl
         sweep: which was run.
         outcomes: as ``run_sweep`` returns them.
     """
-    several = len(sweep.seeds) > 1
+    several = sweep.seeds > 1
     title = measure_in_words(sweep.measure)
     table = Table(
-        title=f"{title}, mean and standard deviation of {len(sweep.seeds)} seeds"
+        title=f"{title}, mean and standard deviation of {sweep.seeds} seeds"
         if several
-        else f"{title}, seed {sweep.seeds[0]}",
+        else f"{title}, {_seed(sweep)}",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -46,18 +47,23 @@ def sweep_table(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]]) -> Tabl
             row = [] if len(outcomes) == 1 else [Text(entry if index == 0 else "")]
             row += [Text(show(outcome.candidate.settings[axis.key])) for axis in sweep.axes]
             row += [Text(_cell(sweep, outcome, rounds)) for rounds in sweep.at_rounds]
-            best = index == 0 and outcome.mean(sweep.rounds) is not None
+            best = index == 0 and outcome.mean(outcome.rounds) is not None
             table.add_row(*row, f"{outcome.seconds:.1f}", style="bold" if best else "")
     return table
 
 
 def remarks(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    """Return a line for every best setting that is at an end of its range, or has diverged."""
+    """Return a line for every best setting that is at an end of its range, or is no full run."""
     lines = []
     for entry, (best, *_) in outcomes.items():
-        if best.mean(sweep.rounds) is None:
+        if best.mean(best.rounds) is None:
             lines.append(f"{entry}: all settings diverged; the first said: {best.diverged[0]}")
             continue
+        if best.rounds < sweep.rounds:
+            lines.append(
+                f"{entry}: all that went on after round {best.rounds} diverged: the best is the "
+                "best there of the others"
+            )
         for axis in sweep.axes:
             value = best.candidate.settings[axis.key]
             if axis.numeric and len(axis.values) > 1 and value in (ends := _ends(axis)):
@@ -80,19 +86,26 @@ def draw_sweep(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]]) -> Figur
     panels = figure.subplots(1, number, sharey=True, squeeze=False)[0]
     for panel, axis in zip(panels, sweep.axes, strict=True):
         for index, (entry, ranking) in enumerate(outcomes.items()):
-            style = {"color": f"C{index % 10}", "marker": _MARKERS[index % len(_MARKERS)]}
+            style = {
+                "color": OKABE_ITO[index % len(OKABE_ITO)],
+                "marker": _MARKERS[index % len(_MARKERS)],
+            }
             _draw_entry(panel, sweep, axis, entry, ranking, style)
         _finish(panel, axis)
     _finish_measure(panels[0], sweep, outcomes)
-    figure.suptitle(
-        f"after {sweep.rounds} rounds, {len(sweep.seeds)} seed{'s' * (len(sweep.seeds) > 1)}"
-    )
+    figure.suptitle(f"after {sweep.rounds} rounds, {sweep.seeds} seed{'s' * (sweep.seeds > 1)}")
     if len(outcomes) > 1:
         handles, labels = panels[0].get_legend_handles_labels()
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
     return figure
+
+
+def _seed(sweep: Sweep) -> str:
+    """Return the seed of all runs, where each setting has one; entries may have different ones."""
+    seeds = {candidate.config.seed for candidate in sweep.candidates}
+    return f"seed {seeds.pop()}" if len(seeds) == 1 else "one seed each"
 
 
 def _cell(sweep: Sweep, outcome: Outcome, rounds: int) -> str:

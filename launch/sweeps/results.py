@@ -18,6 +18,13 @@ from mlmc_ray.errors import ConfigError, one_line
 NAME = "results.json"
 
 
+Shape = Mapping[str, type | tuple[type, ...]]
+"""The keys of a measurement, with the types that their values may have."""
+
+NUMBER = (int, float)
+TEXT_OR_NONE = (str, type(None))
+
+
 class Results:
     """Measurements by name, kept in ``results.json``; written after every one.
 
@@ -25,16 +32,19 @@ class Results:
         out: directory; made with the first measurement.
         plan: all that the measurements depend on, as plain values. A directory with results of
             another plan is refused, and one with results of this plan is gone on with.
+        shape: of a measurement.
 
     Attributes:
         found: how many were there at the start.
 
     Raises:
-        ConfigError: the directory holds results of another plan, or something else.
+        ConfigError: the directory holds results of another plan, or something else, or its file is
+            damaged.
     """
 
-    def __init__(self, out: Path, plan: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, plan: Mapping[str, Any], shape: Shape) -> None:
         self._path = out / NAME
+        self._shape = shape
         self._plan = json.loads(json.dumps(plan))
         self._measured: dict[str, dict[str, Any]] = {}
         if self._path.exists():
@@ -60,9 +70,13 @@ class Results:
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            plan, measured = content["plan"], dict(content["results"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{self._path}: cannot be read: {one_line(error)}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._damaged(one_line(error)) from error
+        if not isinstance(content, dict):
+            raise self._damaged("it holds no mapping")
+        plan, measured = content.get("plan"), content.get("results")
+        if not isinstance(plan, dict) or not isinstance(measured, dict):
+            raise self._damaged("plan and results are not both mappings")
         keys = [*self._plan, *(key for key in plan if key not in self._plan)]
         if changed := [key for key in keys if plan.get(key) != self._plan.get(key)]:
             told = ", ".join(f"{key} {plan.get(key)!r:.60} there" for key in changed)
@@ -70,7 +84,22 @@ class Results:
                 f"{self._path.parent} holds results of something else ({told}): give another "
                 "--out, or ask for the same again to go on"
             )
+        for name, entry in measured.items():
+            self._check(name, entry)
         return measured
+
+    def _check(self, name: str, entry: Any) -> None:
+        if not isinstance(entry, dict):
+            raise self._damaged(f"the result of {name!r} is no mapping")
+        for key, types in self._shape.items():
+            if key not in entry or not isinstance(entry[key], types):
+                found = f"is {entry[key]!r:.60}" if key in entry else "is missing"
+                raise self._damaged(f"{key} of {name!r} {found}")
+
+    def _damaged(self, what: str) -> ConfigError:
+        return ConfigError(
+            f"{self._path}: cannot be read: {what}: give another --out, or delete it to begin anew"
+        )
 
 
 def digest(configs: Iterable[RunConfig]) -> str:

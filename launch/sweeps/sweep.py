@@ -26,12 +26,13 @@ from launch.metrics import format_measure
 from launch.run_directory import writing
 from launch.sweeps.apart import run_apart
 from launch.sweeps.best import write_best
+from launch.sweeps.lock import locked
 from launch.sweeps.outcome import Outcome, ranked
 from launch.sweeps.plan import FACTOR, Candidate, Sweep
 from launch.sweeps.progress import RunsProgress
 from launch.sweeps.report import draw_sweep
 from launch.sweeps.results import Results
-from launch.sweeps.trial import Trial, run_trial
+from launch.sweeps.trial import SHAPE, Trial, run_trial
 from mlmc_ray.errors import ConfigError
 
 
@@ -52,19 +53,21 @@ def sweep_into(
         See ``run_sweep``.
 
     Raises:
-        ConfigError: ``out`` holds results of something else, or see ``run_sweep``.
+        ConfigError: ``out`` holds results of something else, another process writes some there, or
+            see ``run_sweep``.
         MlmcRayError: see ``run_sweep``.
     """
     check_parallel(sweep, processes)
-    results = Results(out, sweep.to_mapping())
-    with RunsProgress(console) as progress:
-        if results.found:
-            progress.note(f"going on: {results.found} runs of this sweep are in {out}")
-        outcomes = run_sweep(sweep, results, progress, processes)
-    figure = draw_sweep(sweep, outcomes)
-    with writing(out):
-        figure.savefig(out / "figure.png")
-    write_best(sweep, outcomes, out)
+    with locked(out):
+        results = Results(out, sweep.to_mapping(), SHAPE)
+        with RunsProgress(console) as progress:
+            if results.found:
+                progress.note(f"going on: {results.found} runs of this sweep are in {out}")
+            outcomes = run_sweep(sweep, results, progress, processes)
+        figure = draw_sweep(sweep, outcomes)
+        with writing(out):
+            figure.savefig(out / "figure.png")
+        write_best(sweep, outcomes, out)
     return outcomes
 
 
@@ -138,7 +141,8 @@ def _survivors(
 
 
 def _outcome(sweep: Sweep, candidate: Candidate, rounds: int, results: Results) -> Outcome:
-    runs = [results.get(_name(candidate, seed, rounds)) or {} for seed in sweep.seeds]
+    seeds = sweep.seeds_of(candidate)
+    runs = [results.get(_name(candidate, seed, rounds)) or {} for seed in seeds]
     taken = [number for number in sweep.at_rounds if number <= rounds]
     return Outcome(
         candidate=candidate,
@@ -162,7 +166,7 @@ def _run(
     processes: int,
 ) -> None:
     """Run the settings so far, with every seed, unless results has them."""
-    asked = [(candidate, seed) for candidate in candidates for seed in sweep.seeds]
+    asked = [(candidate, seed) for candidate in candidates for seed in sweep.seeds_of(candidate)]
     names = [_name(candidate, seed, rounds) for candidate, seed in asked]
     missing = [i for i, name in enumerate(names) if results.get(name) is None]
     trials = [_trial(sweep, *asked[i], rounds) for i in missing]

@@ -6,8 +6,17 @@ from typing import Any
 
 from launch.config import load_config
 from launch.session import Session
+from launch.summary import summarise
 from launch.sweeps.apart import Tell
+from launch.sweeps.results import NUMBER, TEXT_OR_NONE, Shape
 from mlmc_ray.errors import NonFiniteError, RoundError, one_line
+
+SHAPE: Shape = {
+    "measured": dict,
+    "diverged": TEXT_OR_NONE,
+    "seconds": NUMBER,
+}
+"""What is read again of a trial."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +46,9 @@ def run_trial(trial: Trial, tell: Tell) -> dict[str, Any]:
         after all its rounds, or None; ``seconds`` of its rounds; ``uplink_bytes`` and
         ``downlink_bytes`` of all its frames. A run that ends by an error of its numbers has
         diverged, and so has one whose measure is not finite.
+
+    Raises:
+        MlmcRayError: the run failed otherwise than by diverging.
     """
     measured: dict[str, float] = {}
     diverged = None
@@ -50,6 +62,8 @@ def run_trial(trial: Trial, tell: Tell) -> dict[str, Any]:
                     break
                 measured[str(rounds)] = value
         except (NonFiniteError, RoundError) as error:
+            if not summarise(session, error).diverged:
+                raise
             diverged = one_line(error)
         last = session.metrics[-1]
         return {

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.composition import expanded
+from launch.composition import compose, expanded, merged
 from launch.config import load_config, load_variants
 from launch.yaml_text import escaped
 from mlmc_ray.compressors import RandK, TopK
@@ -96,6 +96,25 @@ def test_one_file_may_be_reached_twice(tmp_path: Path) -> None:
     assert load_config(path).rounds == 5
 
 
+def test_a_file_that_is_extended_often_is_merged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels, merges = 10, 0
+
+    def counted(base: Any, changes: Any) -> dict[str, Any]:
+        nonlocal merges
+        merges += 1
+        return merged(base, changes)
+
+    written(tmp_path / "0.yaml", BASE)
+    for level in range(1, levels + 1):
+        before = f"{level - 1}.yaml"
+        written(tmp_path / f"{level}.yaml", f"extends: [{before}, {before}]\nworkers: {level}")
+    monkeypatch.setattr("launch.composition.merged", counted)
+    assert compose(tmp_path / f"{levels}.yaml").values["workers"] == levels
+    assert merges < 10 * levels  # with those inside, and not 2 to the power of the levels
+
+
 def test_a_compare_list_is_inherited_by_a_file_without_one(tmp_path: Path) -> None:
     base = f"{BASE}compare: [{{name: a}}, {{name: b}}]"
     names = {
@@ -127,6 +146,10 @@ def test_what_was_composed_is_written_whole(tmp_path: Path) -> None:
         ({"a": "extends: b.yaml"}, "a.yaml -> b.yaml: cannot be read: No such file or directory"),
         ({"a": "extends: b.yaml", "b": "- 3"}, "a.yaml -> b.yaml: expected a mapping of keys"),
         ({"a": "extends: b.yaml", "b": "x: ["}, "a.yaml -> b.yaml: is not YAML"),
+        (
+            {"a": "extends: b.yaml", "b": "problem: &a {x: *a}"},
+            "a.yaml -> b.yaml: problem: contains itself, or lists and mappings in more than 100",
+        ),
         ({"a": "extends: 3"}, "a.yaml: extends: expected a file or a list of files, got 3"),
         ({"a": "extends: null"}, "a.yaml: extends: expected a file or a list of files, got None"),
         ({"a": "extends: [b.yaml, {}]"}, "a.yaml: extends: expected a file or a list of files"),
@@ -153,6 +176,7 @@ def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
         "KIND": "{kind: adam}",
         "EMPTY": "",
         "BROKEN": "[1",
+        "CYCLE": "&a [*a]",
         "INNER": "${MLMC_TEST_WORKERS}",
     }
     for name, value in variables.items():
@@ -197,6 +221,7 @@ def test_a_variable_is_put_in(text: str, value: object) -> None:
         ),
         ("a ${MLMC_TEST_UNSET}", "the variable MLMC_TEST_UNSET is not set"),
         ("${MLMC_TEST_BROKEN}", "the value of the variable MLMC_TEST_BROKEN is not YAML"),
+        ("${MLMC_TEST_CYCLE}", "the value of the variable MLMC_TEST_CYCLE: contains itself"),
         ("${", "got '${': write ${NAME} or ${NAME:-default}"),
         ("${1}", "got '${1}': write"),
         ("${A-b}", "got '${A-b}': write"),

@@ -49,6 +49,7 @@ def console_of(*, terminal: bool, width: int = 100) -> tuple[Console, io.StringI
         ([3.0, 3.0], 8, "▅▅"),
         ([1.0, 10.0, 100.0, 1000.0], 4, "▁▃▆█"),  # far apart: by logarithm
         ([0.0, math.nan, 1.0, math.inf], 4, "▁ █ "),
+        ([-1.7e308, 0.0, 1.7e308], 3, "▁▅█"),  # the range is more than a float holds
         ([math.nan], 4, " "),
         ([], 4, ""),
     ],

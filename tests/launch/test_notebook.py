@@ -95,6 +95,22 @@ def test_several_sessions_take_turns() -> None:
         assert second.round_index == 3
 
 
+def test_a_session_that_a_callback_pauses_has_no_more_turns() -> None:
+    class Pauses(Callback):
+        def on_round(self, session: Session, metrics: Any, result: Any) -> None:
+            if metrics["round"] == 3:
+                session.pause()
+
+    with (
+        Session({**CONFIG, "name": "a"}, callbacks=[Pauses()]) as first,
+        Session({**CONFIG, "name": "b"}) as second,
+    ):
+        watch([first, second])
+        assert (first.round_index, second.round_index) == (3, 12)
+        watch(first)
+        assert first.round_index == 12
+
+
 def test_the_figure_is_drawn_in_its_place(displayed: list[dict[str, Any]]) -> None:
     with Session(CONFIG) as session, session.branch("branch") as branch:
         watch([session, branch], rounds=3)
@@ -150,6 +166,18 @@ def test_a_second_interrupt_breaks_off() -> None:
         assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_handler_that_is_not_pythons_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def set_handler(signum: int, handler: Any) -> None:  # one that was there before is unknown
+        if handler is None:
+            raise TypeError("signal handler must be callable")
+
+    with Session(CONFIG) as session, monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda _: None)
+        patch.setattr(signal, "signal", set_handler)
+        watch(session, rounds=2)
+        assert session.round_index == 2
+
+
 def test_it_works_outside_of_the_main_thread() -> None:
     with Session(CONFIG) as session:
         thread = threading.Thread(target=watch, args=(session, 2))
@@ -170,5 +198,9 @@ def test_the_interrupt_is_restored_after_an_error() -> None:
 def test_wrong_arguments_are_errors() -> None:
     with pytest.raises(ConfigError, match="watch: got no session"):
         watch([])
+    with Session(CONFIG) as one, Session(CONFIG) as two:
+        with pytest.raises(ConfigError, match=r"several sessions are called \['hello'\]"):
+            watch([one, two], rounds=2)
+        assert one.round_index == 0
     with Session(CONFIG) as session, pytest.raises(ValueError, match="every is 0"):
         watch(session, every=0)

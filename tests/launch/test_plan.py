@@ -23,7 +23,11 @@ from launch.planning import (
     parse_seconds,
     predict,
 )
+from launch.planning.measured import BY_ASKED, BY_WORKERS, OWN_NEWS
 from mlmc_ray.errors import ConfigError
+from server.server import ParameterServer
+from tests.launch.same_runs import config_of
+from tests.launch.test_ray_methods import METHODS
 
 WIRE = 1.0456
 SLOW = Links(up=12.5e6, down=12.5e6)
@@ -149,6 +153,47 @@ def test_frames_that_depend_on_the_number_of_workers_are_refused(tmp_path: Path)
     assert predicted(measured, 4, 2).seconds > 0
     with pytest.raises(ConfigError, match=r"--workers 8: frames of perm-k depend .* had 4"):
         predicted(measured, 8, 2)
+
+
+def frames_of(kind: str, workers: int, **settings: Any) -> tuple[bool, int, int]:
+    """Return whether news differ by worker in a round, and the shortest and longest report."""
+    method = {"kind": kind, **METHODS[kind], **settings}
+    if "compute_s" in method:
+        method["compute_s"] = [1] * workers
+    changes = {"workers": workers, "batch_size": 1, "rounds": 6, "engine": "inline"}
+    problem = {"kind": "tests.tasks.Regression"}  # without statistics, of which some lack more
+    own = False
+    with pytest.MonkeyPatch.context() as patch:
+        broadcast = ParameterServer.broadcast
+
+        def watch(server: ParameterServer) -> dict[int, bytes]:
+            nonlocal own
+            frames = broadcast(server)
+            own = own or len({id(frame) for frame in frames.values()}) > 1
+            return frames
+
+        patch.setattr(ParameterServer, "broadcast", watch)
+        with Session(config_of(method, 2, problem=problem, **changes)) as session:
+            session.run()
+    sizes = [entry.frame_bytes for entry in session.ledger if entry.direction == "uplink"]
+    return own, min(sizes), max(sizes)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_kinds_are_listed_by_what_their_frames_depend_on(kind: str) -> None:
+    own, *few = frames_of(kind, 4)
+    assert own is (kind in OWN_NEWS)
+    _, *many = frames_of(kind, 8)
+    depends = max(abs(a - b) for a, b in zip(few, many, strict=True)) > 4
+    assert depends is any(name in BY_WORKERS for name in (kind, METHODS[kind].get("compressor")))
+
+
+def test_reports_of_tamuna_depend_on_how_many_it_asks(tmp_path: Path) -> None:
+    few, many = (frames_of("tamuna", workers, participants=workers) for workers in (4, 8))
+    assert few[2] > many[2] + 4
+    method = {"kind": "tamuna", "participants": 4}
+    assert measure(write_run(tmp_path / "all", method=method)).by_workers == list(BY_ASKED)
+    assert not measure(write_run(tmp_path / "some", method=method, asked=2)).by_workers
 
 
 def test_asynchronous_runs_are_refused(tmp_path: Path) -> None:

@@ -243,7 +243,6 @@ def test_an_interrupted_run_is_shown_as_far_as_it_came(tmp_path: Path) -> None:
     assert not record.finished
     assert record.rounds == 3
     assert record.traffic.by_worker["uplink"] == {0: 40, 1: 30}
-    assert record.traffic.by_round["uplink"] == {0: 20, 1: 20, 2: 20, 3: 10}
     assert len(record.timeline) == 15
     shown = Page(page([record]))
     assert "run is not finished: 3 of 4 rounds are done and shown" in shown.words
@@ -289,6 +288,92 @@ def test_lines_that_cannot_be_read_are_counted_and_left_out(tmp_path: Path) -> N
     assert "metrics.jsonl: 1 lines are left out, not readable: 6" in record.notes
     assert record.traffic.frames == {"uplink": 8, "downlink": 8}
     assert sum("ledger.csv" in note for note in record.notes) == 2
+
+
+LINE = {"round": 4, "seconds": 9.0, "uplink_bytes": 80, "downlink_bytes": 800, "test_loss": 1.0}
+ENTRY = "3,0,uplink,10,32"
+
+
+def _with(**values: Any) -> str:
+    return json.dumps({**LINE, **values})
+
+
+def _seen(**values: Any) -> str:
+    return json.dumps({"round": 4, **values})
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        ("metrics.jsonl", _with(seconds="soon"), "metrics.jsonl: 1 lines"),
+        ("metrics.jsonl", _with(uplink_bytes=None), "metrics.jsonl: 1 lines"),
+        ("metrics.jsonl", _with(uplink_bytes=10**400), "metrics.jsonl: 1 lines"),
+        ("metrics.jsonl", _with(gradients=True), "metrics.jsonl: 1 lines"),
+        ("metrics.jsonl", _with(test_loss="low"), "metrics.jsonl: 1 lines"),
+        ("metrics.jsonl", _with(round=-1), "metrics.jsonl: 1 lines"),
+        ("metrics.jsonl", "[" * 100_000, "metrics.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(round="4"), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(workers=[1]), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(workers={"0": 3}), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(workers={"0": [{"levels": 3}]}), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(workers={"0": [{"levels": ["a"]}]}), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(workers={"0": [{"squared_norm": ""}]}), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(parts={"a": 1}), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(parts=[1]), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(parts=[{"direction": []}]), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(layers=[1]), "observed.jsonl: 1 lines"),
+        ("observed.jsonl", _seen(layers={"uplink": "a"}), "observed.jsonl: 1 lines"),
+        ("changes.jsonl", _seen(changes=3), "changes.jsonl: 1 lines"),
+        ("versions.json", "[" * 100_000, "versions.json cannot be read"),
+        ("versions.json", '{"a":' * 400 + "1" + "}" * 400, "versions.json cannot be read"),
+        ("ledger.csv", f"{ENTRY}{'0' * 140_000}", "ledger.csv: 1 lines are left out"),
+        ("ledger.csv", f"{ENTRY}{'0' * 400}", "ledger.csv: 1 lines are left out"),
+        ("ledger.csv", "3,0,uplink,10,\u00b2", ""),
+        ("timeline.csv", f"{2**63},0,0,0,0.5", "timeline.csv: 1 lines are left out"),
+        ("summary.json", '[{"rounds": 4, "bits_per_value": 2.0}]', "summary.json cannot be read"),
+        ("config.yaml", "problem: &a {x: *a}", "config.yaml cannot be read"),
+        ("../summary.json", f'[{{"target": {{"measure": "gap", "value": {10**400}}}}}]', ""),
+    ],
+)
+def test_what_nobody_expects_is_left_out_and_noted(
+    tmp_path: Path, name: str, line: str, said: str
+) -> None:
+    run = make_run(tmp_path / "run", rounds=3)
+    add_observations(run)
+    with (run / name).open(
+        "a" if name.endswith((".jsonl", ".csv")) else "w", encoding="utf-8"
+    ) as file:
+        file.write(f"{line}\n")
+    record = read_run(run)
+    shown = Page(page([record]))
+    assert said in shown.words
+    assert not (said and record.rounds == 4)
+    write_pictures(panels([record])[:1], tmp_path / "png")
+    write_csv([record], tmp_path / "rounds.csv")
+
+
+def test_a_run_that_was_changed_on_its_way_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", rounds=4)
+    plain = read_run(run)
+    assert plain.changes == ()
+    changes = [
+        {"round": 2, "changes": {"workers": 8, "name": EVIL}},
+        {"round": 3, "changes": {"rounds": 6}},
+    ]
+    write_lines(run / "changes.jsonl", changes)
+    record = read_run(run)
+    assert [(one.round, one.settings) for one in record.changes] == [
+        (line["round"], line["changes"]) for line in changes
+    ]
+    assert f"after round 2: workers became 8, name became {EVIL}" in record.notes
+    assert (record.rounds_wanted, record.finished, plain.finished) == (6, False, True)
+    assert commands(plain)
+    assert not commands(record)
+    shown = Page(page([record]))
+    assert "after round 3: rounds became 6" in shown.words
+    assert "It was changed on its way" in shown.words
+    assert "mlmc-ray train" not in shown.words
+    assert "It was changed on its way" not in Page(page([plain])).words
 
 
 def test_bytes_go_to_layers_kinds_workers_and_levels(tmp_path: Path) -> None:
@@ -392,8 +477,9 @@ def test_only_keys_that_differ_are_set_side_by_side(tmp_path: Path) -> None:
 
 def test_the_csv_has_every_number_of_the_metrics(compared: Path, tmp_path: Path) -> None:
     records = [read_run(path) for path in find_runs([compared])]
-    write_csv(records, tmp_path / "rounds.csv")
-    with (tmp_path / "rounds.csv").open(newline="") as file:
+    path = tmp_path / "new" / "rounds.csv"
+    write_csv(records, path)
+    with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     lines = [(record.name, line) for record in records for line in record.metrics]
     assert len(rows) == len(lines)
@@ -451,3 +537,15 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
         write_report([read_run(run)], tmp_path / "file" / "report.html")
+
+
+def test_what_holds_no_run_is_left_out_with_a_word(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    told: list[str] = []
+    found = find_runs([tmp_path / "log.jsonl", run, tmp_path / "sweep"], told.append)
+    assert found == [run.resolve()]
+    assert told == [
+        f"{tmp_path / name} is left out: it holds no run" for name in ("log.jsonl", "sweep")
+    ]

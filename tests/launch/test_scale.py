@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from launch import Session
 from launch.commands.scale import scale as command
 from launch.config import load_config
 from launch.scaling.plan import ScalePlan, Target, parse_target, plan_scale
+from launch.scaling.point import Task, measure_point
 from launch.scaling.report import draw_scale, scale_table
 from launch.scaling.scale import scale_into
 from launch.scaling.variance import Variance, first_variance
-from mlmc_ray.errors import ConfigError, ProblemError
+from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 
+RAND_K = {"kind": "rand-k", "k": 2, "scaled": False}
 MLMC = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 2}}
 CONFIG: dict[str, Any] = {
     "name": "small",
@@ -122,6 +125,20 @@ def test_what_is_drawn_has_the_variance_of_theory(compressor: Any, workers: int)
     assert variance.exact <= variance.bound * (1 + 1e-6)
 
 
+@pytest.mark.parametrize(
+    "compressor",
+    [
+        {"kind": "mlmc", "ladder": {"kind": "refinement", "compressor": RAND_K}},
+        {**MLMC, "base": RAND_K},
+        {**MLMC, "base": {"kind": "power-sgd", "rank": 1}},
+    ],
+)
+def test_where_base_or_ladder_draw_only_the_bound_is_known(compressor: Any) -> None:
+    variance = variance_of(compressor, 2)
+    assert variance.exact is None
+    assert variance.bound is None or variance.drawn < variance.bound
+
+
 def test_equal_workers_share_out_the_variance() -> None:
     overrides = ("problem.noise=0",)
     alike = [
@@ -185,6 +202,33 @@ def test_more_numbers_are_added_and_others_kept(tmp_path: Path) -> None:
     for change in ({"batch": "total"}, {"draws": 5}, {"overrides": ("seed=1",)}):
         with pytest.raises(ConfigError, match="holds results of something else"):
             scale_into(planned(1, 2, **change), tmp_path, QUIET)
+
+
+def test_nearly_equal_targets_are_told_apart(tmp_path: Path) -> None:
+    near = Target(measure="gap", value=1e3 + 1e-7, best="lowest")
+    scale_into(planned(2, target=near), tmp_path, QUIET)
+    with pytest.raises(ConfigError, match="holds results of something else"):
+        scale_into(planned(2, target=replace(near, value=1e3)), tmp_path, QUIET)
+
+
+def test_a_damaged_row_is_refused(tmp_path: Path) -> None:
+    scale_into(planned(2), tmp_path, QUIET)
+    file = tmp_path / "results.json"
+    content = json.loads(file.read_text())
+    del content["results"]["2"]["diverged"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"diverged of '2' is missing: .*delete"):
+        scale_into(planned(2), tmp_path, QUIET)
+
+
+def test_what_fails_otherwise_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RoundError("round 2: no update from workers [0]")
+
+    monkeypatch.setattr(Session, "run", fail)
+    task = Task(config=planned(2).configs[2].to_mapping(), target=None, draws=2)
+    with pytest.raises(RoundError, match="no update"):
+        measure_point(task, lambda _: None)
 
 
 def test_what_diverges_is_shown(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from launch.commands.sweep import sweep as command
 from launch.config import load_config, load_variants
 from launch.sweeps.apart import Tell, run_apart
 from launch.sweeps.grid import Axis, parse_axis, parse_numbers, settings_of
+from launch.sweeps.lock import locked
 from launch.sweeps.outcome import Outcome
 from launch.sweeps.plan import Sweep, SweepOptions, plan_sweep, rungs
 from launch.sweeps.report import draw_sweep, remarks
 from launch.sweeps.sweep import check_parallel, sweep_into
-from mlmc_ray.errors import ConfigError, ProblemError, RoundError
+from launch.sweeps.trial import Trial, run_trial
+from mlmc_ray.errors import ConfigError, NonFiniteError, ProblemError, RoundError
 
 CONFIG: dict[str, Any] = {
     "name": "small",
@@ -37,6 +40,7 @@ CONFIG: dict[str, Any] = {
     "engine": "inline",
 }
 STEPS = Axis(key="optimizer.step_size", values=(0.05, 1e30, 0.001))
+TWO_STEPS = Axis(key="optimizer.step_size", values=(0.05, 0.1))
 QUIET = Console(quiet=True)
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -71,6 +75,8 @@ def best(outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
         ("a=log:1e-3..1:4", (0.001, 0.01, 0.1, 1.0), True),
         ("a=log:1..1000:4", (1, 10, 100, 1000), True),
         ("a=lin:0..1:5", (0, 0.25, 0.5, 0.75, 1), False),
+        ("a=lin:0.12345678..1.2345678:2", (0.12345678, 1.2345678), True),
+        ("a=log:1..12345678:2", (1, 12345678), True),
         ("a=true,false", (True, False), False),
     ],
 )
@@ -165,6 +171,43 @@ def test_what_diverges_is_the_worst_and_says_so(tmp_path: Path) -> None:
         assert "round" in outcomes[-1].diverged[0]
 
 
+def test_only_numbers_that_are_not_finite_diverge(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = planned().candidates[0].config.to_mapping()
+    trial = Trial(config=config, measure="gap", at_rounds=(9,))
+    error: Exception = RoundError("round 2: no update from workers [0] within 60 s")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Session, "run", fail)
+    with pytest.raises(RoundError, match="no update"):
+        run_trial(trial, lambda _: None)
+    error = NonFiniteError("3 of 4 entries are NaN or infinite")
+    assert "NaN" in run_trial(trial, lambda _: None)["diverged"]
+
+
+def test_halving_falls_back_to_the_best_that_is_finite(tmp_path: Path) -> None:
+    steps = Axis(key="optimizer.step_size", values=(0.05, 0.02, 0.01))
+    sweep = planned(axes=(steps,), halving=True, at_rounds=(3, 9))
+    sweep_into(sweep, tmp_path, QUIET)
+    file = tmp_path / "results.json"
+    content = json.loads(file.read_text())
+    (last,) = (name for name in content["results"] if name.endswith("round 9"))
+    content["results"][last]["diverged"] = "round 7: the parameters are no longer finite"
+    del content["results"][last]["measured"]["9"]
+    file.write_text(json.dumps(content))
+    outcomes = sweep_into(sweep, tmp_path, QUIET)["small"]
+    assert [outcome.rounds for outcome in outcomes] == [3, 3, 9]
+    assert outcomes[0].measured[3] < outcomes[1].measured[3]
+    text = (tmp_path / "best.yaml").read_text()
+    assert "after round 3: all that went on diverged" in text
+    chosen = load_config(tmp_path / "best.yaml").optimizer
+    assert chosen is not None
+    assert chosen.step_size == outcomes[0].candidate.settings["optimizer.step_size"]
+    (line, *_) = remarks(sweep, {"small": outcomes})
+    assert "all that went on after round 3 diverged" in line
+
+
 def test_all_diverged_leaves_no_best(tmp_path: Path) -> None:
     sweep = planned(axes=(Axis(key="optimizer.step_size", values=(1e30, 1e31)),))
     outcomes = sweep_into(sweep, tmp_path, QUIET)
@@ -216,6 +259,46 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "it holds no mapping"),
+        ('{"plan": []}', "plan and results are not both mappings"),
+        ('{"plan": null, "results": {}}', "plan and results are not both mappings"),
+        ("[" * 100_000, "recursion|nest"),
+        ({"measured": {}, "seconds": 1.0}, "diverged of .* is missing"),
+        ({"measured": [], "seconds": 1.0, "diverged": None}, r"measured of .* is \[\]"),
+        (None, "is no mapping"),
+    ],
+)
+def test_damaged_results_are_refused(tmp_path: Path, content: Any, message: str) -> None:
+    if not isinstance(content, str):
+        whole = {"plan": planned().to_mapping(), "results": {"one": content}}
+        content = json.dumps(whole)
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ConfigError, match=f"(?s)json: cannot be read: .*({message}).*delete"):
+        sweep_into(planned(), tmp_path, QUIET)
+
+
+def test_two_sweeps_in_one_place_are_refused(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(ConfigError, match=f"process {os.getpid()} writes"):
+        sweep_into(planned(), tmp_path, QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_of_a_process_that_ended_is_taken_over(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    lock = tmp_path / ".lock"
+    lock.write_text(str(ended.pid))
+    with locked(tmp_path):
+        assert lock.read_text() == str(os.getpid())
+    assert not lock.exists()
+    lock.write_text("")
+    with pytest.raises(ConfigError, match=r"process unknown .* delete .*\.lock"), locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"seeds": 2},
@@ -245,7 +328,8 @@ def test_a_directory_of_a_run_is_refused(tmp_path: Path) -> None:
 def test_the_best_runs_as_it_is(tmp_path: Path) -> None:
     outcomes = sweep_into(planned(), tmp_path, QUIET)["small"]
     text = (tmp_path / "best.yaml").read_text()
-    assert text.startswith("# The best by the lowest gap after 9 rounds, by seed 3:")
+    assert text.startswith("# The best by the lowest gap after 9 rounds:")
+    assert ", seed 3\n" in text
     config = load_config(tmp_path / "best.yaml")
     assert (config.name, config.evaluate_every) == ("small", 4)
     with Session(config) as session:
@@ -268,6 +352,24 @@ def test_every_entry_has_its_own_best(tmp_path: Path) -> None:
 
 
 TOP_1 = {"kind": "top-k", "k": 1}
+
+
+def test_every_entry_has_its_own_seed(tmp_path: Path) -> None:
+    source = {**CONFIG, "compare": [{"name": "one"}, {"name": "two", "seed": 10}]}
+    sweep = plan_sweep(source, SweepOptions(axes=(TWO_STEPS,), entries=True, seeds=2))
+    assert [sweep.seeds_of(c) for c in sweep.candidates] == [(3, 4)] * 2 + [(10, 11)] * 2
+    outcomes = sweep_into(sweep, tmp_path, QUIET)
+    for config in load_variants(tmp_path / "best.yaml"):
+        with Session(config) as session:
+            assert session.run()["test_gap"] == outcomes[config.name][0].measured[9][0]
+
+
+def test_entries_of_different_lengths_are_refused() -> None:
+    source = {**CONFIG, "compare": [{"name": "one"}, {"name": "two", "rounds": 5}]}
+    with pytest.raises(ConfigError, match=r"rounds differ \(one 9, two 5\).*--at-rounds"):
+        plan_sweep(source, SweepOptions(axes=(TWO_STEPS,), entries=True))
+    sweep = plan_sweep(source, SweepOptions(axes=(TWO_STEPS,), entries=True, at_rounds=(4,)))
+    assert {candidate.config.rounds for candidate in sweep.candidates} == {4}
 
 
 def test_the_figure_has_a_logarithmic_axis_where_values_are(tmp_path: Path) -> None:
@@ -303,6 +405,8 @@ def test_the_end_of_a_range_is_remarked(tmp_path: Path) -> None:
         ({"best": "most"}, ConfigError, "highest or lowest"),
         ({"at_rounds": (5, 3)}, ConfigError, "increasing"),
         ({"at_rounds": (0,)}, ConfigError, "increasing"),
+        ({"at_rounds": (5,), "halving": True}, ConfigError, "5 rounds .* a single rung"),
+        ({"axes": (TWO_STEPS,), "halving": True}, ConfigError, "2 settings make a single rung"),
     ],
 )
 def test_a_wrong_sweep_is_refused(changes: Any, error: type[Exception], message: str) -> None:
