@@ -150,3 +150,12 @@ def test_the_page_names_every_file_and_its_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
     assert links
     assert [link for link in links if not (_PAGE.parent / link).exists()] == []
+
+
+def test_nodes_get_what_the_project_depends_on() -> None:
+    commands = " ".join(yaml.safe_load((_FILES / "ray-cluster.yaml").read_text())["setup_commands"])
+    project = (_ROOT / "pyproject.toml").read_text()
+    listed = project.split("dependencies = [")[1].split("]")[0]
+    needed = re.findall(r'^    "([a-z-]+)>=', listed, re.M)
+    assert "torch" in needed
+    assert [name for name in needed if name not in re.findall(r"[a-z-]+", commands)] == []
