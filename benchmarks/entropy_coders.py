@@ -29,7 +29,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from launch.measuring import machine
+from launch.benching.measuring import machine
 from mlmc_ray import __version__
 from mlmc_ray.compressors import QSGD, TernGrad
 from mlmc_ray.kernels.fixed_width import GROUPS, join, split

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from launch.measuring import machine
+from launch.benching.measuring import machine
 from mlmc_ray.kernels.digits import digit_counts, digit_positions
 from mlmc_ray.kernels.finite import all_finite, scan
 from mlmc_ray.kernels.hadamard import rotate, unrotate

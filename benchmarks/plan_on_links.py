@@ -21,9 +21,9 @@ from rich.table import Table
 
 from benchmarks.round_time import BATCH_SIZE, METHODS, PROBLEM, SEED, STEP_SIZE
 from launch import Session
-from launch.cluster import ray_cluster
-from launch.config import RunConfig, load_config
-from launch.measuring import machine
+from launch.benching.measuring import machine
+from launch.configuration.run_config import RunConfig, load_config
+from launch.engines.cluster import ray_cluster
 from launch.planning import Cluster, Links, measure, parse_rate, parse_seconds, predict
 
 _WARM_UP = 3  # rounds

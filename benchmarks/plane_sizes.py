@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from launch.measuring import machine
+from launch.benching.measuring import machine
 from mlmc_ray.compressors.fixed_point import scale_exponent
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.flat import FlatModel

@@ -26,8 +26,8 @@ from rich.table import Table
 
 from benchmarks.documented_server import DocumentedServer
 from launch import Session
-from launch.cluster import ray_cluster
-from launch.config import RunConfig, load_config
+from launch.configuration.run_config import RunConfig, load_config
+from launch.engines.cluster import ray_cluster
 
 WORKERS = 4
 BATCH_SIZE = 32

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from launch.codec_report import error_of, messages_of
-from launch.codec_result import CodecResult
+from launch.benching.codec_report import error_of, messages_of
+from launch.benching.codec_result import CodecResult
 
 _ROOT = Path(__file__).parent.parent
 _PAGE = _ROOT / "docs" / "performance.md"

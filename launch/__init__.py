@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from launch.config import RunConfig, load_config, load_variants
+    from launch.configuration.run_config import RunConfig, load_config, load_variants
     from launch.session import Session
 
 __all__ = ["RunConfig", "Session", "load_config", "load_variants"]
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return Session
     if name in __all__:
-        from launch import config
+        from launch.configuration import run_config
 
-        return getattr(config, name)
+        return getattr(run_config, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from launch.config import RunConfig
-from launch.engines import RunState
+from launch.configuration.run_config import RunConfig
+from launch.engines.base import RunState
 from launch.metrics import Metrics
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import Entry

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from launch.display.units import format_bytes
 from launch.metrics import Metrics, format_measure, measure_names
 from launch.session import Session
-from launch.units import format_bytes
 from mlmc_ray.errors import ConfigError
 
 _LEAST_S = 0.5  # between two drawings

@@ -32,7 +32,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from launch.yaml_text import escaped
+from launch.configuration.yaml_text import escaped
 from mlmc_ray.errors import ConfigError, one_line
 from mlmc_ray.ledger import Entry
 from mlmc_ray.rounds import Work

@@ -15,15 +15,16 @@ from torch import Tensor
 
 from launch.callbacks import Callback, Callbacks, check_callbacks
 from launch.carrying import Past, carried, changes, settings_of, with_workers
-from launch.composition import merged
-from launch.config import RunConfig, load_config
-from launch.engines import Engine, InlineEngine, RunState
-from launch.fitting import check_fit, notes_on
+from launch.configuration.composition import merged
+from launch.configuration.fitting import check_fit, notes_on
+from launch.configuration.run_config import RunConfig, load_config
+from launch.engines.base import Engine, RunState
+from launch.engines.inline import InlineEngine
 from launch.metrics import Metrics, measure_names
 from launch.observations import observation_of, relative_error
 from launch.run_directory import RunDirectory, check_unused
 from launch.shadowing import shadowing_file
-from launch.theory import check_step_size, with_step_size
+from launch.theory.step_size import check_step_size, with_step_size
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import Problem, initial_model
@@ -352,7 +353,7 @@ class Session:
         Raises:
             ConfigError: two have the same name, or no measure in common.
         """
-        from launch.figures import draw, title_of  # matplotlib takes a second to import
+        from launch.display.figures import draw, title_of  # matplotlib takes a second to import
 
         sessions = (self, *others)
         runs = {session.config.name: session.metrics for session in sessions}
@@ -468,6 +469,8 @@ def _start_engine(config: RunConfig) -> Engine:
     message = shadowing_file([Path.cwd(), *config.problem.search_paths])
     if message:
         raise ConfigError(message)
-    from launch.ray_engine import RayEngine  # imports Ray, which an inline run does not need
+    from launch.engines.ray_engine import (
+        RayEngine,  # imports Ray, which an inline run does not need
+    )
 
     return RayEngine(config)

@@ -4,9 +4,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from launch.comparing.target import Target
 from launch.metrics import measure_names
 from launch.session import Session
-from launch.target import Target
 from mlmc_ray.errors import MlmcRayError, NonFiniteError, RoundError, one_line
 
 

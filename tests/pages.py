@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from launch.cli import app
-from launch.config import load_variants
+from launch.configuration.run_config import load_variants
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -139,7 +139,7 @@ def check_configuration(text: str, title: str | None) -> None:
 
 def _without_optimizer_if_it_moves(values: dict[str, Any]) -> dict[str, Any]:
     """Leave out the optimizer of a method that takes its own steps."""
-    from launch.catalogue import KINDS
+    from launch.configuration.catalogue import KINDS
     from mlmc_ray.methods import Method
 
     method = values["method"]

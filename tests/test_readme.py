@@ -3,9 +3,9 @@
 import dataclasses
 import re
 
-from launch.catalogue import KINDS, PROBLEMS
-from launch.config import RunConfig
-from launch.fields import settings
+from launch.configuration.catalogue import KINDS, PROBLEMS
+from launch.configuration.fields import settings
+from launch.configuration.run_config import RunConfig
 from tests.pages import ROOT
 
 _README = (ROOT / "README.md").read_text(encoding="utf-8")

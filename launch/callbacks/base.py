@@ -9,7 +9,7 @@ from mlmc_ray.errors import ConfigError, MlmcRayError, one_line
 from mlmc_ray.rounds import RoundResult
 
 if TYPE_CHECKING:
-    from launch.config import RunConfig
+    from launch.configuration.run_config import RunConfig
     from launch.session import Session
 
 

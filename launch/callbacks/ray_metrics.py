@@ -12,7 +12,7 @@ from mlmc_ray.ledger import DIRECTIONS
 from mlmc_ray.rounds import RoundResult
 
 if TYPE_CHECKING:
-    from launch.config import RunConfig
+    from launch.configuration.run_config import RunConfig
     from launch.session import Session
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from launch.bench_options import check_device, check_outputs, check_vector_options, yaml_of
+from launch.benching.options import check_device, check_outputs, check_vector_options, yaml_of
 from launch.plain_errors import plain_errors
 
 bench = typer.Typer(no_args_is_help=True, help="Measure parts of mlmc_ray on this machine.")
@@ -119,11 +119,11 @@ def _codecs(
     plot_path: Path | None,
     console: Console,
 ) -> None:
-    from launch.bench import bench_codecs, vector_of
-    from launch.benched import benched, chosen, own
-    from launch.build import build_problem
-    from launch.codec_report import codec_table, failure_lines, report
-    from launch.rate_plot import plot
+    from launch.benching.bench import bench_codecs, vector_of
+    from launch.benching.benched import benched, chosen, own
+    from launch.benching.codec_report import codec_table, failure_lines, report
+    from launch.benching.rate_plot import plot
+    from launch.configuration.build import build_problem
     from launch.run_directory import writing
 
     source = None

@@ -51,11 +51,11 @@ def compare(
     """
     console = Console()
     with plain_errors(console, traceback):
-        from launch.compare import check_ended
-        from launch.compare import compare as compare_runs
-        from launch.config import load_variants
+        from launch.comparing.compare import check_ended
+        from launch.comparing.compare import compare as compare_runs
+        from launch.comparing.target import read_target
+        from launch.configuration.run_config import load_variants
         from launch.run_directory import results_directory
-        from launch.target import read_target
 
         wanted = None if target is None else read_target(target)
         overrides = overrides_of(settings, engine, workers)

@@ -35,7 +35,7 @@ def compressors(name: Name = None) -> None:
 
         mlmc-ray compressors eden
     """
-    from launch.compressor_list import compressor_kinds, compressor_sections, entries
+    from launch.pages.compressor_list import compressor_kinds, compressor_sections, entries
 
     console = Console()
     if name is not None:
@@ -66,10 +66,10 @@ def methods(
 
         mlmc-ray methods diana
     """
-    from launch.catalogue import KINDS
-    from launch.fields import settings_of
-    from launch.kind_page import summary_of
-    from launch.methods_page import families, method_section, methods_page, theory_in_words
+    from launch.configuration.catalogue import KINDS
+    from launch.configuration.fields import settings_of
+    from launch.pages.kind_page import summary_of
+    from launch.pages.methods_page import families, method_section, methods_page, theory_in_words
     from mlmc_ray.methods import Method
 
     console = Console()
@@ -122,7 +122,7 @@ def _check_name(command: str, name: str, known: Iterable[str]) -> None:
     Raises:
         ConfigError: suggests the nearest, and lists all.
     """
-    from launch.build import nearest
+    from launch.configuration.build import nearest
 
     names = list(known)
     if name not in names:

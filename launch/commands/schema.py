@@ -30,8 +30,8 @@ def schema(
         mlmc-ray schema --out configuration.schema.json
     """
     with plain_errors(Console(), traceback):
+        from launch.configuration.schema import schema_text
         from launch.run_directory import writing
-        from launch.schema import schema_text
 
         if out is None:
             typer.echo(schema_text(), nl=False)

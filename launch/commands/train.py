@@ -40,11 +40,11 @@ def train(
     """
     console = Console()
     with plain_errors(console, traceback):
-        from launch.compare import run_one
-        from launch.config import load_config
-        from launch.live import LiveProgress
+        from launch.comparing.compare import run_one
+        from launch.configuration.run_config import load_config
+        from launch.display.live import LiveProgress
+        from launch.display.terminal import RunProgress, print_results
         from launch.run_directory import results_directory
-        from launch.terminal import RunProgress, print_results
 
         run = load_config(config, overrides_of(settings, engine, workers))
         shown = LiveProgress if live else RunProgress

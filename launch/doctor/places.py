@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from launch.display.units import format_bytes
 from launch.doctor.finding import Finding
-from launch.units import format_bytes
 
 _ENOUGH = 2e9
 _ENOUGH_SHARED = 2e8

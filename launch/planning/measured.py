@@ -117,7 +117,7 @@ def measure(path: Path) -> Measured:
 
 
 def _check_rounds(path: Path, kinds: set[str]) -> None:
-    from launch.catalogue import KINDS
+    from launch.configuration.catalogue import KINDS
     from mlmc_ray.methods import Method
 
     late = sorted(kind for kind in kinds if getattr(KINDS[Method].get(kind), "asynchronous", False))

@@ -8,10 +8,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from launch.colours import GREEN, GREY, ORANGE, PURPLE, SKY_BLUE
+from launch.display.colours import GREEN, GREY, ORANGE, PURPLE, SKY_BLUE
+from launch.display.units import format_bytes
 from launch.planning.measured import Measured
 from launch.planning.model import Prediction
-from launch.units import format_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from launch.colours import OKABE_ITO
+from launch.display.colours import OKABE_ITO
 
 # Dashes and marks repeat what colours say.
 DASHES = ("solid", "dash", "dashdot", "dot")

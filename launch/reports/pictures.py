@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
+from launch.display.units import format_bytes
 from launch.reports.panel import Panel
 from launch.run_directory import slug, writing
-from launch.units import format_bytes
 
 _DASHES = {"solid": "-", "dash": "--", "dashdot": "-.", "dot": ":"}
 _MARKS = {

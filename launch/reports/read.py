@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from launch.comparing.target import Target
+from launch.configuration.nesting import too_deep
+from launch.configuration.yaml_text import load_yaml
 from launch.metrics import Metrics
-from launch.nesting import too_deep
 from launch.reports import checks
 from launch.reports.reading import RunFiles, Tell, quiet
 from launch.reports.record import Change, RunRecord, Timeline, Traffic, rounds_wanted
-from launch.target import Target
-from launch.yaml_text import load_yaml
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import DIRECTIONS, Direction
 

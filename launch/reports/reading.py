@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.nesting import MOST_LEVELS, too_deep
+from launch.configuration.nesting import MOST_LEVELS, too_deep
 
 _SAY_AFTER_S = 2.0
 _LINES_A_LOOK = 100_000  # between two looks at the time

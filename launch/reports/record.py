@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from launch.comparing.target import Target
 from launch.metrics import Metrics
-from launch.target import Target
 from mlmc_ray.ledger import Direction
 
 

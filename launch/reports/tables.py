@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.comparing.target import target_for
+from launch.display.terminal import summary_table
 from launch.metrics import main_measure, measure_names
 from launch.reports.record import RunRecord
 from launch.run_directory import writing
 from launch.summary import Summary
-from launch.target import target_for
-from launch.terminal import summary_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from launch.colours import BLUE, SKY_BLUE, VERMILION
+from launch.display.colours import BLUE, SKY_BLUE, VERMILION
 from launch.reports.panel import Control, Jump, Option, Panel, axis, escaped, scale_control
 from launch.reports.record import RunRecord, Timeline
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from launch.carrying import with_workers
-from launch.config import RunConfig, load_config
+from launch.configuration.run_config import RunConfig, load_config
 from launch.sweeps.grid import override
 from launch.sweeps.measures import Best, check_start, choose_measure, measured_by, usual_best
 from launch.sweeps.plan import Source

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from launch.config import load_config
+from launch.configuration.run_config import load_config
 from launch.metrics import measure_names
 from launch.scaling.plan import Target
 from launch.scaling.variance import first_variance

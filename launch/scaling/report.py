@@ -10,10 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from launch.colours import BLACK, BLUE, GREEN, GREY, VERMILION
+from launch.display.colours import BLACK, BLUE, GREEN, GREY, VERMILION
+from launch.display.units import format_bytes
 from launch.metrics import format_measure
 from launch.scaling.plan import ScalePlan
-from launch.units import format_bytes
 
 Found = Mapping[str, Any]
 """Of one number of workers; see ``measure_point``."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from launch.config import RunConfig
-from launch.engines import server_plan, worker_plan
-from launch.threads import torch_threads
+from launch.configuration.run_config import RunConfig
+from launch.engines.base import server_plan, worker_plan
+from launch.engines.threads import torch_threads
 from mlmc_ray.compressors import Compressor, Context, bound
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.methods import DataParallelSGD

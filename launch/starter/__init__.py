@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from launch.configuration.schema import schema_text
+from launch.configuration.yaml_text import escaped
 from launch.run_directory import writing
-from launch.schema import schema_text
-from launch.yaml_text import escaped
 from mlmc_ray.errors import ConfigError
 
 NEXT = (

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from launch.composition import compose
-from launch.config import RunConfig, load_config, load_variants
+from launch.configuration.composition import compose
+from launch.configuration.run_config import RunConfig, load_config, load_variants
 from launch.run_directory import slug
 from mlmc_ray.errors import ConfigError
 

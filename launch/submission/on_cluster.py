@@ -16,8 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from launch.display.units import format_bytes
 from launch.submission.results import archive_name, pack
-from launch.units import format_bytes
 from mlmc_ray.errors import one_line
 
 _LOG = Path("/proc/self/fd/1")

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
+from launch.display.units import format_bytes
 from launch.run_directory import writing
-from launch.units import format_bytes
 from mlmc_ray.errors import ClusterError, ConfigError, one_line
 
 _LONGEST_MANIFEST = 10_000

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import yaml
 
+from launch.configuration.yaml_text import escaped
 from launch.metrics import format_measure
 from launch.run_directory import writing
 from launch.sweeps.grid import show
 from launch.sweeps.outcome import Outcome
 from launch.sweeps.plan import Sweep
-from launch.yaml_text import escaped
 
 NAME = "best.yaml"
 

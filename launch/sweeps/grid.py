@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from launch.yaml_text import load_yaml
+from launch.configuration.yaml_text import load_yaml
 from mlmc_ray.errors import ConfigError, one_line
 
 _ELSEWHERE = {"seed": "--seeds", "rounds": "--at-rounds", "compare": "--entries"}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from launch.build import nearest
-from launch.config import RunConfig
+from launch.configuration.build import nearest
+from launch.configuration.run_config import RunConfig
 from launch.metrics import MORE_IS_BETTER, main_measure
 from launch.session import check_run
 from mlmc_ray.errors import ConfigError

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.composition import compose, expanded
-from launch.config import RunConfig, load_config, load_variants
+from launch.configuration.composition import compose, expanded
+from launch.configuration.run_config import RunConfig, load_config, load_variants
 from launch.sweeps.grid import Axis, override, settings_of, show
 from launch.sweeps.measures import (
     Best,

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from launch.colours import OKABE_ITO
+from launch.display.colours import OKABE_ITO
 from launch.metrics import format_measure, measure_in_words
 from launch.sweeps.grid import Axis, show
 from launch.sweeps.outcome import Outcome

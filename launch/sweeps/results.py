@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from launch.config import RunConfig
-from launch.measuring import machine
+from launch.benching.measuring import machine
+from launch.configuration.run_config import RunConfig
 from launch.run_directory import writing
 from mlmc_ray.errors import ConfigError, one_line
 

@@ -198,7 +198,7 @@ def _run_on_ray(
     candidate: Candidate, trials: Sequence[Trial], on_news: Any, on_result: Any
 ) -> None:
     """Run trials one after the other in this process, on one cluster."""
-    from launch.cluster import ray_cluster  # imports Ray, which inline runs do not need
+    from launch.engines.cluster import ray_cluster  # imports Ray, which inline runs do not need
 
     with ray_cluster(candidate.config.address):
         for index, trial in enumerate(trials):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from launch.config import load_config
+from launch.configuration.run_config import load_config
 from launch.session import Session
 from launch.summary import summarise
 from launch.sweeps.apart import Tell

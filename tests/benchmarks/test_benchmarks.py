@@ -10,8 +10,8 @@ from rich.console import Console
 
 from benchmarks.index_sets import coded
 from benchmarks.tables import TABLES, codecs, replaced
-from launch.bench import bench_codecs
-from launch.codec_report import report
+from launch.benching.bench import bench_codecs
+from launch.benching.codec_report import report
 from mlmc_ray.compressors import Compressor, TopK
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.ladders import FixedPointLadder

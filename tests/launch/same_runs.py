@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from launch import Session
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 from mlmc_ray.methods import Method
 
 ROOT = Path(__file__).parents[2]

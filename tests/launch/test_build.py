@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from launch.build import build, describe, nearest
 from launch.callbacks import Callback
-from launch.catalogue import KINDS, PROBLEMS
-from launch.docstrings import meaning_of
-from launch.fields import name_of, settings, settings_of
+from launch.configuration.build import build, describe, nearest
+from launch.configuration.catalogue import KINDS, PROBLEMS
+from launch.configuration.fields import name_of, settings, settings_of
+from launch.pages.docstrings import meaning_of
 from mlmc_ray.compressors import Compressor, PowerSGD, TopK
 from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.estimator import MLMC, AdaptiveLaw, LevelLaw

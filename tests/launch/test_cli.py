@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 
 from launch import Session
 from launch.callbacks import Callback
-from launch.catalogue import KINDS
 from launch.cli import app
-from launch.config import load_config
+from launch.configuration.catalogue import KINDS
+from launch.configuration.run_config import load_config
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.estimator import LevelLaw
 from mlmc_ray.ladders import Ladder

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from launch import Session
-from launch.clock import Clock
-from launch.config import RunConfig, load_config
-from launch.simulated_time import SimulatedTime
+from launch.configuration.run_config import RunConfig, load_config
+from launch.engines.clock import Clock
+from launch.engines.simulated_time import SimulatedTime
 from mlmc_ray.compressors import Identity
 from mlmc_ray.errors import ConfigError, RoundError
 from mlmc_ray.methods import DataParallelSGD, Method, PowerSGDMethod

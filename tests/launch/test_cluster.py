@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from launch.cluster import ray_cluster
+from launch.engines.cluster import ray_cluster
 from mlmc_ray.errors import ClusterError
 
 

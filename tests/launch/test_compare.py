@@ -10,13 +10,13 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from launch.cli import app
-from launch.compare import check_ended, compare
-from launch.config import RunConfig, load_config
+from launch.comparing.compare import check_ended, compare
+from launch.comparing.target import Target
+from launch.configuration.run_config import RunConfig, load_config
+from launch.display.terminal import RunProgress
 from launch.metrics import Metrics
 from launch.session import Session
 from launch.summary import Summary
-from launch.target import Target
-from launch.terminal import RunProgress
 from mlmc_ray.errors import ConfigError, RoundError
 from mlmc_ray.rounds import RoundResult
 
@@ -113,7 +113,7 @@ def test_the_rounds_of_a_failed_run_are_in_the_figure(
     def note(out: Path, name: str, runs: dict[str, list[Metrics]], *_: Any) -> None:
         drawn.append({name: len(rounds) - 1 for name, rounds in runs.items()})
 
-    monkeypatch.setattr("launch.compare.write_results", note)
+    monkeypatch.setattr("launch.comparing.compare.write_results", note)
     rows = compare(
         [load_config({**CONFIG, "name": "a"}), load_config({**CONFIG, **DIVERGING})],
         tmp_path / "out",

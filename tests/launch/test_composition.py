@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.composition import compose, expanded, merged
-from launch.config import load_config, load_variants
-from launch.yaml_text import escaped
+from launch.configuration.composition import compose, expanded, merged
+from launch.configuration.run_config import load_config, load_variants
+from launch.configuration.yaml_text import escaped
 from mlmc_ray.compressors import RandK, TopK
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import CompressedSGD, DataParallelSGD
@@ -110,7 +110,7 @@ def test_a_file_that_is_extended_often_is_merged_once(
     for level in range(1, levels + 1):
         before = f"{level - 1}.yaml"
         written(tmp_path / f"{level}.yaml", f"extends: [{before}, {before}]\nworkers: {level}")
-    monkeypatch.setattr("launch.composition.merged", counted)
+    monkeypatch.setattr("launch.configuration.composition.merged", counted)
     assert compose(tmp_path / f"{levels}.yaml").values["workers"] == levels
     assert merges < 10 * levels  # with those inside, and not 2 to the power of the levels
 

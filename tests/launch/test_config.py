@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from launch.config import RunConfig, load_config, load_variants
+from launch.configuration.run_config import RunConfig, load_config, load_variants
 from mlmc_ray.compressors import TopK
 from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.estimator import MLMC, AdaptiveLaw

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from launch.config import load_config
-from launch.figures import draw, title_of
+from launch.comparing.target import Target
+from launch.configuration.run_config import load_config
+from launch.display.figures import draw, title_of
+from launch.display.terminal import print_results, summary_table
+from launch.display.units import format_bytes
 from launch.metrics import Metrics, format_loss, format_measure, main_measure
 from launch.summary import Summary
-from launch.target import Target
-from launch.terminal import print_results, summary_table
-from launch.units import format_bytes
 from mlmc_ray.errors import ConfigError
 
 NAMES = ["costs $5", "$x^$_{", "_hidden", "[bold]x[/bold]", "a name that is much too long " * 3]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from launch.config import RunConfig, load_config
-from launch.fitting import check_fit, notes_on
+from launch.configuration.fitting import check_fit, notes_on
+from launch.configuration.run_config import RunConfig, load_config
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.problems import initial_model
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.in_words import in_words, kind_of
+from launch.pages.in_words import in_words, kind_of
 from mlmc_ray.compressors import TopK
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.ladders import TopKLadder

@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner, Result
 
 from launch.commands.init import init
-from launch.config import RunConfig, load_config, load_variants
+from launch.configuration.run_config import RunConfig, load_config, load_variants
+from launch.configuration.yaml_text import load_yaml
 from launch.starter import start
-from launch.yaml_text import load_yaml
 
 FILES = [
     *(".gitignore", "README.md", "compare.yaml", "config.yaml", "configuration.schema.json"),

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from launch.config import load_config
+from launch.configuration.run_config import load_config
 
 SCRIPT = str(Path(sys.executable).parent / "mlmc-ray")
 CONFIG: dict[str, Any] = {

@@ -12,14 +12,14 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from launch import Session
-from launch.benched import benched, square_layers
-from launch.catalogue import KINDS
+from launch.benching.benched import benched, square_layers
+from launch.benching.codec_report import wrapped
+from launch.benching.codec_result import measured
+from launch.benching.measuring import peak_gpu_memory, seconds
+from launch.benching.rate_plot import offsets, plot
 from launch.cli import app
-from launch.codec_report import wrapped
-from launch.codec_result import measured
-from launch.fields import name_of
-from launch.measuring import peak_gpu_memory, seconds
-from launch.rate_plot import offsets, plot
+from launch.configuration.catalogue import KINDS
+from launch.configuration.fields import name_of
 from mlmc_ray.compressors import Bernoulli, Compressor, RandK
 from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.estimator import MLMC

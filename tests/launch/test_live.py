@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from launch import load_config
-from launch.compare import run_one
-from launch.live import LiveProgress, histogram, sparkline
+from launch.comparing.compare import run_one
+from launch.display.live import LiveProgress, histogram, sparkline
 from launch.session import Session
 from mlmc_ray.rounds import RoundResult
 

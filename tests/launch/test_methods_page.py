@@ -9,9 +9,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from launch.catalogue import KINDS
 from launch.cli import app
-from launch.config import load_config
+from launch.configuration.catalogue import KINDS
+from launch.configuration.run_config import load_config
 from launch.session import check_run
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.ladders import Ladder

@@ -10,7 +10,7 @@ import pytest
 
 from launch.callbacks import Callback
 from launch.callbacks.ray_metrics import INSTRUMENTS
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")

@@ -162,7 +162,7 @@ def test_a_task_that_takes_too_long_to_load_is_an_error(faulty: Any) -> None:
 def test_actors_that_find_no_processor_are_an_error(
     faulty: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launch.ray_engine._PLACEMENT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("launch.engines.ray_engine._PLACEMENT_TIMEOUT_S", 1.0)
 
     @ray.remote(num_cpus=SLOTS)
     class Other:
@@ -252,7 +252,7 @@ def test_actors_are_placed_as_asked(placement: str, monkeypatch: pytest.MonkeyPa
         asked.append((len(bundles), strategy))
         raise ClusterError("enough has been seen")
 
-    monkeypatch.setattr("launch.ray_engine.placement_group", refuse)
+    monkeypatch.setattr("launch.engines.ray_engine.placement_group", refuse)
     with pytest.raises(ClusterError, match="enough"):
         Session(config_of(EF21, 2, placement=placement))
     assert asked == [(3, placement.upper())]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from launch import Session
-from launch.catalogue import KINDS
-from launch.ray_engine import RayEngine
+from launch.configuration.catalogue import KINDS
+from launch.engines.ray_engine import RayEngine
 from mlmc_ray.methods import Method
 from tests.launch.same_runs import EF21, RAND_K, TOP_K, assert_same_on_ray_and_inline, config_of
 

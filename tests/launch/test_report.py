@@ -16,8 +16,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from launch.commands.report import report
-from launch.compare import compare
-from launch.config import load_config
+from launch.comparing.compare import compare
+from launch.configuration.run_config import load_config
 from launch.reports import (
     find_runs,
     panels,

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from launch import Session
 from launch.commands.scale import scale as command
-from launch.config import load_config
+from launch.configuration.run_config import load_config
 from launch.scaling.plan import ScalePlan, Target, parse_target, plan_scale
 from launch.scaling.point import Task, measure_point
 from launch.scaling.report import draw_scale, scale_table

@@ -11,15 +11,15 @@ import typer
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from launch.catalogue import KINDS, PROBLEMS
-from launch.clock import Clock
 from launch.commands.schema import schema
-from launch.config import RunConfig, load_variants
-from launch.docstrings import meaning_of
-from launch.example_settings import compressor_example, method_example
-from launch.fields import settings
-from launch.schema import config_schema, schema_text
-from launch.yaml_text import load_yaml
+from launch.configuration.catalogue import KINDS, PROBLEMS
+from launch.configuration.fields import settings
+from launch.configuration.run_config import RunConfig, load_variants
+from launch.configuration.schema import config_schema, schema_text
+from launch.configuration.yaml_text import load_yaml
+from launch.engines.clock import Clock
+from launch.pages.docstrings import meaning_of
+from launch.pages.example_settings import compressor_example, method_example
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.importing import import_object
 from mlmc_ray.ladders import Ladder

@@ -9,7 +9,7 @@ import torch
 
 from launch import Session
 from launch.callbacks import Callback
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 from launch.metrics import Metrics
 from mlmc_ray.compressors import TopK
 from mlmc_ray.errors import ClusterError, ConfigError, ProblemError

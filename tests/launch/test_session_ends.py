@@ -7,7 +7,7 @@ import pytest
 
 from launch import Session
 from launch.callbacks import Callback
-from launch.engines import InlineEngine
+from launch.engines.inline import InlineEngine
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
 
 CONFIG: dict[str, Any] = {

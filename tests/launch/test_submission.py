@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 import yaml
 
-from launch.config import load_config
+from launch.configuration.run_config import load_config
 from launch.submission import on_cluster
 from launch.submission.access import dashboard_url, headers_of, token_source
 from launch.submission.dashboard import Dashboard

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from launch import Session
+from launch.comparing.target import Target, check_measured, read_target, target_for
 from launch.metrics import Metrics
 from launch.summary import summarise
-from launch.target import Target, check_measured, read_target, target_for
 from mlmc_ray.errors import ConfigError, NonFiniteError, ProblemError, RoundError
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from launch import Session
 from launch.commands.sweep import sweep as command
-from launch.config import load_config, load_variants
+from launch.configuration.run_config import load_config, load_variants
 from launch.sweeps.apart import Tell, run_apart
 from launch.sweeps.grid import Axis, parse_axis, parse_numbers, settings_of
 from launch.sweeps.lock import locked

@@ -11,9 +11,9 @@ from rich.console import Console
 from torch import Generator, Tensor, nn
 
 from launch import Session
-from launch.compare import compare
-from launch.config import RunConfig, load_config
-from launch.theory import MOST_EXAMPLES, check_step_size, describe_step, with_step_size
+from launch.comparing.compare import compare
+from launch.configuration.run_config import RunConfig, load_config
+from launch.theory.step_size import MOST_EXAMPLES, check_step_size, describe_step, with_step_size
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods.theory import StepSize
 from mlmc_ray.problems import Quadratic, Shard, TensorShard

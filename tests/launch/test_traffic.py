@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from launch import Session
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.learned.autoencoder import num_weights
 from mlmc_ray.payloads import Message

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 from mlmc_ray.compressors import Lazy, PerLayer, PermK, RandK, TopK
 from mlmc_ray.compressors.base import Compressor
 from mlmc_ray.methods import (

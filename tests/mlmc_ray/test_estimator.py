@@ -6,7 +6,7 @@ import torch
 from hypothesis import example, given, settings
 from torch import Tensor
 
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.estimator import MLMC, AdaptiveLaw, GivenLaw, LevelLaw, OwnLaw

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 from mlmc_ray.compressors import FixedPoint, SegmentedTopK, TopK
 from mlmc_ray.ladders import FixedPointLadder, Ladder, SegmentedTopKLadder, TopKLadder
 from mlmc_ray.payloads import CodesPayload, SegmentsPayload, SparsePayload

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 from mlmc_ray.compressors import Identity, RandK, TopK
 from mlmc_ray.compressors.base import Compressor, Context
 from mlmc_ray.estimator import MLMC, OwnLaw

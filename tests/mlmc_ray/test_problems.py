@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from launch.catalogue import PROBLEMS
+from launch.configuration.catalogue import PROBLEMS
 from mlmc_ray.errors import NonFiniteError, ProblemError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.problems import (

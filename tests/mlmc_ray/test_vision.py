@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from launch import Session
-from launch.build import build_problem
+from launch.configuration.build import build_problem
 from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.problems import CIFAR10, FashionMNIST, Problem, split_by_label, vision

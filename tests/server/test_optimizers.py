@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from launch.catalogue import KINDS
+from launch.configuration.catalogue import KINDS
 from mlmc_ray.compressors import RandK, TopK
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import DIANA, EFBV, Method

@@ -1,0 +1,1 @@
+"""Measuring compressors: size, error and speed."""

@@ -1,0 +1,1 @@
+"""Configurations: what a run is made from, read from YAML and checked."""

@@ -1,0 +1,97 @@
+"""Whether a method fits the model and the number of workers, before the first round."""
+
+from typing import Any, get_type_hints
+
+from launch.configuration.run_config import RunConfig
+from launch.pages.in_words import in_words
+from mlmc_ray.compressors import EntryCount, SegmentCount
+from mlmc_ray.compressors.base import Context, count_of
+from mlmc_ray.errors import ConfigError
+from mlmc_ray.flat import FlatModel
+from mlmc_ray.methods import SERVER, LearnedCompression, Scaffnew
+from mlmc_ray.methods.learned.messages import Layout
+from mlmc_ray.seeding import generator_for
+from server.optimizers import ProximalSGD
+
+
+def check_fit(config: RunConfig, model: FlatModel) -> None:
+    """Refuse settings of the method that ask for more than there is.
+
+    Raises:
+        ConfigError: names the setting and says how much there is.
+    """
+    dim = model.parameters.numel()
+    _check_counts(config.method, dim, config.workers, "method")
+    if isinstance(config.method, LearnedCompression):
+        context = Context(
+            generator_for(config.seed),
+            worker_id=SERVER,
+            num_workers=config.workers,
+            layer_sizes=model.layer_sizes,
+            layer_shapes=model.layer_shapes,
+        )
+        try:
+            Layout(config.method, context, dim)
+        except ValueError as error:
+            raise ConfigError(f"method: {in_words(str(error))}") from error
+
+
+def notes_on(config: RunConfig) -> list[str]:
+    """Return what is allowed and hardly meant, a line each."""
+    return [*_without_penalty(config), *_never_compressing(config)]
+
+
+def _without_penalty(config: RunConfig) -> list[str]:
+    optimizer, method = config.optimizer, config.method
+    proximal = isinstance(optimizer, ProximalSGD) and (optimizer.l1 or optimizer.l2)
+    if not proximal and not (isinstance(method, Scaffnew) and method.l1):
+        return []
+    terms = "the l1 and l2 terms" if proximal else "the l1 term"
+    return [
+        f"gap and the problem's other measures leave {terms} out: they need not tend to the "
+        "problem's own optimum"
+    ]
+
+
+def _never_compressing(config: RunConfig) -> list[str]:
+    method = config.method
+    if not isinstance(method, LearnedCompression):
+        return []
+    first = method.dense_rounds + method.training_rounds
+    if config.rounds > first:
+        return []
+    return [
+        f"nothing will be compressed: rounds is {config.rounds}, and the first {first} are dense "
+        f"({method.dense_rounds}) or train the autoencoder ({method.training_rounds}); lower "
+        "method.dense_rounds and method.training_rounds, or run more"
+    ]
+
+
+def _check_counts(value: Any, dim: int, num_workers: int, place: str) -> None:
+    for name, hint in get_type_hints(type(value), include_extras=True).items():
+        field = getattr(value, name)
+        if hint == EntryCount and field > dim:
+            raise ConfigError(
+                f"{place}.{name} is {field}, and the model has {dim} parameters: give at most "
+                "that many, or a fraction such as 0.01"
+            )
+        if hint == SegmentCount:
+            segments = -(-dim // count_of(value.segment_size, dim))
+            if field > segments:
+                raise ConfigError(
+                    f"{place}.{name} is {field}, and {dim} parameters are {segments} segments of "
+                    f"segment_size {value.segment_size}: give at most that many"
+                )
+        if name in ("participants", "senders") and (field or 0) > num_workers:
+            raise ConfigError(
+                f"{place}.{name} is {field}, and there are {num_workers} workers: give at most "
+                "that many"
+            )
+        is_list = name in ("compute_s", "message_s") and isinstance(field, tuple)
+        if is_list and len(field) != num_workers:
+            raise ConfigError(
+                f"{place}.{name} has {len(field)} numbers, and there are {num_workers} workers: "
+                "give one for each, or one number for all"
+            )
+        if hasattr(field, "__dataclass_fields__"):
+            _check_counts(field, dim, num_workers, f"{place}.{name}")

@@ -1,0 +1,277 @@
+"""The configuration of a run: YAML in, validated dataclasses out."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from launch.callbacks import Callback
+from launch.configuration.build import build, describe
+from launch.configuration.catalogue import KINDS
+from launch.configuration.changed_name import changed_name
+from launch.configuration.composition import compose, expanded, merged
+from launch.configuration.fields import type_hints
+from launch.configuration.yaml_text import escaped, load_yaml
+from launch.engines.clock import Clock
+from launch.pages.in_words import in_words, kind_of
+from mlmc_ray.errors import ConfigError
+from mlmc_ray.methods import Method
+from mlmc_ray.problems import ProblemSource
+from server.optimizers import Optimizer
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """One run.
+
+    Args:
+        problem: what is trained.
+        method: how workers and server talk.
+        optimizer: how the server steps; None for a method that moves the parameters itself.
+        name: shown in tables and figures, and part of the run directory's name.
+        seed: of everything random.
+        rounds: how many rounds ``run`` makes.
+        workers: logical workers, each with its own shard and state.
+        batch_size: examples a gradient on every worker, or "full" for its whole shard.
+        evaluate_every: rounds between evaluations; the first and the last round are evaluated too.
+        observe_every: rounds between looks inside the messages (errors, levels, bytes by layer),
+            which cost a pass over every vector; the first round is looked at too; null for never.
+        buffers_every: workers report running statistics (batch normalisation) every n-th round.
+        engine: "ray", or "inline" for one process without Ray; both give the same result.
+        actors: processes that host the workers (Ray only); by default one per processor, and never
+            more than workers.
+        placement: on a cluster, "pack" puts server and hosts on as few nodes as possible, and
+            "spread" on as many, so that the server is away from the hosts where there are enough.
+        address: of a running Ray cluster; by default a local one is started, unless the process
+            already belongs to one.
+        threads: torch threads of every process; results may depend on it in the last bits.
+        search_paths: directories, relative to the file, in which a problem of one's own is looked
+            for; the file's own and the current one are added.
+        round_timeout_s: seconds after which a round without an answer is an error; as many for
+            loading the problem before the first (Ray only).
+        clock: how long everything takes, for metrics in simulated seconds, and for the order in
+            which reports of an asynchronous method arrive (inline only).
+        callbacks: who is told of the run as it goes.
+    """
+
+    problem: ProblemSource
+    method: Method
+    optimizer: Optimizer | None = None
+    name: str = "run"
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: AtLeastOne = 100
+    workers: AtLeastOne = 4
+    batch_size: AtLeastOne | Literal["full"] = 32
+    evaluate_every: AtLeastOne = 10
+    observe_every: AtLeastOne | None = 10
+    buffers_every: AtLeastOne = 1
+    engine: Literal["ray", "inline"] = "ray"
+    actors: AtLeastOne | None = None
+    placement: Literal["pack", "spread"] = "pack"
+    address: str | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    search_paths: tuple[str, ...] = ()
+    round_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 600.0
+    clock: Clock | None = None
+    callbacks: tuple[Callback, ...] = ()
+
+    def __post_init__(self) -> None:
+        name = kind_of(self.method)
+        if self.method.moves_parameters and self.optimizer is not None:
+            raise ValueError(
+                f"optimizer is given, and {name} moves the parameters itself, by steps of "
+                "method.step_size: leave optimizer out"
+            )
+        if not self.method.moves_parameters and self.optimizer is None:
+            raise ValueError("missing keys ['optimizer']")
+        self._check_clock(name)
+
+    def _check_clock(self, name: str) -> None:
+        lacking = {
+            "engine: inline": self.engine != "inline",
+            "a clock, such as {compute_s: 1}": self.clock is None,
+        }
+        if self.method.asynchronous and any(lacking.values()):
+            raise ValueError(
+                f"{name} is asynchronous: it runs in one process, on simulated time, and engine is "
+                f"{self.engine!r} and clock is {'given' if self.clock else 'not given'}: give "
+                + " and ".join(advice for advice, lacks in lacking.items() if lacks)
+            )
+        if self.clock is None:
+            return
+        if self.engine != "inline":
+            raise ValueError(
+                f"engine is {self.engine!r}, and clock is given: only the inline engine simulates "
+                "time: give engine: inline, or leave clock out"
+            )
+        self.clock.check_workers(self.workers)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the plain mapping that describes this configuration, defaults included."""
+        return {**describe(self), "search_paths": list(self.problem.search_paths)}
+
+
+def load_config(
+    source: "str | Path | Mapping[str, Any] | RunConfig", overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Read the configuration of one run; a ``compare`` list in it is left aside.
+
+    Args:
+        source: a YAML file, a mapping, or a configuration to check again. In the last two, the
+            methods, compressors ... may be the objects themselves instead of their descriptions.
+        overrides: ``a.b=c`` settings, the value in YAML; they win over the file.
+
+    Raises:
+        ConfigError: names the place, quotes the value, and lists what is known.
+        ProblemError: the problem cannot be imported.
+    """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides is {overrides!r}: give a list, [{overrides!r}]")
+    if isinstance(source, RunConfig):
+        fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
+        source = {**fields, "search_paths": list(source.problem.search_paths)}
+    base, variants, paths, label = _read(source)
+    if variants:
+        _check_stands_alone(base, overrides, label)
+    return _build(base, overrides, paths, label, rename=True)
+
+
+def _check_stands_alone(base: Mapping[str, Any], overrides: Sequence[str], label: str) -> None:
+    """Refuse a file that holds no run but those of its ``compare`` list.
+
+    Raises:
+        ConfigError: names the keys and the command that runs the list.
+    """
+    given = [*base, *(key for override in overrides for key in _parse(override))]
+    missing = [key for key in ("problem", "method") if key not in given]
+    if missing:
+        raise ConfigError(
+            f"{label}: missing keys {missing}: its runs are those of its compare list; to run them "
+            f"all: mlmc-ray compare {label}"
+        )
+
+
+def load_variants(
+    source: "str | Path | Mapping[str, Any]", overrides: Sequence[str] = ()
+) -> list[RunConfig]:
+    """Read the runs of a comparison: one for each entry of ``compare``, else the file's own.
+
+    An entry's keys are merged into the rest of the file; a mapping whose ``kind`` differs replaces
+    the other. Overrides win over both.
+
+    Raises:
+        ConfigError, ProblemError: see ``load_config``.
+    """
+    base, variants, paths, label = _read(source)
+    if not variants:
+        return [_build(base, overrides, paths, label, rename=True)]
+    return [
+        _build(merged(base, variant), overrides, paths, f"{label}: compare[{index}]")
+        for index, variant in enumerate(variants)
+    ]
+
+
+def _read(
+    source: "str | Path | Mapping[str, Any]",
+) -> tuple[dict[str, Any], list[dict[str, Any]], tuple[str, ...], str]:
+    """Return the base mapping, the variants, where to look for problems, and a label.
+
+    Variables of the environment are still to be put in, so that changes can take their place.
+    """
+    paths = [str(Path.cwd())]
+    label = "configuration"
+    if isinstance(source, str | Path):
+        label = str(source)
+        composed = compose(Path(source))
+        loaded = composed.values
+        paths = [*composed.directories, *paths]
+    elif isinstance(source, Mapping):
+        loaded = escaped(dict(source))
+    else:
+        raise ConfigError(f"{label}: expected a mapping of keys to values, got {source!r:.40}")
+    variants = loaded.pop("compare", None) or []
+    if not isinstance(variants, list) or not all(isinstance(item, dict) for item in variants):
+        raise ConfigError(f"{label}: compare: expected a list of mappings")
+    return loaded, variants, tuple(dict.fromkeys(paths)), label
+
+
+def _build(
+    values: dict[str, Any],
+    overrides: Sequence[str],
+    paths: tuple[str, ...],
+    label: str,
+    rename: bool = False,
+) -> RunConfig:
+    changes = [_parse(override) for override in overrides]
+    for change in changes:
+        values = merged(values, escaped(change))
+    values = expanded(values, label)
+    name = values.get("name")
+    if rename and isinstance(name, str) and not any("name" in change for change in changes):
+        values = {**values, "name": changed_name(name, overrides)}
+    _check_optimizer(values.get("optimizer"), label)
+    more = values.get("search_paths")
+    if isinstance(more, list):
+        try:
+            given = [str((Path(paths[0]) / str(path)).resolve()) for path in more]
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{label}: search_paths: got {more!r:.200}: {error}") from error
+        paths = tuple(dict.fromkeys([*given, *paths]))
+    try:
+        if isinstance(clock := values.get("clock"), Mapping):
+            values = {**values, "clock": build(Clock, clock, "clock")}
+        config = build(RunConfig, values, "", paths)
+        parts = (config.method, *config.callbacks)
+        if any("." in kind for part in parts for kind in _kinds(describe(part))):  # of one's own
+            problem = dataclasses.replace(config.problem, search_paths=paths)
+            config = dataclasses.replace(config, problem=problem)
+        return config
+    except ConfigError as error:
+        raise ConfigError(f"{label}: {in_words(str(error))}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{label}: is nested too deeply") from error
+
+
+def _check_optimizer(described: object, label: str) -> None:
+    """Refuse a step size by theory of an optimizer that has none.
+
+    Raises:
+        ConfigError: says which has.
+    """
+    if not isinstance(described, Mapping) or described.get("step_size") != "theory":
+        return
+    kind, known = described.get("kind"), KINDS[Optimizer]
+    if kind in known and "theory" not in str(type_hints(known[kind])["step_size"]):
+        raise ConfigError(
+            f"{label}: optimizer.step_size is 'theory' and optimizer.kind is {kind!r}: theory "
+            "knows plain steps only: give kind: sgd, or a number"
+        )
+
+
+def _kinds(described: Any) -> Iterator[str]:
+    """Yield every kind in a description."""
+    if isinstance(described, dict):
+        yield str(described.get("kind", ""))
+        for value in described.values():
+            yield from _kinds(value)
+
+
+def _parse(override: str) -> dict[str, Any]:
+    """Turn ``a.b=c`` into ``{"a": {"b": c}}``."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: expected key=value, such as optimizer.step_size=0.1")
+    try:
+        value = load_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    nested: dict[str, Any] = value
+    return nested

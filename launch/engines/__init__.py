@@ -1,0 +1,1 @@
+"""Engines run rounds: in one process, or on Ray."""

@@ -1,0 +1,1 @@
+"""What can be told about compressors and methods: lists, pages and words."""

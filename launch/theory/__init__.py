@@ -1,0 +1,1 @@
+"""Step sizes that theory gives."""
