@@ -1,15 +1,20 @@
 """What a run keeps of its memory when its configuration changes between two rounds."""
 
 import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.configuration.run_config import RunConfig
+from launch.configuration.composition import merged
+from launch.configuration.run_config import RunConfig, load_config
 from launch.engines.base import RunState
 from launch.metrics import Metrics
+from launch.starting import check_run
 from mlmc_ray.errors import ConfigError
-from mlmc_ray.ledger import Entry
-from mlmc_ray.rounds import Work
+from mlmc_ray.ledger import Ledger
+from mlmc_ray.problems import Problem
+from mlmc_ray.rounds import Timeline
 
 _SERVER_MEMORY = ("half", "known_statistics", "asked")
 
@@ -22,8 +27,8 @@ class Past:
         config: with numbers in place of "theory".
         state: of its engine.
         metrics: see ``Session``, as are the others.
-        ledger: its entries.
-        work: how long workers took.
+        ledger: a frozen copy.
+        work: how long workers took; a frozen copy.
         observations: of the rounds that were observed.
         seconds: of the rounds so far.
     """
@@ -31,8 +36,8 @@ class Past:
     config: RunConfig
     state: RunState
     metrics: tuple[Metrics, ...]
-    ledger: tuple[Entry, ...]
-    work: tuple[Work, ...]
+    ledger: Ledger
+    work: Timeline
     observations: tuple[dict[str, Any], ...]
     seconds: float
 
@@ -89,6 +94,52 @@ def _check_kept(old: RunConfig, new: RunConfig) -> None:
 
 def _without_half(workers: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return {i: {"buffers": state["buffers"]} for i, state in workers.items()}
+
+
+def changed_config(
+    config: RunConfig, overrides: Sequence[str], settings: Mapping[str, Any]
+) -> RunConfig:
+    """Return a configuration with other settings; it keeps its name unless they have one.
+
+    Args:
+        config: as it is.
+        overrides: ``a.b=c`` settings, as on the command line.
+        settings: keys of the configuration; see ``Session.change``.
+
+    Raises:
+        ConfigError: they do not make a configuration.
+    """
+    own = ["name=" + json.dumps(config.name)] if "name" not in settings else []
+    return load_config(merged(settings_of(config), dict(settings)), [*own, *overrides])
+
+
+def check_change(old: RunConfig, new: RunConfig, dim: int) -> Problem:
+    """Refuse a change to what could not run, or would be another session.
+
+    Args:
+        old: before it.
+        new: after it.
+        dim: number of parameters before it.
+
+    Returns:
+        The problem after it.
+
+    Raises:
+        ConfigError: callbacks or the number of parameters have changed; see also ``check_run``.
+        ProblemError: see ``check_run``.
+    """
+    if new.callbacks != old.callbacks:
+        raise ConfigError(
+            "callbacks has changed: a session keeps its callbacks from beginning to end; "
+            "branch, or open a new session"
+        )
+    problem, new_dim = check_run(new)
+    if new_dim != dim:
+        raise ConfigError(
+            f"problem has changed, and has {new_dim} parameters instead of {dim}: open a new "
+            "session"
+        )
+    return problem
 
 
 def with_workers(config: RunConfig, number: int) -> list[str]:

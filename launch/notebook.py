@@ -2,7 +2,7 @@
 
 >>> from launch import Session
 >>> from launch.notebook import watch
->>> session = Session("configs/quickstart.yaml")
+>>> session = Session("demo/config.yaml")
 >>> watch(session, rounds=100)
 """
 

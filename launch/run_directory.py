@@ -17,16 +17,18 @@ Lines are written as rounds end, so an interrupted run can be read as far as it 
 """
 
 import csv
+import fcntl
 import itertools
 import json
 import math
 import platform
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -49,11 +51,13 @@ class RunDirectory:
     """Writes a run as it goes.
 
     Args:
-        path: made if need be; must not hold another run.
+        path: made if need be; must not hold another run. One that ended before its first round is
+            written over.
         config: the resolved configuration, as a plain mapping.
 
     Raises:
-        ConfigError: the directory already holds a run, or cannot be written.
+        ConfigError: the directory already holds a run, another process has begun one there, or it
+            cannot be written.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
@@ -61,13 +65,14 @@ class RunDirectory:
         check_unused(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
+            self._ledger = _taken(path / "ledger.csv")
+            (path / "changes.jsonl").unlink(missing_ok=True)
             text = yaml.safe_dump(escaped(dict(config)), sort_keys=False)
             (path / "config.yaml").write_text(text, encoding="utf-8")
             (path / "versions.json").write_text(json.dumps(_versions(), indent=2) + "\n")
-            self._metrics = (path / "metrics.jsonl").open("a")
-            self._observed = (path / "observed.jsonl").open("a")
-            self._ledger = (path / "ledger.csv").open("a", newline="")
-            self._timeline = (path / "timeline.csv").open("a", newline="")
+            self._metrics = (path / "metrics.jsonl").open("w")
+            self._observed = (path / "observed.jsonl").open("w")
+            self._timeline = (path / "timeline.csv").open("w", newline="")
             for file, fields in ((self._ledger, Entry._fields), (self._timeline, Work._fields)):
                 csv.writer(file).writerow(fields)
                 file.flush()
@@ -141,15 +146,44 @@ def _finite(value: Any) -> Any:
 
 
 def check_unused(path: Path) -> None:
-    """Refuse a directory that holds a run.
+    """Refuse a directory that holds a run, unless that ended before its first round.
 
     Raises:
         ConfigError: names it.
     """
     with writing(path):
-        used = (path / "config.yaml").exists()
+        used = (path / "config.yaml").exists() and not _without_rounds(path)
     if used:
         raise ConfigError(f"{path} already holds a run: give another --out")
+
+
+def _without_rounds(path: Path) -> bool:
+    """Return whether a run began there, and did nothing that anybody would miss."""
+    metrics = path / "metrics.jsonl"
+    if not metrics.is_file() or (path / "model.pt").exists():
+        return False
+    with metrics.open() as file:
+        return len(list(itertools.islice(file, 2))) < 2  # the first is from before the rounds
+
+
+def _taken(path: Path) -> IO[str]:
+    """Open an empty file that no other process takes before it is closed.
+
+    Raises:
+        ConfigError: another has it.
+    """
+    file = path.open("a", newline="")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(
+            f"{path.parent}: another process has begun a run there: give another --out"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    file.truncate(0)
+    return file
 
 
 @contextmanager
@@ -176,17 +210,33 @@ def results_directory(out: Path | None, name: str) -> Iterator[Path]:
 
     Yields:
         ``out``, or a new, empty directory that no other process has.
+
+    Raises:
+        ConfigError: nothing can be written there.
     """
-    if out is not None:
-        yield out
-        return
-    path = _new_directory(name)
+    if out is None:
+        path = _new_directory(name)
+        made = [path, path.parent]
+    else:
+        path, made = out, _made(out)
     try:
+        with writing(path):
+            tempfile.TemporaryFile(dir=path).close()
         yield path
     finally:
         with suppress(OSError):  # not empty
-            path.rmdir()
-            path.parent.rmdir()
+            for place in made:
+                place.rmdir()
+
+
+def _made(out: Path) -> list[Path]:
+    """Make a directory; return it and those above it that were not there, the deepest first."""
+    with writing(out):
+        if out.is_file():
+            raise FileExistsError(None, "it is a file: give a directory")
+        missing = [place for place in (out, *out.parents) if not place.exists()]
+        out.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _new_directory(name: str) -> Path:

@@ -14,30 +14,30 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from launch.callbacks import Callback, Callbacks, check_callbacks
-from launch.carrying import Past, carried, changes, settings_of, with_workers
-from launch.configuration.composition import merged
-from launch.configuration.fitting import check_fit, notes_on
+from launch.carrying import Past, carried, changed_config, changes, check_change, with_workers
+from launch.configuration.fitting import notes_on
 from launch.configuration.run_config import RunConfig, load_config
-from launch.engines.base import Engine, RunState
-from launch.engines.inline import InlineEngine
-from launch.metrics import Metrics, measure_names
-from launch.observations import observation_of, relative_error
-from launch.run_directory import RunDirectory, check_unused
-from launch.shadowing import shadowing_file
-from launch.theory.step_size import check_step_size, with_step_size
-from mlmc_ray.errors import ConfigError, ProblemError, RoundError
+from launch.engines.base import RunState
+from launch.history import History
+from launch.metrics import Metrics
+from launch.run_directory import check_unused
+from launch.starting import check_run, start_engine
+from launch.theory.step_size import with_step_size
+from mlmc_ray.errors import ConfigError, RoundError
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import Problem, initial_model
-from mlmc_ray.rounds import RoundResult, Work
+from mlmc_ray.rounds import RoundResult, Timeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = ["Session", "check_run"]
 
 
 class Session:
     """One run, driven from Python.
 
-    >>> with Session("configs/quickstart.yaml") as session:
+    >>> with Session("demo/config.yaml") as session:
     ...     session.run(50)
     ...     session.evaluate()
 
@@ -55,13 +55,6 @@ class Session:
         config: the resolved configuration.
         dim: number of trained parameters.
         theory: what the step size is, where the configuration says "theory", and else None.
-        metrics: one dict a round, as in ``metrics.jsonl``: round, seconds, train_loss,
-            gradients (by all workers), uplink_bytes, downlink_bytes (all since the start), clock_s
-            where there is a clock, test_* where evaluated, relative_error where observed. The first
-            is from before the first round, and has no train_loss.
-        ledger: every frame so far.
-        work: how long every worker took for every exchange so far.
-        observations: what was seen in the rounds that were observed; see ``observation_of``.
 
     Raises:
         ConfigError, ProblemError, ClusterError: the session is not opened; nothing of it is left
@@ -82,64 +75,85 @@ class Session:
         self._given = load_config(source, overrides)
         check_callbacks(callbacks, self._given)
         self._callbacks = Callbacks([*self._given.callbacks, *callbacks], on_note)
-        on_note = self._on_note = self._callbacks.note
+        self._on_note = self._callbacks.note
         if out is not None:
             check_unused(Path(out))  # before Ray starts, which takes seconds
+        problem = self._prepare(source)
+        model = initial_model(problem, self.config.seed)
+        self._history = History([layer.name for layer in model.layers], past)
+        self._closed = self._ending = self._pausing = False
+        self._failed_round: int | None = None  # after which no more can be run
+        state = self._carried(past) if past else None
+        self._engine = start_engine(self.config, state, self._on_note)
+        try:
+            self._begin(Path(out) if out is not None else None, past)
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    def _prepare(self, source: "str | Path | Mapping[str, Any] | RunConfig") -> Problem:
+        """Check the configuration, say what is odd about it, and find its step size."""
         try:
             problem, self.dim = check_run(self._given)
         except ConfigError as error:
             place = f"{source}: " if isinstance(source, str | Path) else ""
             raise ConfigError(f"{place}{error}") from error
         for line in notes_on(self._given):
-            on_note(line)
-        self.config, self.theory = with_step_size(self._given, problem, on_note)
-        self.metrics: list[Metrics] = [dict(m) for m in past.metrics] if past else []
-        self.ledger = Ledger(past.ledger if past else ())
-        self.work: list[Work] = list(past.work) if past else []
-        self.observations: list[dict[str, Any]] = list(past.observations) if past else []
-        self._seconds = past.seconds if past else 0.0
-        self._num_gradients = self.metrics[-1].get("gradients", 0) if past else 0
-        self._closed = self._ending = False
-        self._pausing = False
-        self._failed_round: int | None = None  # after which no more can be run
-        self._directory: RunDirectory | None = None
-        self._measures = _measures_in(self.metrics)
-        state = None
-        if past:
-            state, notes = carried(past.state, past.config, self.config)
-            for line in notes:
-                on_note(line)
-        self._layers = [layer.name for layer in initial_model(problem, self.config.seed).layers]
-        self._engine = _start_engine(self.config)
-        try:
-            if state:
-                self._engine.load(state)
-            self._begin(out, past)
-        except BaseException as error:
-            self._end(error)
-            raise
+            self._on_note(line)
+        self.config, self.theory = with_step_size(self._given, problem, self._on_note)
+        return problem
 
-    def _begin(self, out: "str | Path | None", past: Past | None) -> None:
+    def _carried(self, past: Past) -> RunState:
+        state, notes = carried(past.state, past.config, self.config)
+        for line in notes:
+            self._on_note(line)
+        return state
+
+    def _begin(self, out: Path | None, past: Past | None) -> None:
         tests = {} if past else self._tests()
         if out is not None:
-            self._directory = RunDirectory(Path(out), self.config.to_mapping())
+            self._history.write_to(out, self.config.to_mapping(), past)
         if past is None:
             clock = {"clock_s": 0.0} if self.config.clock else {}
-            self._record({"round": 0, "seconds": 0.0, **clock, **tests}, RoundResult())
-        elif self._directory is not None:
-            self._directory.write_past(past)
-            self._directory.write_change(self.round_index, changes(past.config, self.config))
+            self._history.add({"round": 0, "seconds": 0.0, **clock, **tests}, RoundResult())
+        else:
+            self._history.write_change(changes(past.config, self.config))
         self._callbacks.start(self)
+
+    @property
+    def metrics(self) -> list[Metrics]:
+        """One dict a round, as in ``metrics.jsonl``; the first is from before the first round.
+
+        They hold round, seconds, train_loss (not the first), gradients (by all workers),
+        uplink_bytes, downlink_bytes (all since the start), clock_s where there is a clock, test_*
+        where evaluated, relative_error where observed.
+        """
+        return self._history.metrics
+
+    @property
+    def ledger(self) -> Ledger:
+        """Every frame so far."""
+        return self._history.ledger
+
+    @property
+    def work(self) -> Timeline:
+        """How long every worker took for every exchange so far."""
+        return self._history.work
+
+    @property
+    def observations(self) -> list[dict[str, Any]]:
+        """What was seen in the rounds that were observed; see ``observation_of``."""
+        return self._history.observations
 
     @property
     def directory(self) -> Path | None:
         """Where the run is written to; None if nowhere."""
-        return self._directory.path if self._directory else None
+        return self._history.directory.path if self._history.directory else None
 
     @property
     def round_index(self) -> int:
         """Rounds done so far."""
-        return int(self.metrics[-1]["round"])
+        return self._history.round_index
 
     def run(
         self, rounds: int | None = None, *, on_round: Callable[[Metrics], None] | None = None
@@ -163,26 +177,12 @@ class Session:
         self._pausing = False
         while self.round_index < last and not self._pausing:
             result = self._round()
-            round_index = self.round_index + 1
-            self.ledger.extend(result.ledger)
-            metrics: Metrics = {
-                "round": round_index,
-                "seconds": round(self._seconds, 6),
-            }
-            if result.clock_s is not None:
-                metrics["clock_s"] = result.clock_s
-            if result.losses:
-                metrics["train_loss"] = sum(result.losses.values()) / len(result.losses)
-            self._num_gradients += result.num_gradients
-            metrics["gradients"] = self._num_gradients
-            error = relative_error(result)
-            if error is not None:
-                metrics["relative_error"] = error
+            metrics = self._history.metrics_of(result)
             try:
-                if round_index % self.config.evaluate_every == 0 or round_index == last:
+                if metrics["round"] % self.config.evaluate_every == 0 or metrics["round"] == last:
                     metrics |= self._tests()
             finally:  # the round is done, whatever becomes of its evaluation
-                self._record(metrics, result)
+                self._history.add(metrics, result)
             self._callbacks.round(self, self.metrics[-1], result)
             if on_round:
                 on_round(self.metrics[-1])
@@ -207,15 +207,7 @@ class Session:
             RoundError: the session is closed, has failed, or an actor is gone.
         """
         self._check_usable()
-        return Past(
-            config=self.config,
-            state=self._engine.state(),
-            metrics=tuple(self.metrics),
-            ledger=tuple(self.ledger),
-            work=tuple(self.work),
-            observations=tuple(self.observations),
-            seconds=self._seconds,
-        )
+        return self._history.past(self.config, self._engine.state())
 
     def change(self, overrides: Sequence[str] = (), **settings: Any) -> None:
         """Go on with another configuration: compressor, method, step size, workers, engine ...
@@ -236,18 +228,8 @@ class Session:
             RoundError: the session is closed, has failed, or an actor is gone.
         """
         past = self.past()
-        given = self._changed(overrides, settings)
-        if given.callbacks != self._given.callbacks:
-            raise ConfigError(
-                "callbacks has changed: a session keeps its callbacks from beginning to end; "
-                "branch, or open a new session"
-            )
-        problem, dim = check_run(given)
-        if dim != self.dim:
-            raise ConfigError(
-                f"problem has changed, and has {dim} parameters instead of {self.dim}: open a new "
-                "session"
-            )
+        given = changed_config(self._given, overrides, settings)
+        problem = check_change(self._given, given, self.dim)
         config, theory = with_step_size(given, problem, self._on_note)
         state, notes = carried(past.state, past.config, config)
         self._go_on(config, state, past.state)
@@ -255,18 +237,13 @@ class Session:
             self._on_note(line)
         changed = changes(self.config, config)
         self._given, self.config, self.theory = given, config, theory
-        if self._directory is not None:
-            self._directory.write_change(self.round_index, changed)
+        self._history.write_change(changed)
+        self._callbacks.change(self, changed)
 
     def _go_on(self, config: RunConfig, state: RunState, before: RunState) -> None:
         """Let an engine of another configuration go on; if it cannot, all is as before."""
         if not self._engine.suits(self.config, config):
-            other = _start_engine(config)
-            try:
-                other.load(state)
-            except BaseException:
-                other.close()
-                raise
+            other = start_engine(config, state, self._on_note)
             self._engine.close()
             self._engine = other
             return
@@ -310,7 +287,8 @@ class Session:
         Raises:
             ConfigError, ProblemError, ClusterError, RoundError: see ``change`` and ``Session``.
         """
-        given = self._changed(["name=" + json.dumps(name), *overrides], settings)
+        named = ["name=" + json.dumps(name), *overrides]
+        given = changed_config(self._given, named, settings)
         note = self._on_note
         return Session(given, out=out, on_note=note, callbacks=callbacks, past=self.past())
 
@@ -322,12 +300,7 @@ class Session:
         """
         self._check_open()
         measures = self._engine.evaluate()
-        self._measures = self._measures or list(measures)
-        if sorted(measures) != sorted(self._measures):
-            raise ProblemError(
-                f"problem: evaluate returned {list(measures)}, and at first {self._measures}: "
-                "return the same measures every time"
-            )
+        self._history.check_measures(measures)
         return measures
 
     def parameters(self) -> Tensor:
@@ -339,10 +312,6 @@ class Session:
         """Return the model's ``state_dict``, ready for ``problem.model().load_state_dict``."""
         self._check_open()
         return self._engine.model_state()
-
-    def _changed(self, overrides: Sequence[str], settings: Mapping[str, Any]) -> RunConfig:
-        own = ["name=" + json.dumps(self._given.name)] if "name" not in settings else []
-        return load_config(merged(settings_of(self._given), dict(settings)), [*own, *overrides])
 
     def figure(self, *others: "Session") -> "Figure":
         """Draw the run so far: accuracy, or the first measure, against bytes and rounds.
@@ -368,9 +337,7 @@ class Session:
         Raises:
             ConfigError: the session has no run directory.
         """
-        if self._directory is None:
-            raise ConfigError("the session has no run directory: give Session(..., out=...)")
-        return self._directory.write_model(self.model_state())
+        return self._history.write_model(self.model_state)
 
     def close(self) -> None:
         """End the actors and close the files; may be called twice."""
@@ -394,8 +361,7 @@ class Session:
                 self._callbacks.end(self, error)
         finally:
             self._closed = True
-            if self._directory is not None:
-                self._directory.close()
+            self._history.close()
             self._engine.close()
 
     def _round(self) -> RoundResult:
@@ -408,7 +374,7 @@ class Session:
         except BaseException:
             self._failed_round = self.round_index
             raise
-        self._seconds += time.perf_counter() - started
+        self._history.seconds += time.perf_counter() - started
         return result
 
     def _check_open(self) -> None:
@@ -425,52 +391,3 @@ class Session:
 
     def _tests(self) -> dict[str, float]:
         return {f"test_{name}": value for name, value in self.evaluate().items()}
-
-    def _record(self, metrics: Metrics, result: RoundResult) -> None:
-        sizes = {
-            "uplink_bytes": self.ledger.frame_bytes("uplink"),
-            "downlink_bytes": self.ledger.frame_bytes("downlink"),
-        }
-        self.metrics.append({**metrics, **sizes})
-        self.work += result.work
-        seen = observation_of(metrics["round"], result, self._layers)
-        if seen is not None:
-            self.observations.append(seen)
-        if self._directory is not None:
-            self._directory.write_round(self.metrics[-1], result.ledger, result.work, seen)
-
-
-def _measures_in(metrics: Sequence[Metrics]) -> list[str]:
-    """Return the names of the measures of the first evaluation, if there was one."""
-    return next(filter(None, map(measure_names, metrics)), [])
-
-
-def check_run(config: RunConfig) -> tuple[Problem, int]:
-    """Refuse a run that could not begin: all that is known without data and processes.
-
-    Returns:
-        The problem, loaded, and the number of its parameters.
-
-    Raises:
-        ConfigError: the method does not fit the model or the workers, or theory has no step size.
-        ProblemError: the problem cannot be loaded.
-    """
-    problem = config.problem.load()
-    model = initial_model(problem, config.seed)
-    check_fit(config, model)
-    check_step_size(config, problem)
-    check_callbacks(config.callbacks, config)
-    return problem, model.parameters.numel()
-
-
-def _start_engine(config: RunConfig) -> Engine:
-    if config.engine == "inline":
-        return InlineEngine(config)
-    message = shadowing_file([Path.cwd(), *config.problem.search_paths])
-    if message:
-        raise ConfigError(message)
-    from launch.engines.ray_engine import (
-        RayEngine,  # imports Ray, which an inline run does not need
-    )
-
-    return RayEngine(config)

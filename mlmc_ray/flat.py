@@ -5,6 +5,7 @@ a backward pass accumulates into the gradient vector. Buffers stay what they are
 exchanged, since every worker has its own.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mlmc_ray.kernels.finite import all_finite
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class Layer:
 class FlatModel:
     """A module whose trainable parameters are views of one float32 vector.
 
+    Args:
+        module: on the CPU, unless ``device`` is left out.
+        device: where to move parameters and buffers; on the CPU they stay where they are.
+
     Attributes:
         module: the module; its trainable parameters share memory with the vectors below.
         parameters: shape (d,); trainable parameters in the order of ``named_parameters``.
@@ -39,7 +46,7 @@ class FlatModel:
         ValueError: a trainable parameter is not float32, or there is none.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, device: torch.device = CPU) -> None:
         self.module = module
         trainable = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not trainable:
@@ -50,6 +57,14 @@ class FlatModel:
                     f"parameter {name} is {parameter.dtype}: parameters must be torch.float32"
                 )
         self.layers = _layers(trainable)
+        self._statistics = _statistics_of(module)
+        self._shapes = [module.get_buffer(name).shape for name in self._statistics]
+        self.num_statistics = sum(shape.numel() for shape in self._shapes)
+        if device.type != "cpu":
+            buffers = self.buffers()
+            module.to(device)
+            self.set_buffers(copied(buffers, device))  # those that were one are one again
+            trainable = {name: module.get_parameter(name) for name in trainable}
         self.parameters = torch.cat([p.detach().reshape(-1) for p in trainable.values()])
         self.gradients = torch.zeros_like(self.parameters)
         self._views: list[tuple[str, nn.Parameter, Tensor, Tensor]] = []
@@ -58,14 +73,11 @@ class FlatModel:
             parameter.data = self.parameters[span].view(layer.shape)
             parameter.grad = self.gradients[span].view(layer.shape)
             self._views.append((layer.name, parameter, parameter.data, parameter.grad))
-        persistent = module.state_dict(keep_vars=True)
-        self._statistics = [
-            name
-            for name, buffer in module.named_buffers()
-            if name in persistent and _is_statistic(buffer)
-        ]
-        self._shapes = [module.get_buffer(name).shape for name in self._statistics]
-        self.num_statistics = sum(shape.numel() for shape in self._shapes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.parameters.device
 
     def collect_gradients(self) -> Tensor:
         """Return ``gradients``, having fetched what a loss put elsewhere.
@@ -126,7 +138,7 @@ class FlatModel:
             self._set_buffer(name, buffer)
 
     def statistics(self) -> Tensor:
-        """Return a copy of the running statistics, float32, shape (num_statistics,).
+        """Return a copy of the running statistics on the CPU, float32, shape (num_statistics,).
 
         They are the persistent floating-point buffers, in the order of ``named_buffers``, without
         those that no message could hold at the start: infinite, sparse, or expanded from fewer
@@ -144,7 +156,7 @@ class FlatModel:
                     "register it with persistent=False"
                 )
             values.append(buffer)
-        return torch.cat(values) if values else torch.empty(0)
+        return torch.cat(values).to(CPU) if values else torch.empty(0)
 
     def set_statistics(self, vector: Tensor) -> None:
         """Copy a vector as ``statistics`` returns it into the buffers.
@@ -173,6 +185,31 @@ class FlatModel:
     def _set_buffer(self, name: str, buffer: Tensor | None) -> None:
         owner, _, leaf = name.rpartition(".")
         setattr(self.module.get_submodule(owner), leaf, buffer)
+
+
+def copied(buffers: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return copies on a device; of tensors that are one, the copies are one."""
+    if all(buffer.device == device for buffer in buffers.values()):
+        return copy.deepcopy(dict(buffers))
+    copies: dict[tuple[object, ...], Tensor] = {}
+    placed = {}
+    for name, buffer in buffers.items():
+        memory = (buffer.untyped_storage()._cdata, buffer.storage_offset())
+        key = (*memory, buffer.dtype, buffer.shape, buffer.stride())
+        if key not in copies:
+            copies[key] = buffer.to(device, copy=True)
+        placed[name] = copies[key]
+    return placed
+
+
+def _statistics_of(module: nn.Module) -> list[str]:
+    """Return the names of the buffers that hold running statistics."""
+    persistent = module.state_dict(keep_vars=True)
+    return [
+        name
+        for name, buffer in module.named_buffers()
+        if name in persistent and _is_statistic(buffer)
+    ]
 
 
 def _is_statistic(buffer: Tensor) -> bool:

@@ -4,11 +4,16 @@ The ledger counts frames and nothing else. Beside each frame it keeps what a pap
 the message costs, in a column of its own, for comparison.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import ClassVar, Literal, NamedTuple, Self
+
+from mlmc_ray.table import Table
 
 Direction = Literal["uplink", "downlink"]
 DIRECTIONS: tuple[Direction, ...] = ("uplink", "downlink")
+
+_NUMBERS = {direction: number for number, direction in enumerate(DIRECTIONS)}
+_UNKNOWN = -1  # in place of paper_bits None
 
 
 class Entry(NamedTuple):
@@ -21,13 +26,22 @@ class Entry(NamedTuple):
     paper_bits: int | None
 
 
-class Ledger:
-    """The frames of a run, in the order in which they were recorded."""
+class Ledger(Table[Entry]):
+    """The frames of a run, in the order in which they were recorded; 29 bytes for each.
+
+    Args:
+        entries: recorded elsewhere.
+
+    Raises:
+        ValueError: a number does not fit; see ``extend``.
+    """
+
+    _fields: ClassVar = dict(zip(Entry._fields, "qiBqq", strict=True))
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._entries: list[Entry] = []
-        self._totals: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
-        self.extend(entries)
+        self._bytes: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
+        self._paper_bits: dict[Direction, int | None] = dict.fromkeys(DIRECTIONS, 0)
+        super().__init__(entries)
 
     def record(
         self,
@@ -45,14 +59,48 @@ class Ledger:
             direction: "uplink" is worker to server.
             frame: the bytes that crossed.
             paper_bits: the paper's formula for this message, kept beside the bytes.
+
+        Raises:
+            TypeError: the ledger is frozen.
+            ValueError: bytes or bits do not fit into 64 bits, or the worker into 32.
         """
         self.extend([Entry(round_index, worker_id, direction, len(frame), paper_bits)])
 
-    def extend(self, entries: Iterable[Entry]) -> None:
-        """Take over entries recorded elsewhere."""
-        for entry in entries:
-            self._entries.append(entry)
-            self._totals[entry.direction] += entry.frame_bytes
+    def _take(self, other: Self) -> None:
+        super()._take(other)
+        for direction in DIRECTIONS:
+            self._add(direction, other._bytes[direction], other._paper_bits[direction])
+
+    def _append(self, entry: Entry) -> None:
+        super()._append(entry)
+        self._add(entry.direction, entry.frame_bytes, entry.paper_bits)
+
+    def _add(self, direction: Direction, frame_bytes: int, paper_bits: int | None) -> None:
+        self._bytes[direction] += frame_bytes
+        before = self._paper_bits[direction]
+        if before is not None:
+            self._paper_bits[direction] = None if paper_bits is None else before + paper_bits
+
+    def _numbers(self, entry: Entry) -> tuple[int, ...]:
+        round_index, worker_id, direction, frame_bytes, paper_bits = entry
+        if direction not in _NUMBERS:
+            raise ValueError(f"direction: got {direction!r}, expected one of {list(DIRECTIONS)}")
+        if paper_bits is None:
+            paper_bits = _UNKNOWN
+        elif paper_bits < 0:
+            raise ValueError(f"paper_bits: got {paper_bits}, expected None or a number of bits")
+        return round_index, worker_id, _NUMBERS[direction], frame_bytes, paper_bits
+
+    def _row(self, numbers: tuple[int, ...]) -> Entry:
+        round_index, worker_id, direction, frame_bytes, bits = numbers
+        paper_bits = None if bits == _UNKNOWN else bits
+        return Entry(round_index, worker_id, DIRECTIONS[direction], frame_bytes, paper_bits)
+
+    def frozen(self) -> Self:
+        """Return a copy that takes no more entries."""
+        frozen = super().frozen()
+        frozen._bytes, frozen._paper_bits = dict(self._bytes), dict(self._paper_bits)
+        return frozen
 
     def frame_bytes(
         self,
@@ -62,27 +110,15 @@ class Ledger:
         worker_id: int | None = None,
     ) -> int:
         """Return the bytes of one direction: all of them, or those of one round or worker."""
-        if round_index is None and worker_id is None:
-            return self._totals[direction]
-        return sum(
-            entry.frame_bytes
-            for entry in self._entries
-            if entry.direction == direction
-            and round_index in (None, entry.round_index)
-            and worker_id in (None, entry.worker_id)
-        )
+        wanted = {"round_index": round_index, "worker_id": worker_id}
+        filters = {name: value for name, value in wanted.items() if value is not None}
+        if not filters:
+            return self._bytes[direction]
+        chosen = self.column("direction") == _NUMBERS[direction]
+        for name, value in filters.items():
+            chosen &= self.column(name) == value
+        return int(self.column("frame_bytes")[chosen].sum())
 
     def paper_bits(self, direction: Direction) -> int | None:
         """Return the sum of the paper's formula in one direction; None if a frame has none."""
-        bits = [entry.paper_bits for entry in self._entries if entry.direction == direction]
-        known = [value for value in bits if value is not None]
-        return sum(known) if len(known) == len(bits) else None
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ledger) and self._entries == other._entries
+        return self._paper_bits[direction]

@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
 from mlmc_ray.ledger import Direction, Ledger
 from mlmc_ray.methods import SERVER
 from mlmc_ray.observing import Compression
+from mlmc_ray.table import Table
 from mlmc_ray.wire.anatomy import Part
 
 
@@ -24,6 +25,15 @@ class Work(NamedTuple):
     worker_id: int
     host: int
     seconds: float
+
+
+class Timeline(Table[Work]):
+    """The work of a run, in the order in which it was reported; 28 bytes for each."""
+
+    _fields: ClassVar = dict(zip(Work._fields, "qiiid", strict=True))
+
+    def _row(self, numbers: tuple[Any, ...]) -> Work:
+        return Work._make(numbers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 There is no shared generator. A name is a run's seed and the place of use, so a round that is
 repeated repeats its draws, and it does not matter which process hosts a worker. What draws from
-torch's global generator, such as dropout, does so inside ``drawing``.
+torch's global generators, such as dropout, does so inside ``drawing``.
 
 torch's CPU generator takes the lower 32 bits of a seed: of two draws one in 2^32 are alike.
 """
@@ -31,8 +31,18 @@ def generator_for(seed: int, *names: int | str) -> torch.Generator:
 
 
 @contextmanager
-def drawing(seed: int) -> Iterator[None]:
-    """Seed torch's global generator of the CPU for a while, and put it back as it was."""
-    with torch.random.fork_rng(devices=[]):
+def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's global generators for a while, and put them back as they were.
+
+    Args:
+        seed: of the CPU's generator, and of the device's own where it is a CUDA device; the two
+            draw other numbers from it.
+        device: where a model computes; None for the CPU.
+    """
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed looks for other devices too
+        for gpu in cuda:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         yield

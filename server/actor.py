@@ -150,13 +150,15 @@ class RemoteParameterServer:
     """Facade of the server actor; every call returns an object reference at once.
 
     Args:
-        processors: a reservation with a bundle for every actor, of which it takes one.
+        processors: a reservation with a bundle for every actor, of which it takes the first.
     """
 
     def __init__(self, processors: PlacementGroup) -> None:
         self._actor = _Actor.options(
             num_cpus=processors.bundle_specs[0]["CPU"],
-            scheduling_strategy=PlacementGroupSchedulingStrategy(processors),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(
+                processors, placement_group_bundle_index=0
+            ),
         ).remote()
 
     def ready(self) -> Any:

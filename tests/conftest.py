@@ -17,6 +17,7 @@ settings.load_profile("ci")
 # Ten slots on however many processors there are: the largest test has four hosts and a server,
 # and the actors of the test before may still be ending.
 _SLOTS = 10
+_GPUS = 2  # only in Ray's books: reservations can be tested without a GPU
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -38,7 +39,13 @@ def cluster() -> Iterator[None]:
     """One local Ray cluster, shared by every test that asks for it; sessions find it running."""
     token = pytest.MonkeyPatch()
     token.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # none is left in the home directory
-    ray.init(address="local", num_cpus=_SLOTS, include_dashboard=False, logging_level=logging.ERROR)
+    ray.init(
+        address="local",
+        num_cpus=_SLOTS,
+        num_gpus=_GPUS,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+    )
     yield
     ray.shutdown()
     token.undo()

@@ -73,13 +73,16 @@ class RemoteWorkerHost:
 
     Args:
         worker_ids: which workers it hosts.
-        processors: a reservation with a bundle for every actor, of which it takes one.
+        processors: a reservation with a bundle for every actor, of which it takes one; the first
+            is the server's, and the others are alike.
     """
 
     def __init__(self, worker_ids: Sequence[int], processors: PlacementGroup) -> None:
         self.worker_ids = tuple(worker_ids)
+        bundle = processors.bundle_specs[-1]
         self._actor = _Actor.options(
-            num_cpus=processors.bundle_specs[0]["CPU"],
+            num_cpus=bundle["CPU"],
+            num_gpus=bundle.get("GPU"),
             scheduling_strategy=PlacementGroupSchedulingStrategy(processors),
         ).remote()
 

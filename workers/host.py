@@ -14,6 +14,7 @@ from mlmc_ray.rounds import Answers
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import decode, encode
+from workers.device import checked_device
 from workers.worker import BatchSize, GradientWorker
 
 
@@ -28,6 +29,7 @@ class WorkerPlan:
         seed: the run's seed.
         batch_size: examples a gradient, or "full".
         buffers_every: report running statistics in every n-th round.
+        device: where models compute, as torch calls it.
     """
 
     problem: ProblemSource
@@ -36,6 +38,7 @@ class WorkerPlan:
     seed: int
     batch_size: BatchSize
     buffers_every: int
+    device: str = "cpu"
 
 
 class WorkerHost:
@@ -44,11 +47,16 @@ class WorkerHost:
     Args:
         plan: what the workers are made from.
         worker_ids: which of them live here.
+
+    Raises:
+        ClusterError: torch finds no GPU here, and the plan's device is one.
+        ProblemError: the problem's own code failed.
     """
 
     def __init__(self, plan: WorkerPlan, worker_ids: Sequence[int]) -> None:
+        device = checked_device(plan.device, worker_ids)
         problem = plan.problem.load()
-        self._model = initial_model(problem, plan.seed)
+        self._model = initial_model(problem, plan.seed, device)
         dim = len(self._model.parameters)
         self._max_dim = max(plan.method.largest_payload(dim), self._model.num_statistics)
         warm_up(plan.method, self._model.layer_sizes)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from mlmc_ray.compressors import Context
 from mlmc_ray.errors import NonFiniteError, RoundError
-from mlmc_ray.flat import FlatModel
+from mlmc_ray.flat import CPU, FlatModel, copied
 from mlmc_ray.methods import WorkerHalf
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.problems import Problem, Shard, explaining
 from mlmc_ray.seeding import drawing, generator_for, seed_for
+from workers.device import moved
 
 BatchSize = int | Literal["full"]
 
@@ -31,7 +32,8 @@ class GradientWorker:
         problem: what is trained.
         shard: this worker's data.
         half: the method's worker half.
-        model: the flat model to compute on.
+        model: the flat model to compute on; batches are moved to its device, and gradients from
+            there to the CPU, where the half makes its report.
         seed: the run's seed.
         batch_size: examples a gradient, or "full" for the whole shard.
         buffers_every: report the running statistics in every n-th round.
@@ -112,15 +114,15 @@ class GradientWorker:
         return report, sum(oracle.losses) / len(oracle.losses)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of what the worker remembers between rounds: half and buffers."""
-        return {"half": self._half.state_dict(), "buffers": copy.deepcopy(self._buffers)}
+        """Return a CPU copy of what the worker remembers between rounds: half and buffers."""
+        return {"half": self._half.state_dict(), "buffers": copied(self._buffers, CPU)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned; a part that is left out stays as it is."""
         if "half" in state:
             self._half.load_state_dict(state["half"])
         if "buffers" in state:
-            self._buffers = copy.deepcopy(state["buffers"])
+            self._buffers = copied(state["buffers"], self._model.device)
 
     def _context(self, round_index: int, names: tuple[int, ...]) -> Context:
         return Context(
@@ -198,11 +200,11 @@ class _ShardOracle:
             return self.full()
         with explaining("drawing a batch"):
             examples = self._shard.sample(size or int(self._batch_size), self._generator)
-        return _Batch(examples, self._seed())
+            return _Batch(moved(examples, self._model.device), self._seed())
 
     def full(self) -> _Batch:
         with explaining("drawing a batch"):
-            return _Batch(self._shard.full(), self._seed())
+            return _Batch(moved(self._shard.full(), self._model.device), self._seed())
 
     def _seed(self) -> int:
         """Return the seed of what the model draws on the next batch."""
@@ -224,14 +226,14 @@ class _ShardOracle:
         else:
             self._used.add(batch.seed)
             self.losses.append(self._differentiate(at, batch))
-        return self._model.gradients
+        return self._model.gradients.to(CPU)
 
     def _differentiate(self, at: Tensor, batch: _Batch) -> float:
         """Leave the gradient in the model and return the loss."""
         self._model.parameters.copy_(at)
         self._model.gradients.zero_()
         self._model.module.train()
-        with explaining("computing the loss"), drawing(batch.seed):
+        with explaining("computing the loss"), drawing(batch.seed, self._model.device):
             loss = self._problem.loss(self._model.module, batch.examples)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__

@@ -1,8 +1,8 @@
 """The shape of a callback, and how several of them are called."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launch.metrics import Metrics
 from mlmc_ray.errors import ConfigError, MlmcRayError, one_line
@@ -50,6 +50,15 @@ class Callback:
             result: its frames, the times of the workers, and what was observed.
         """
 
+    def on_change(self, session: "Session", changed: Mapping[str, Any]) -> None:
+        """Called after ``session.change``, with the new ``session.config`` in force.
+
+        Args:
+            session: the run.
+            changed: the keys that have changed, each with its new description; as in
+                ``changes.jsonl``.
+        """
+
     def on_note(self, session: "Session", text: str) -> None:
         """Called with each line that the session has to say; not before ``on_start``."""
 
@@ -75,6 +84,8 @@ class Callbacks:
 
     def __init__(self, callbacks: Sequence[Callback], on_note: Callable[[str], None]) -> None:
         self._callbacks = [_fresh(callback) for callback in callbacks]
+        names = map(_name, callbacks)
+        self._names = {id(fresh): n for fresh, n in zip(self._callbacks, names, strict=True)}
         self._on_note = on_note
         self._session: Session | None = None
         self._early: list[str] = []
@@ -89,6 +100,10 @@ class Callbacks:
     def round(self, session: "Session", metrics: Metrics, result: RoundResult) -> None:
         """See ``Callback.on_round``."""
         self._each("on_round", lambda callback: callback.on_round(session, metrics, result))
+
+    def change(self, session: "Session", changed: Mapping[str, Any]) -> None:
+        """See ``Callback.on_change``."""
+        self._each("on_change", lambda callback: callback.on_change(session, changed))
 
     def note(self, text: str) -> None:
         """See ``Callback.on_note``; ``on_note`` hears it at once, the others once all stands."""
@@ -122,7 +137,7 @@ class Callbacks:
         open_still = self._has(callback) and name != "on_end"
         self._callbacks = [kept for kept in self._callbacks if kept is not callback]
         self._on_note(
-            f"callback {type(callback).__name__} failed in {name} and is told nothing more "
+            f"callback {self._names[id(callback)]} failed in {name} and is told nothing more "
             f"of this run: {type(error).__name__}: {one_line(error)}"
         )
         if open_still and self._session is not None:
@@ -141,6 +156,14 @@ def check_callbacks(callbacks: Sequence[Callback], config: "RunConfig") -> None:
             callback.check(config)
 
 
+def _name(callback: Callback) -> str:
+    """Return a callback's kind, as in a configuration; of one's own the name of its class."""
+    from launch.configuration.catalogue import KINDS  # which lists the callbacks
+
+    kinds = {cls: kind for kind, cls in KINDS[Callback].items()}
+    return kinds.get(type(callback), type(callback).__name__)
+
+
 def _fresh(callback: Callback) -> Callback:
     with _refusing(callback, "fresh"):
         return callback.fresh()
@@ -155,6 +178,6 @@ def _refusing(callback: Callback, name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ConfigError(
-            f"callbacks: {type(callback).__name__}.{name} failed: {type(error).__name__}: "
-            f"{one_line(error)}; mend it, or leave {type(callback).__name__} out"
+            f"callbacks: {_name(callback)}.{name} failed: {type(error).__name__}: "
+            f"{one_line(error)}; mend it, or leave {_name(callback)} out"
         ) from error

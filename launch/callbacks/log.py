@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,10 +29,10 @@ _HASH = 12  # hexadecimal digits
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Log(Callback):
-    """Log a line of JSON for each event: start, round, evaluation, note, error, end.
+    """Log a line of JSON for each event: start, round, evaluation, change, note, error, end.
 
     Every line has ``time`` (UTC), ``event``, ``run`` and ``config``, the first twelve digits of the
-    SHA-256 of the resolved configuration.
+    SHA-256 of the resolved configuration, which are others once it has changed.
 
     Args:
         path: a file to append to; by default standard error, or where the program's own logging
@@ -58,8 +59,7 @@ class _Lines(Callback):
         self._about: dict[str, Any] = {}
 
     def on_start(self, session: "Session") -> None:
-        config = session.config.to_mapping()
-        self._about = {"run": session.config.name, "config": config_hash(config)}
+        config = self._identify(session)
         self._open()
         self._log("start", settings=config, dim=session.dim, round=session.round_index)
         self._log_tests(session.metrics[-1])
@@ -68,6 +68,10 @@ class _Lines(Callback):
         numbers = {name: metrics[name] for name in metrics if not name.startswith("test_")}
         self._log("round", **numbers)
         self._log_tests(metrics)
+
+    def on_change(self, session: "Session", changed: Mapping[str, Any]) -> None:
+        self._identify(session)
+        self._log("change", round=session.round_index, changes=changed)
 
     def on_note(self, session: "Session", text: str) -> None:
         self._log("note", text=text)
@@ -81,13 +85,18 @@ class _Lines(Callback):
             LOGGER.removeHandler(self._handler)
             self._handler.close()
 
+    def _identify(self, session: "Session") -> dict[str, Any]:
+        config = session.config.to_mapping()
+        self._about = {"run": session.config.name, "config": config_hash(config)}
+        return config
+
     def _open(self) -> None:
         """Send this run's lines, and no other's, to its file or standard error."""
         if self._path is not None:
             with writing(Path(self._path)):
                 self._handler = logging.FileHandler(self._path, encoding="utf-8")
         elif not _program_logs():
-            self._handler = logging.StreamHandler(sys.stderr)
+            self._handler = logging.StreamHandler(_standard_error())
         if self._handler is not None:
             self._handler.addFilter(_Only(self))
             LOGGER.addHandler(self._handler)
@@ -115,6 +124,16 @@ class _Only(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return getattr(record, "logged_by", None) is self._run
+
+
+def _standard_error() -> Any:
+    """Return where lines on standard error belong while a progress display has taken its place.
+
+    In a terminal they go through the display, which shows them above itself; in a file straight.
+    """
+    if sys.stderr.isatty():
+        return sys.stderr
+    return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
 
 def _program_logs() -> bool:

@@ -1,6 +1,8 @@
 """Runs in MLflow: on a tracking server, or in a file without one."""
 
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +20,16 @@ _KIND = "mlflow"
 _MOST_METRICS = 1000  # that MLflow takes at once
 _MOST_PARAMETERS = 100
 _LONGEST_VALUE = 500  # characters: what all of its stores take
+_LONGEST_TAG = 5000
 _EVERY_S = 2.0  # a server across a network is asked no more often
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MLflow(Callback):
     """Log to MLflow: the configuration as parameters, the numbers of every round as metrics.
+
+    Parameters stay what they were at the start, as MLflow wants them; each change of the
+    configuration is a tag, ``change_1`` and so on, in JSON as in ``changes.jsonl``.
 
     Args:
         experiment: its name; made if there is none.
@@ -62,6 +68,7 @@ class _Run(Callback):
         self._run_id = ""
         self._waiting: list[Any] = []
         self._sent_at = time.monotonic()
+        self._changes = 0
 
     def on_start(self, session: "Session") -> None:
         self._client = package(_KIND, _KIND).MlflowClient(tracking_uri=self._settings.tracking_uri)
@@ -85,6 +92,11 @@ class _Run(Callback):
         self._add(metrics["round"], numbers_of(metrics, session.metrics[-2]))
         if time.monotonic() - self._sent_at > _EVERY_S:
             self._send()
+
+    def on_change(self, session: "Session", changed: Mapping[str, Any]) -> None:
+        self._changes += 1
+        text = json.dumps({"round": session.round_index, "changes": changed}, default=str)
+        self._client.set_tag(self._run_id, f"change_{self._changes}", text[:_LONGEST_TAG])
 
     def on_end(self, session: "Session", error: BaseException | None) -> None:
         try:

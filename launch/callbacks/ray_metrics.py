@@ -1,6 +1,7 @@
 """Metrics of Ray: for its dashboard, Prometheus and Grafana."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -90,14 +91,21 @@ class _Reporter(Callback):
     def on_start(self, session: "Session") -> None:
         from ray.util import metrics
 
-        tags = {"run": session.config.name, "method": _method(session)}
         for name, instrument in INSTRUMENTS.items():
             options: dict[str, Any] = {"tag_keys": (*_SHARED_TAGS, *instrument.tags)}
             if instrument.boundaries:
                 options["boundaries"] = list(instrument.boundaries)
-            metric = getattr(metrics, instrument.type)(name, instrument.description, **options)
-            metric.set_default_tags(tags)
-            self._metrics[name] = metric
+            self._metrics[name] = getattr(metrics, instrument.type)(
+                name, instrument.description, **options
+            )
+        self._tag(session)
+
+    def on_change(self, session: "Session", changed: Mapping[str, Any]) -> None:
+        self._tag(session)
+
+    def _tag(self, session: "Session") -> None:
+        for metric in self._metrics.values():
+            metric.set_default_tags({"run": session.config.name, "method": _method(session)})
 
     def on_round(self, session: "Session", metrics: Metrics, result: RoundResult) -> None:
         self._metrics["mlmc_rounds"].inc()

@@ -1,5 +1,6 @@
 """Scalars and histograms for TensorBoard."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ class TensorBoard(Callback):
 
     All numbers of a round by ``round/``; losses, errors and the problem's measures also by
     ``total_bytes/``, where the step is the bytes that have crossed in both directions; a histogram
-    of the levels drawn in observed rounds.
+    of the levels drawn in observed rounds; the configuration as text, and again when it changes,
+    with what has changed.
 
     Args:
         directory: below it every run has a directory of its own; by default ``tensorboard`` in the
@@ -62,8 +64,7 @@ class _Writer(Callback):
         else:
             place = directory_of(f"runs/{_KIND}", name)
         self._writer = package(_MODULE, _KIND).SummaryWriter(str(place))
-        text = yaml.safe_dump(session.config.to_mapping(), sort_keys=False)
-        self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), 0)
+        self._write_text("config", session.config.to_mapping(), 0)
         for round_index, numbers in numbers_so_far(session):
             self._write(round_index, numbers)
 
@@ -74,6 +75,10 @@ class _Writer(Callback):
             bins = [level + 0.5 for level in range(max(levels) + 1)]
             self._writer.add_histogram("levels", _as_array(levels), round_index, bins=bins)
 
+    def on_change(self, session: "Session", changed: Mapping[str, Any]) -> None:
+        for name, value in {"config": session.config.to_mapping(), "change": changed}.items():
+            self._write_text(name, value, session.round_index)
+
     def on_end(self, session: "Session", error: BaseException | None) -> None:
         self._writer.close()
 
@@ -83,6 +88,11 @@ class _Writer(Callback):
             if name in _BYTES or name.startswith("test_"):
                 sent = int(numbers["total_bytes"])
                 self._writer.add_scalar(f"total_bytes/{name}", value, sent)
+
+    def _write_text(self, name: str, value: Mapping[str, Any], round_index: int) -> None:
+        text = yaml.safe_dump(dict(value), sort_keys=False)
+        lines = "\n".join(f"    {line}" for line in text.splitlines())
+        self._writer.add_text(name, lines, round_index)
 
 
 def _as_array(levels: list[int]) -> Any:

@@ -1,5 +1,6 @@
 """Runs in Weights & Biases: on its server, or in files without an account."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,8 @@ _KIND = "wandb"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WandB(Callback):
     """Log to Weights & Biases: the configuration, the numbers of every round, levels drawn.
+
+    Its configuration is always that which is in force, also after a change.
 
     Args:
         project: its name.
@@ -81,6 +84,9 @@ class _Run(Callback):
         if levels := levels_of(result):
             logged["levels"] = package(_KIND, _KIND).Histogram(levels)
         self._run.log(logged, step=metrics["round"])
+
+    def on_change(self, session: "Session", changed: Mapping[str, Any]) -> None:
+        self._run.config.update(session.config.to_mapping(), allow_val_change=True)
 
     def on_end(self, session: "Session", error: BaseException | None) -> None:
         try:

@@ -45,7 +45,9 @@ def compare(
 
     For example:
 
-        mlmc-ray compare configs/quickstart.yaml
+        mlmc-ray init demo
+
+        mlmc-ray compare demo/compare.yaml
 
         mlmc-ray compare mine.yaml theirs.yaml --set rounds=200 --workers 8 --target 0.9
     """

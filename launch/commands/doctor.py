@@ -21,9 +21,9 @@ def doctor(
 ) -> None:
     """Look for what mlmc-ray needs and can use: packages, devices, Ray, data sets, space.
 
-    Every line is ok, missing, or a hint at something that may surprise, with the command that
-    helps. Nothing is started, downloaded or changed. The exit code is 0 unless something is missing
-    that every run needs.
+    Every line is ok, missing, or a hint: something that may surprise, or that only some runs need,
+    with the command that helps. Nothing is started, downloaded or changed. The exit code is 0
+    unless something is missing that every run needs.
 
     For example:
 

@@ -76,7 +76,9 @@ def plan(
 
     For example:
 
-        mlmc-ray train configs/quickstart.yaml --out runs/here
+        mlmc-ray init demo
+
+        mlmc-ray train demo/config.yaml --engine inline --out runs/here
 
         mlmc-ray plan runs/here --up 100Mbit --down 1Gbit --latency 5ms
 
@@ -86,21 +88,23 @@ def plan(
     """
     console = Console()
     with plain_errors(console, traceback):
-        from launch.planning import Links, measure, parse_rate, parse_seconds
+        from launch.planning import Links, check_target, measure, parse_rate, parse_seconds
         from launch.scaling.plan import parse_target
         from mlmc_ray.errors import ConfigError
 
         links = Links(
-            up=parse_rate(up),
-            down=parse_rate(down),
-            server_up=None if server_up is None else parse_rate(server_up),
-            server_down=None if server_down is None else parse_rate(server_down),
-            latency_s=parse_seconds(latency),
+            up=parse_rate(up, "--up"),
+            down=parse_rate(down, "--down"),
+            server_up=None if server_up is None else parse_rate(server_up, "--server-up"),
+            server_down=None if server_down is None else parse_rate(server_down, "--server-down"),
+            latency_s=parse_seconds(latency, "--latency"),
         )
         goal = None if target is None else parse_target(target)
         if scale is not None and goal is None:
             raise ConfigError(f"--scale {scale}: says rounds to a target: give its --target too")
         measured = measure(run)
+        if goal is not None:
+            check_target(measured, goal)
         clusters = _clusters(workers, nodes, processes, measured.workers)
         rows = _rows(measured, clusters, links, goal, scale, price + price_in)
         if png is not None:

@@ -48,7 +48,7 @@ def report(
 
     For example:
 
-        mlmc-ray report runs/quickstart-20250131-120000
+        mlmc-ray report runs/demo-20250131-120000
 
         mlmc-ray report runs/first runs/second --out both.html --csv rounds.csv --png figures
     """

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from launch.commands.options import overrides_of
 from launch.plain_errors import plain_errors
 
 _TABLE_WIDTH = 120
@@ -39,6 +40,9 @@ def scale(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of all runs."),
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="inline, or ray.", show_default="inline")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Directory of results; those of this run that it holds are kept."),
@@ -49,19 +53,22 @@ def scale(
 ) -> None:
     """Measure what more workers buy: rounds, bytes and seconds to a target, and the variance.
 
-    Every number of workers runs inline, in a process of its own, whose peak memory is shown; a
-    problem with num_functions gets as many as workers. The variance is that of the average of the
+    Every number of workers runs inline, in a process of its own, whose peak memory is shown, or
+    with --engine ray on one cluster, one after the other. A problem with num_functions gets as many
+    as workers. The variance is that of the average of the
     workers' messages at the first parameters: as drawn, and by theory, which for independent
     unbiased messages is the mean of theirs over the number of workers; where MLMC's base or ladder
-    draws too, only a bound. Writes results.json and
-    figure.png; a command that was interrupted goes on if it is given again with the same --out,
-    and takes more numbers of workers too.
+    draws too, only a bound. Writes results.json and figure.png; a command that was interrupted goes
+    on if it is given again with the same --out, and takes more numbers of workers too, unless one's
+    own code or a version has changed.
 
     For example:
 
-        mlmc-ray scale configs/scale-quadratic.yaml --workers 1,2,...,1024 --target gap=0.05
+        mlmc-ray init demo
 
-        mlmc-ray scale configs/scale-digits.yaml --workers 1,2,...,128 --batch total
+        mlmc-ray scale demo/config.yaml --workers 1,2,...,16 --target accuracy=0.9
+
+        mlmc-ray scale demo/config.yaml --workers 1,2,...,64 --batch total
     """
     console = Console()
     with plain_errors(console, traceback):
@@ -75,7 +82,7 @@ def scale(
         plan = plan_scale(
             config,
             parse_numbers("--workers", workers),
-            overrides=tuple(settings or ()),
+            overrides=tuple(overrides_of(settings, engine, None)),
             batch=batch,  # type: ignore[arg-type]  # checked there
             target=parse_target(target) if target else None,
             draws=draws,

@@ -98,11 +98,11 @@ def submit(
 
     For example:
 
-        mlmc-ray submit configs/quickstart.yaml --address http://head:8265 --out runs/there
+        mlmc-ray submit demo/config.yaml --address http://head:8265 --out runs/there
 
-        mlmc-ray submit configs/quickstart.yaml --compare --set rounds=50 --set actors=3
+        mlmc-ray submit demo/compare.yaml --compare --set rounds=50 --set actors=3
 
-        mlmc-ray submit --attach quickstart-1a2b3c4d --out runs/there
+        mlmc-ray submit --attach demo-1a2b3c4d --out runs/there
     """
     console = Console(stderr=as_json)
     with plain_errors(console, traceback):
@@ -152,4 +152,10 @@ def _stops(wanted: bool | None) -> bool:
     """Say whether an interrupted job is to be stopped; one that cannot be asked about is not."""
     if wanted is not None:
         return wanted
-    return sys.stdin.isatty() and typer.confirm("\nstop the job?", default=False, err=True)
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return typer.confirm("\nstop the job?", default=False, err=True)
+    except typer.Abort:  # a second Ctrl-C, or the end of the input
+        print(file=sys.stderr)
+        return False

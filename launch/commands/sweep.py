@@ -71,16 +71,20 @@ def sweep(
     Shows a table, and writes results.json, figure.png and best.yaml, which `mlmc-ray train` runs
     as it is. A run that diverges counts as the worst; one that fails otherwise ends the sweep.
     Callbacks of the file are told of every run. A command that was interrupted goes on where it
-    ended if it is given again with the same --out, in which one command at a time may work.
+    ended if it is given again with the same --out, in which one command at a time may work, unless
+    one's own code or a version has changed.
 
     For example:
 
-        mlmc-ray sweep configs/sweep-example.yaml --over optimizer.step_size=0.1,0.2,0.4
+        mlmc-ray init demo
 
-        mlmc-ray sweep configs/sweep-example.yaml --over optimizer.step_size=log:0.01..1:9
-        --over method.compressor.ladder.segment_size=0.01,0.1 --seeds 3 --halving --parallel 2
+        mlmc-ray sweep demo/config.yaml --over optimizer.step_size=0.1,0.2,0.4
 
-        mlmc-ray sweep configs/quickstart.yaml --entries --over optimizer.step_size=0.1,0.2
+        mlmc-ray sweep demo/config.yaml --over optimizer.step_size=log:0.01..1:9
+        --over method.compressor.ladder.segment_size=0.01,0.1 --seeds 3 --halving
+        --parallel 2 --engine inline
+
+        mlmc-ray sweep demo/compare.yaml --entries --over optimizer.step_size=0.1,0.2
     """
     console = Console()
     with plain_errors(console, traceback):

@@ -32,11 +32,13 @@ def train(
 
     For example:
 
-        mlmc-ray train configs/quickstart.yaml
+        mlmc-ray init demo
 
-        mlmc-ray train configs/quickstart.yaml --engine inline --set optimizer.step_size=0.05
+        mlmc-ray train demo/config.yaml
 
-        mlmc-ray train configs/quickstart.yaml --live
+        mlmc-ray train demo/config.yaml --engine inline --set optimizer.step_size=0.05
+
+        mlmc-ray train demo/config.yaml --live
     """
     console = Console()
     with plain_errors(console, traceback):
@@ -44,9 +46,11 @@ def train(
         from launch.configuration.run_config import load_config
         from launch.display.live import LiveProgress
         from launch.display.terminal import RunProgress, print_results
-        from launch.run_directory import results_directory
+        from launch.run_directory import check_unused, results_directory
 
         run = load_config(config, overrides_of(settings, engine, workers))
+        if out is not None:
+            check_unused(out)
         shown = LiveProgress if live else RunProgress
         with (
             results_directory(out, run.name) as directory,

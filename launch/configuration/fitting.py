@@ -12,14 +12,16 @@ from mlmc_ray.methods import SERVER, LearnedCompression, Scaffnew
 from mlmc_ray.methods.learned.messages import Layout
 from mlmc_ray.seeding import generator_for
 from server.optimizers import ProximalSGD
+from workers.device import why_no_gpu
 
 
 def check_fit(config: RunConfig, model: FlatModel) -> None:
-    """Refuse settings of the method that ask for more than there is.
+    """Refuse settings that ask for more than there is.
 
     Raises:
         ConfigError: names the setting and says how much there is.
     """
+    _check_device(config)
     dim = model.parameters.numel()
     _check_counts(config.method, dim, config.workers, "method")
     if isinstance(config.method, LearnedCompression):
@@ -34,6 +36,14 @@ def check_fit(config: RunConfig, model: FlatModel) -> None:
             Layout(config.method, context, dim)
         except ValueError as error:
             raise ConfigError(f"method: {in_words(str(error))}") from error
+
+
+def _check_device(config: RunConfig) -> None:
+    """Refuse a GPU that this process lacks; on Ray, every host sees for itself."""
+    if config.engine == "inline" and config.device == "cuda" and (reason := why_no_gpu()):
+        raise ConfigError(
+            f"device is cuda, and torch finds no GPU here: {reason}, or give device: cpu"
+        )
 
 
 def notes_on(config: RunConfig) -> list[str]:

@@ -44,10 +44,18 @@ class RunConfig:
             which cost a pass over every vector; the first round is looked at too; null for never.
         buffers_every: workers report running statistics (batch normalisation) every n-th round.
         engine: "ray", or "inline" for one process without Ray; both give the same result.
-        actors: processes that host the workers (Ray only); by default one per processor, and never
-            more than workers.
+        actors: processes that host the workers (Ray only); by default one per processor, or as many
+            as the GPUs have room for, and never more than workers.
         placement: on a cluster, "pack" puts server and hosts on as few nodes as possible, and
             "spread" on as many, so that the server is away from the hosts where there are enough.
+        placement_timeout_s: seconds to wait for a cluster's processors and GPUs: for those that
+            others hold, and for nodes to join where it has too few. A local cluster that has too
+            few is an error at once (Ray only).
+        device: where workers compute. "cuda" keeps models and batches on a GPU and computes
+            gradients there; each gradient is copied to the CPU, where its message is made, and the
+            server stays on the CPU.
+        gpus_per_actor: what every process that hosts workers reserves for device "cuda", by
+            default 1; with 0.5, two share a GPU; above 1, a whole number (Ray only).
         address: of a running Ray cluster; by default a local one is started, unless the process
             already belongs to one.
         threads: torch threads of every process; results may depend on it in the last bits.
@@ -74,6 +82,9 @@ class RunConfig:
     engine: Literal["ray", "inline"] = "ray"
     actors: AtLeastOne | None = None
     placement: Literal["pack", "spread"] = "pack"
+    placement_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 60.0
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpus_per_actor: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
     address: str | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     search_paths: tuple[str, ...] = ()
@@ -90,7 +101,23 @@ class RunConfig:
             )
         if not self.method.moves_parameters and self.optimizer is None:
             raise ValueError("missing keys ['optimizer']")
+        self._check_gpus()
         self._check_clock(name)
+
+    def _check_gpus(self) -> None:
+        gpus = self.gpus_per_actor
+        if gpus is None:
+            return
+        if self.device != "cuda":
+            raise ValueError(
+                f"gpus_per_actor is {gpus:g}, and device is {self.device!r}, which uses no GPU: "
+                "give device: cuda, or leave gpus_per_actor out"
+            )
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(
+                f"gpus_per_actor is {gpus:g}: above 1 give a whole number, since Ray shares out "
+                "no parts of several GPUs"
+            )
 
     def _check_clock(self, name: str) -> None:
         lacking = {

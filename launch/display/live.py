@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _HZ = 4.0
 _LOGARITHMIC_FROM = 100  # times the least value
-_OTHER_COLUMNS = 44  # beside the sparklines
+_OTHER_COLUMNS = 48  # beside the sparklines: a label, spaces, and what is said of a worker
 _ROUNDS = 20  # over which the times of workers are averaged
 
 

@@ -97,6 +97,7 @@ class RunProgress(Callback):
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def __enter__(self) -> "RunProgress":
+        self._console.soft_wrap = True  # a line of a log stays one line
         if self._console.is_terminal:
             self._live.start()
             self._live.update(Text(f"{self._name}  starting"), refresh=True)
@@ -111,6 +112,7 @@ class RunProgress(Callback):
         trace: TracebackType | None,
     ) -> None:
         self._live.stop()
+        self._console.soft_wrap = False
 
 
 def _headings(name_width: int, measure: str) -> str:

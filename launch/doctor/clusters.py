@@ -59,20 +59,23 @@ def _cluster() -> Finding:
     try:
         address = note.read_text().strip()
     except OSError:
-        text = "none on this machine, and `address: auto` is an error"
+        text = "none on this machine; `address: auto` needs one"
         return Finding(topic="Ray", name=name, state="ok", text=text)
     if _listens(address):
-        return Finding(topic="Ray", name=name, state="ok", text=f"{address}, for `address: auto`")
+        text = f"{address}; runs join it with `address: auto`, and not by themselves"
+        return Finding(topic="Ray", name=name, state="ok", text=text)
     return Finding(
         topic="Ray",
         name=name,
         state="hint",
-        text=f"{note} names {address}, which does not answer: `address: auto` tries it for 20 s",
+        text=f"none: {note} names {address}, which does not answer, and `address: auto` would try "
+        "it for 20 s",
         remedy=f"rm {note}",
     )
 
 
 def _token() -> Finding:
+    """Say who asks for a token: `ray start --head` where it finds one, and no local cluster."""
     source = token_source(os.environ)
     if source is None:
         text = "none, and none is asked for on a local cluster"
@@ -83,9 +86,10 @@ def _token() -> Finding:
         topic="Ray",
         name="token",
         state="hint",
-        text=f"{source} makes `ray start --head` demand it of every node, and nodes without it "
-        "fail with InvalidAuthToken after 20 s: copy it to them",
-        remedy=f"export RAY_AUTH_MODE=disabled, on a sealed network only; or rm {source}",
+        text=f"in {source}; runs on this machine alone need nothing more. A cluster that `ray "
+        "start --head` begins here asks every node for it, and one that joins without it fails "
+        "with InvalidAuthToken after 20 s: copy the file there, and join with",
+        remedy="RAY_AUTH_MODE=token ray start --address=HEAD:6379",
     )
 
 

@@ -13,7 +13,7 @@ class Finding:
     Args:
         topic: what it belongs to.
         name: of what was looked for.
-        state: "ok", "missing", or "hint" for what is there and may surprise.
+        state: "ok", "missing", or "hint" for what may surprise or only some runs need.
         text: what was found.
         remedy: the command that helps, or nothing.
         needed: whether mlmc_ray cannot run without it.

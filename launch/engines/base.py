@@ -77,4 +77,5 @@ def worker_plan(config: RunConfig) -> WorkerPlan:
         seed=config.seed,
         batch_size=config.batch_size,
         buffers_every=config.buffers_every,
+        device=config.device,
     )

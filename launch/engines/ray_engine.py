@@ -4,6 +4,7 @@ In a round the driver calls the server, which puts its broadcast into the object
 every host with the reference; the hosts answer to the server. No frame passes the driver.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,56 +12,56 @@ import numpy as np
 import ray
 import torch
 from ray.exceptions import GetTimeoutError
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import remove_placement_group
 from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
 from launch.engines.base import RunState, server_plan, worker_plan
 from launch.engines.cluster import current_cluster, ray_cluster
+from launch.engines.placement import demand_of, reserve
 from mlmc_ray.errors import ClusterError, RoundError
 from mlmc_ray.rounds import RoundResult
 from mlmc_ray.saving import loaded, saved
 from server.actor import RemoteParameterServer, fetch
 from workers.actor import RemoteWorkerHost
 
-_LOCAL_SHARE = 0.001  # of a processor: on one's own machine any number of actors may run
-_PLACEMENT_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 600.0
 _ANSWER_TIMEOUT_S = 5.0  # for the server to say, once the round's time is up, who is late
 
 
 class RayEngine:
-    """Runs rounds on Ray actors; see ``RunConfig`` for the settings.
+    """Runs rounds on Ray actors.
+
+    Args:
+        config: of the run.
+        on_note: called with a line if the run waits for nodes to join the cluster.
 
     Raises:
-        ClusterError: Ray cannot be started, or cannot place the actors.
+        ClusterError: Ray cannot be started, or cannot place the actors, or one finds no GPU.
         RoundError: making the models and shards took longer than ``round_timeout_s``.
         ProblemError: the problem's own code failed.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, on_note: Callable[[str], None] = lambda _: None) -> None:
         self._timeout_s = config.round_timeout_s
         self._round_index = 0
         self._stack = ExitStack()
         self._cluster: str | None = None
         try:
-            local = self._stack.enter_context(ray_cluster(config.address))
+            self._local = self._stack.enter_context(ray_cluster(config.address))
             self._cluster = current_cluster()
-            self._spare = _cluster_cpus() if local else max(1, _cluster_cpus() - 1)
-            self._place(config, self._num_hosts(config), _LOCAL_SHARE if local else 1.0)
+            self._place(config, on_note)
             self._set_up(config)
         except BaseException:
             self.close()
             raise
 
-    def _num_hosts(self, config: RunConfig) -> int:
-        return min(config.workers, config.actors or self._spare)
-
     def suits(self, old: RunConfig, new: RunConfig) -> bool:
         """Return whether the same actors, and not only others, can run another configuration."""
         placed = ("engine", "address", "placement")
         same = all(getattr(old, name) == getattr(new, name) for name in placed)
-        return same and self._num_hosts(old) == self._num_hosts(new)
+        demands = [demand_of(config, local=self._local) for config in (old, new)]
+        return same and demands[0] == demands[1]
 
     def set_up(self, config: RunConfig) -> None:
         """Let the actors begin another configuration, which they suit.
@@ -73,35 +74,23 @@ class RayEngine:
             host.worker_ids = tuple(range(first, config.workers, len(self._hosts)))
         self._set_up(config)
 
-    def _place(self, config: RunConfig, num_hosts: int, share: float) -> None:
-        """Start the actors, ``share`` of a processor reserved for each."""
-        if _cluster_cpus() < (num_hosts + 1) * share:
-            remedy = (
-                "lower actors"
-                if num_hosts > 1
-                else "give it 2 (ray start --num-cpus 2), or use --engine inline"
-            )
-            raise ClusterError(
-                f"actors is {num_hosts}: with the server that takes {num_hosts + 1} processors, "
-                f"and the Ray cluster has {_cluster_cpus()}: {remedy}"
-            )
-        # All processors are reserved at once, or none: two runs that wait for each other's would
-        # wait for ever. Starting a process afterwards takes as long as the machine is busy.
-        processors = placement_group(
-            [{"CPU": share}] * (num_hosts + 1), strategy=config.placement.upper()
+    def _place(self, config: RunConfig, on_note: Callable[[str], None]) -> None:
+        """Start the actors on what is reserved for them."""
+        demand = demand_of(config, local=self._local)
+        processors = reserve(
+            demand,
+            strategy=config.placement.upper(),
+            local=self._local,
+            timeout_s=config.placement_timeout_s,
+            on_note=on_note,
         )
         self._stack.callback(remove_placement_group, processors)
-        if not processors.wait(_PLACEMENT_TIMEOUT_S):
-            raise ClusterError(
-                f"the {num_hosts + 1} actors could not be placed within {_PLACEMENT_TIMEOUT_S:g} "
-                f"s: each needs a free processor, and of {_cluster_cpus()} the cluster has "
-                f"{_free_cpus()} free; lower actors"
-            )
         self._server = RemoteParameterServer(processors)
         self._stack.callback(self._server.stop)
         self._hosts = []
-        for first in range(num_hosts):
-            host = RemoteWorkerHost(range(first, config.workers, num_hosts), processors)
+        for first in range(demand.num_hosts):
+            worker_ids = range(first, config.workers, demand.num_hosts)
+            host = RemoteWorkerHost(worker_ids, processors)
             self._stack.callback(host.stop)
             self._hosts.append(host)
         actors: list[RemoteParameterServer | RemoteWorkerHost] = [self._server, *self._hosts]
@@ -188,11 +177,3 @@ class RayEngine:
 
     def _get(self, reference: Any, timeout_s: float | None = None) -> Any:
         return fetch(reference, self._round_index, "the server", timeout_s)
-
-
-def _cluster_cpus() -> int:
-    return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
-
-
-def _free_cpus() -> int:
-    return int(ray.available_resources().get("CPU", 0))  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@
 from launch.planning.measured import Frames, Measured, measure
 from launch.planning.model import ASSUMPTIONS, Cluster, Links, Prediction, predict
 from launch.planning.quantities import parse_rate, parse_seconds
-from launch.planning.targets import rounds_to_target, scaled_rounds
+from launch.planning.targets import check_target, rounds_to_target, scaled_rounds
 
 __all__ = [
     "ASSUMPTIONS",
@@ -17,6 +17,7 @@ __all__ = [
     "Links",
     "Measured",
     "Prediction",
+    "check_target",
     "measure",
     "parse_rate",
     "parse_seconds",

@@ -25,6 +25,10 @@ BY_ASKED = ("tamuna",)
 """Kinds whose reports depend on how many workers a round asks, and on all of them only so."""
 
 _LEDGER = ("round_index", "direction", "frame_bytes")
+CALLS_S = 0.010
+"""Seconds of an exchange's calls on Ray with one host, which a run in one process does not have."""
+
+_HOST_CALLS_S = 0.0015  # of every further host on the same machine
 _WARM_UP = 3  # rounds in which connections, kernels and memory are made, if there are many more
 
 
@@ -45,7 +49,7 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """A run, as far as a prediction needs it. Times are medians over rounds.
+    """A run, as far as a prediction needs it.
 
     Attributes:
         name: of the run.
@@ -53,8 +57,9 @@ class Measured:
         engine: "ray" or "inline".
         frames: by direction.
         exchanges: mean number of a round's exchanges.
-        worker_s: seconds of every worker for an exchange, from news to report.
-        server_s: what remains of a round after the slowest host; of a run on Ray with its calls.
+        worker_s: seconds of every worker for an exchange, from news to report; medians.
+        server_s: what remains of a round after the slowest host, without the calls of Ray; the
+            lower quartile of the rounds, since what else the machine does only lengthens it.
         own_news: every worker gets a frame of its own, instead of all the same.
         by_workers: kinds in the configuration whose frames depend on the number of workers.
         metrics: of the run.
@@ -100,7 +105,7 @@ def measure(path: Path) -> Measured:
     seconds = np.diff([float(line["seconds"]) for line in record.metrics])
     frames = _frames(path, exchanges)
     asks_all = frames["downlink"].an_exchange >= workers
-    worker_s, server_s, notes = _times(record, workers, seconds)
+    worker_s, server_s, notes = _times(record, workers, seconds, exchanges)
     return Measured(
         name=record.name,
         workers=workers,
@@ -169,13 +174,14 @@ def _frames(path: Path, exchanges: float) -> dict[Direction, Frames]:
 
 
 def _times(
-    record: RunRecord, workers: int, seconds: npt.NDArray[np.float64]
+    record: RunRecord, workers: int, seconds: npt.NDArray[np.float64], exchanges: float
 ) -> tuple[list[float], float, list[str]]:
     """Return the seconds of every worker and of the server, and what had to be guessed."""
     timeline, first = record.timeline, _WARM_UP if record.rounds > 3 * _WARM_UP else 0
     if not len(timeline):
         turns = _turns(record.config, workers)
-        each = float(np.median(seconds[first:])) / turns
+        work = float(np.median(seconds[first:])) - _calls_s(record.config, 1)
+        each = max(0.0, work) / turns
         note = "no timeline.csv: whole rounds count as work of the workers, "
         return [each] * workers, 0.0, [f"{note}{turns} after one another in a process"]
     kept = timeline.round_index >= first
@@ -197,7 +203,13 @@ def _times(
         slowest[round_index] = slowest.get(round_index, 0.0) + max(hosts.values())
     rest = [max(0.0, seconds[index] - slowest[index]) for index in slowest if index < len(seconds)]
     medians = [float(np.median(own)) for _, own in sorted(by_worker.items())]
-    return medians, float(np.median(rest)) if rest else 0.0, []
+    calls_s = exchanges * _calls_s(record.config, len(set(timeline.host[kept].tolist())))
+    return medians, max(0.0, float(np.percentile(rest, 25)) - calls_s) if rest else 0.0, []
+
+
+def _calls_s(config: Mapping[str, Any], hosts: int) -> float:
+    """Return the seconds of an exchange's calls here; none in one process."""
+    return 0.0 if config.get("engine") == "inline" else CALLS_S + _HOST_CALLS_S * (hosts - 1)
 
 
 def _turns(config: Mapping[str, Any], workers: int) -> int:

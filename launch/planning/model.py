@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from launch.planning.measured import Measured
+from launch.planning.measured import CALLS_S, Measured
 from mlmc_ray.errors import ConfigError
 
 WIRE_PER_BYTE = 1.0456
@@ -13,7 +13,6 @@ _CALL_BYTES = 700  # both ways, beside the frames, of a call whose answer is sma
 _PULL_BYTES = 6_000  # both ways, to fetch an object from another node's store
 _INLINE_BYTES = 100 * 1024  # answers up to this come with the call, larger ones through the store
 _PULL_S = 0.005  # to fetch an object, beside its bytes and round trips
-_CALLS_S = 0.010  # an exchange's calls on one machine, which a run in one process does not have
 _ROUND_TRIPS_A_ROUND = 1  # driver and server
 _ROUND_TRIPS_AN_EXCHANGE = 4  # call, where the news are, fetching them, letting go of them
 _FIRST_WINDOW = 14_480  # bytes a new connection sends before it waits: RFC 6928
@@ -28,6 +27,7 @@ ASSUMPTIONS = (
     "news, work and reports follow each other: nothing overlaps",
     f"a byte of a frame is {WIRE_PER_BYTE} on the link; a call costs {_CALL_BYTES / 1000:g} kB "
     f"and an object fetched {_PULL_BYTES / 1000:g} kB more",
+    f"calls of an exchange take {1000 * CALLS_S:g} ms, however many workers there are",
     f"answers of a process above {_INLINE_BYTES / 1024:g} KiB go through the object store; a fetch "
     f"from another node takes {1000 * _PULL_S:g} ms beside its bytes",
     f"a round has {_ROUND_TRIPS_A_ROUND} + {_ROUND_TRIPS_AN_EXCHANGE} round trips of latency, one "
@@ -243,8 +243,7 @@ def _calls_s(measured: Measured, cluster: Cluster, links: Links, traffic: _Traff
     trips = _ROUND_TRIPS_AN_EXCHANGE + traffic.pulled
     trips += _ramp(traffic.news_a_node, min(links.down, server_up / cluster.nodes), round_trip)
     trips += _ramp(traffic.reports_a_node, min(links.up, server_down / cluster.nodes), round_trip)
-    own = _CALLS_S if measured.engine == "inline" else 0.0
-    an_exchange = own + _PULL_S * (1 + traffic.pulled) + trips * round_trip
+    an_exchange = CALLS_S + _PULL_S * (1 + traffic.pulled) + trips * round_trip
     return measured.exchanges * an_exchange + _ROUND_TRIPS_A_ROUND * round_trip
 
 

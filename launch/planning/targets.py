@@ -4,9 +4,21 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.metrics import Metrics
+from launch.metrics import Metrics, measure_names
+from launch.planning.measured import Measured
 from launch.scaling.plan import Target
+from launch.sweeps.measures import choose_measure
 from mlmc_ray.errors import ConfigError, one_line
+
+
+def check_target(measured: Measured, target: Target) -> None:
+    """Refuse a target of a measure that a run does not have.
+
+    Raises:
+        ConfigError: lists those that it has.
+    """
+    names = dict.fromkeys(name for line in measured.metrics for name in measure_names(line))
+    choose_measure(target.measure, {measured.name: list(names)}, "--target")
 
 
 def rounds_to_target(metrics: Sequence[Metrics], target: Target) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from launch.reports import curves, tables, timeline_panels, traffic_panels
+from launch.reports import curves, layer_panels, tables, timeline_panels, traffic_panels
 from launch.reports.panel import DASHES, MARKS, Panel, run_style
 from launch.reports.record import RunRecord
 from launch.run_directory import writing
@@ -33,8 +33,8 @@ def panels(records: Sequence[RunRecord]) -> list[Panel]:
     names = tables.labels(records)
     makers = (
         curves.measures,
-        traffic_panels.by_layer,
-        traffic_panels.by_kind,
+        layer_panels.by_layer,
+        layer_panels.by_kind,
         traffic_panels.by_worker,
         curves.errors,
         traffic_panels.levels,

@@ -1,6 +1,7 @@
 """A scaling run before it begins: the configuration of every number of workers, checked."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,9 @@ from mlmc_ray.errors import ConfigError, ProblemError
 
 Batch = Literal["total", "per-worker"]
 
+NEVER_NEGATIVE = ("gap", "squared_distance", "gradient_norm")
+"""Measures that a target below 0 can never be reached in."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
@@ -24,11 +28,23 @@ class Target:
         measure: the problem's name of it.
         value: reached by what is at least as good.
         best: whether high values are good, or low ones.
+
+    Raises:
+        ConfigError: the measure never has such a value.
     """
 
     measure: str
     value: float
     best: Best
+
+    def __post_init__(self) -> None:
+        given = f"--target {self.measure}={self.value:g}"
+        if not math.isfinite(self.value):
+            raise ConfigError(f"{given}: give a finite number")
+        if self.measure == "accuracy" and not 0 < self.value <= 1:
+            raise ConfigError(f"{given}: an accuracy is a fraction: give 0.9 for 90 per cent")
+        if self.measure in NEVER_NEGATIVE and self.value < 0:
+            raise ConfigError(f"{given}: it is never negative: give 0 or more")
 
     def reached(self, value: float) -> bool:
         """Return whether a value of the measure is at least as good as the target."""
@@ -42,7 +58,7 @@ def parse_target(text: str) -> Target:
     """Read ``accuracy=0.9``, or ``name>=0.9`` and ``name<=0.1`` to say which side is good.
 
     Raises:
-        ConfigError: quotes the text.
+        ConfigError: quotes the text; or see ``Target``.
     """
     sides: dict[str, Best] = {">=": "highest", "<=": "lowest"}
     sign = next((sign for sign in (*sides, "=") if sign in text), "=")
@@ -100,7 +116,8 @@ def plan_scale(
 ) -> ScalePlan:
     """Make the configuration of every number of workers, and refuse those that could not begin.
 
-    All runs are in one process, without Ray, and have no more of the file than its own run.
+    Runs are in one process, without Ray, unless ``overrides`` say ``engine=ray``, and have no more
+    of the file than its own run.
 
     Args:
         source: a YAML file, or a mapping. Its ``workers`` times its ``batch_size`` is the batch
@@ -123,7 +140,7 @@ def plan_scale(
     if not workers or min(workers) < 1 or len(set(workers)) < len(workers):
         listed = ",".join(map(str, workers))
         raise ConfigError(f"--workers {listed}: give different numbers from 1, such as 1,2,4")
-    given = (*overrides, "engine=inline")
+    given = ("engine=inline", *overrides)
     base = load_config(source, given)
     configs = {number: _config(source, given, base, number, batch) for number in workers}
     for number, config in configs.items():
@@ -132,7 +149,7 @@ def plan_scale(
         except (ConfigError, ProblemError) as error:
             raise type(error)(f"{number} workers: {error}") from error
     names = {base.name: measured_by(configs[workers[0]])}
-    measure = choose_measure(target.measure if target else None, names)
+    measure = choose_measure(target.measure if target else None, names, "--target")
     return ScalePlan(
         base=base, configs=configs, batch=batch, measure=measure, target=target, draws=draws
     )

@@ -28,7 +28,7 @@ SHAPE: Shape = {
     "seconds": NUMBER,
     "set_up_s": NUMBER,
     "clock_s": (*NUMBER, type(None)),
-    "peak_bytes": int,
+    "peak_bytes": (int, type(None)),
     "diverged": TEXT_OR_NONE,
     "variance": (dict, type(None)),
 }
@@ -63,7 +63,8 @@ def measure_point(task: Task, tell: Tell) -> dict[str, Any]:
         ``workers``, ``batch_size``, ``rounds`` that were run, ``reached``: whether the target was
         (None without one), ``measures`` at the end, ``uplink_bytes`` and ``downlink_bytes`` of all
         workers, ``seconds`` of the rounds, ``set_up_s``, ``clock_s`` (None without a clock),
-        ``peak_bytes``: the most memory of the process, before the variance is computed,
+        ``peak_bytes``: the most memory of the process, before the variance is computed (None on
+        Ray, where there are several processes),
         ``diverged``: why, or None, and ``variance``, see ``Variance`` (None without a compressor).
 
     Raises:
@@ -81,14 +82,14 @@ def measure_point(task: Task, tell: Tell) -> dict[str, Any]:
                 raise
             diverged = one_line(error)
         found = _found(session, task.target)
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
     variance = first_variance(config, task.draws)
     return {
         "workers": config.workers,
         "batch_size": config.batch_size,
         **found,
         "set_up_s": set_up_s,
-        "peak_bytes": peak_bytes,
+        "peak_bytes": most if config.engine == "inline" else None,
         "diverged": diverged,
         "variance": None if variance is None else dataclasses.asdict(variance),
     }

@@ -53,7 +53,7 @@ def scale_table(plan: ScalePlan, found: Sequence[Found]) -> Table:
             f"{row['seconds']:.1f}",
             *([_number(row["clock_s"])] if timed else []),
             f"{row['set_up_s']:.1f}",
-            format_bytes(row["peak_bytes"]),
+            "-" if row["peak_bytes"] is None else format_bytes(row["peak_bytes"]),
             _number(variance.get("drawn")),
             _number(variance.get("exact")),
             _number(variance.get("bound")),

@@ -1,5 +1,6 @@
-"""Running all numbers of workers, one after the other, each in a process of its own."""
+"""Running all numbers of workers, one after the other: each in its own process, or on Ray."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from launch.scaling.plan import ScalePlan
 from launch.scaling.point import SHAPE, Task, measure_point
 from launch.scaling.report import draw_scale
 from launch.sweeps.apart import run_apart
+from launch.sweeps.fingerprint import made_with
 from launch.sweeps.lock import locked
 from launch.sweeps.progress import RunsProgress
 from launch.sweeps.results import Results
@@ -37,7 +39,7 @@ def scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, A
 
 
 def _scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, Any]]:
-    results = Results(out, plan.to_mapping(), SHAPE)
+    results = Results(out, plan.to_mapping(), SHAPE, made_with(plan.configs.values()))
     missing = [number for number in plan.configs if results.get(str(number)) is None]
     tasks = [
         Task(config=plan.configs[number].to_mapping(), target=plan.target, draws=plan.draws)
@@ -49,9 +51,7 @@ def _scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, 
 
         def on_result(index: int, found: dict[str, Any]) -> None:
             results.add(str(missing[index]), found)
-            figure = draw_scale(plan, _known(plan, results))
-            with writing(out):
-                figure.savefig(out / "figure.png")
+            _draw(plan, results, out)
             progress.note(_line(found))
             if index + 1 < len(missing):
                 begin(index + 1)
@@ -62,14 +62,39 @@ def _scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, 
 
         if tasks:
             begin(0)
+            _run(plan, tasks, progress.advance, on_result)
+        else:
+            _draw(plan, results, out)  # for other numbers than last time, or it was interrupted
+    return _known(plan, results)
+
+
+def _run(
+    plan: ScalePlan,
+    tasks: list[Task],
+    on_rounds: Callable[[int], None],
+    on_result: Callable[[int, dict[str, Any]], None],
+) -> None:
+    """Measure one number after the other; on Ray in this process, on one cluster."""
+    if plan.base.engine == "inline":
         run_apart(
             measure_point,
             tasks,
             fresh=True,
-            on_news=lambda _, rounds: progress.advance(rounds),
+            on_news=lambda _, rounds: on_rounds(rounds),
             on_result=on_result,
         )
-    return _known(plan, results)
+        return
+    from launch.engines.cluster import ray_cluster  # imports Ray, which inline runs do not need
+
+    with ray_cluster(plan.base.address):
+        for index, task in enumerate(tasks):
+            on_result(index, measure_point(task, on_rounds))
+
+
+def _draw(plan: ScalePlan, results: Results, out: Path) -> None:
+    figure = draw_scale(plan, _known(plan, results))
+    with writing(out):
+        figure.savefig(out / "figure.png")
 
 
 def _known(plan: ScalePlan, results: Results) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Where a dashboard is, and with which token it is asked."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,13 +78,41 @@ def headers_of(environment: Mapping[str, str]) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def ca_bundle(environment: Mapping[str, str]) -> str | None:
+    """Return the file or directory of certificates that ``requests`` trusts, None for its own.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no certificates.
+    """
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := environment.get(name):
+            try:
+                file, directory = (None, path) if Path(path).is_dir() else (path, None)
+                ssl.create_default_context(cafile=file, capath=directory)
+            except OSError as error:
+                raise ConfigError(
+                    f"{name} is {path!r}, which holds no certificates: {reason_of(error)}"
+                ) from error
+            return path
+    return None
+
+
+def distrust(url: str, error: requests.exceptions.SSLError) -> str:
+    """Return what a failed TLS handshake with an address means, and what would do."""
+    reason = reason_of(error)
+    if "certificate verify failed" in reason:
+        return (
+            f"the certificate of {url} is not trusted: {reason}; set REQUESTS_CA_BUNDLE to a PEM "
+            "file of the authority that signed it, or of itself if it is self-signed, and give the "
+            "address by a name that it holds"
+        )
+    return f"{url} does not speak TLS as expected: {reason}; try http:// if it has none"
+
+
 def reason_of(error: BaseException) -> str:
     """Return what a failed connection died of, without the layers around it."""
-    reason = getattr(error, "strerror", None)
-    if reason:
-        return str(reason)
     if isinstance(error, requests.Timeout):
         return f"no answer within {ANSWER_TIMEOUT_S:g} s"
-    text = one_line(error)
-    found = re.search(r"\[Errno -?\d+\] ([^'\")]*)", text)
-    return found[1] if found else text
+    text = str(getattr(error, "strerror", None) or one_line(error))
+    found = re.search(r"\[(?:Errno -?\d+|\w+: \w+)\] ((?:[^'\"()]|'[^']*'(?=\.))*)", text)
+    return found[1].strip(" .") if found else text

@@ -15,7 +15,9 @@ import requests
 
 from launch.submission.access import (
     ANSWER_TIMEOUT_S,
+    ca_bundle,
     dashboard_url,
+    distrust,
     headers_of,
     reason_of,
     token_source,
@@ -48,16 +50,18 @@ class Dashboard:
             or RAY_ADDRESS, or else of this machine.
 
     Raises:
-        ConfigError: the address is that of something else, or the token cannot be read.
-        ClusterError: nothing answers there within five seconds, it wants another token, or Ray's
-            client is not installed.
+        ConfigError: the address is that of something else, or the token or the certificates to
+            trust cannot be read.
+        ClusterError: nothing answers there within five seconds, its certificate is not trusted, it
+            wants another token, or Ray's client is not installed.
     """
 
     def __init__(self, address: str | None = None) -> None:
         self.url = dashboard_url(address, os.environ)
         self._headers = headers_of(os.environ)
+        trusted = ca_bundle(os.environ) if self.url.startswith("https://") else None
         self._check_answers()
-        self._client = _client(self.url, self._headers)
+        self._client = _client(self.url, self._headers, trusted)
 
     def processors(self) -> int:
         """Return how many processors the nodes have, busy or not."""
@@ -72,8 +76,12 @@ class Dashboard:
             raise ClusterError(f"{self.url} does not list its nodes: {text}") from error
 
     def submit(self, job: Job) -> None:
-        """Copy the files of a job to the cluster and start it; it may wait there."""
-        with self._plain_errors(), job.runtime_env() as runtime_env:
+        """Copy the files of a job to the cluster and start it; it may wait there.
+
+        Raises:
+            ClusterError: the cluster refuses it, or its files are too large for the dashboard.
+        """
+        with self._plain_errors(), _told_too_large(job), job.runtime_env() as runtime_env:
             self._client.submit_job(
                 entrypoint=job.entry_point,
                 submission_id=job.job_id,
@@ -159,6 +167,8 @@ class Dashboard:
         url = f"{self.url}/api/version"
         try:
             answer = requests.get(url, headers=self._headers, timeout=ANSWER_TIMEOUT_S)
+        except requests.exceptions.SSLError as error:
+            raise ClusterError(distrust(self.url, error)) from error
         except (requests.RequestException, ValueError) as error:  # UnicodeError: an odd host
             raise ClusterError(
                 f"no Ray dashboard answers at {self.url}: {reason_of(error)}; check the address "
@@ -197,6 +207,20 @@ class Dashboard:
             ) from error
 
 
+@contextmanager
+def _told_too_large(job: Job) -> Iterator[None]:
+    """Say what to do about files that are larger than a dashboard takes: Ray's takes 100 MiB."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "status code 413" not in str(error):
+            raise
+        raise ClusterError(
+            f"the files below {job.working_dir} are larger than the dashboard takes ({error}): "
+            "name in .gitignore what the job does not need, and put data where the nodes have it"
+        ) from error
+
+
 def _has_version(answer: requests.Response) -> bool:
     """Return whether an answer names Ray's version, as that of a dashboard does."""
     try:
@@ -206,8 +230,13 @@ def _has_version(answer: requests.Response) -> bool:
     return isinstance(found, dict) and "ray_version" in found
 
 
-def _client(url: str, headers: Mapping[str, str]) -> "JobSubmissionClient":
+def _client(url: str, headers: Mapping[str, str], trusted: str | None) -> "JobSubmissionClient":
     """Return Ray's client for an address that answers.
+
+    Args:
+        url: the address.
+        headers: of all requests.
+        trusted: certificates; the log's connection is none of ``requests``, and must be told.
 
     Raises:
         ClusterError: it is not installed.
@@ -220,7 +249,7 @@ def _client(url: str, headers: Mapping[str, str]) -> "JobSubmissionClient":
 
         for name, level in _LOG_LEVELS.items():
             logging.getLogger(name).setLevel(level)
-        return JobSubmissionClient(url, headers=dict(headers))
+        return JobSubmissionClient(url, headers=dict(headers), verify=trusted or True)
     except ImportError as error:
         raise ClusterError(
             f"Ray's job client is not installed ({one_line(error)}): pip install 'ray[default]'"

@@ -1,8 +1,10 @@
 """A job from submission to its end: why it waits, what it writes, how it ended."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,9 @@ _SHORTEST_WAIT_S = 5.0  # a cluster that has just started does not list its node
 _POLL_S = 0.5
 _REASON_EVERY_S = 10.0
 _SILENCE_S = 60.0
+_QUIET_S = 60.0  # without a line of the log; then the job is asked about, over a connection anew
 _STOP_WAIT_S = 60.0
+_KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,27 +80,33 @@ def follow(dashboard: Dashboard, job_id: str, tell: Tell, write: Tell) -> Outcom
     Args:
         dashboard: of the cluster.
         job_id: of a job that has been submitted, or has ended already.
-        tell: is told why the job waits, every ten seconds.
+        tell: is told why the job waits, every ten seconds, and when the connection is lost.
         write: gets the job's log, piece by piece.
 
     Raises:
         ClusterError: there is no such job, or the dashboard was silent for a minute.
     """
-    _await_start(dashboard, job_id, tell)
-    log = _Log(write)
-    last_heard = time.monotonic()
+    dashboard.details(job_id)  # a job that is not there is no silence
+    wait, log, silence = _Wait(tell), _Log(write), _Silence(tell)
     while True:
         try:
-            asyncio.run(log.tail(dashboard, job_id))
             details = dashboard.details(job_id)
-            last_heard = time.monotonic()
-            if details.status.is_terminal():
+            silence.ends()
+            if details.status == "PENDING":
+                wait.explain(dashboard, job_id, details)
+            elif details.status.is_terminal():
                 log.complete(dashboard.log(job_id))
                 return _outcome(details, job_id)
-        except ClusterError:
-            if time.monotonic() - last_heard > _SILENCE_S:
-                raise
+            else:
+                asyncio.run(log.tail(dashboard, job_id))
+        except ClusterError as error:
+            silence.goes_on(error, dashboard, job_id)
         time.sleep(_POLL_S)
+
+
+def attach_command(dashboard: Dashboard, job_id: str) -> str:
+    """Return the command that follows a job later."""
+    return f"mlmc-ray submit --attach {job_id} --address {dashboard.url}"
 
 
 def stop(dashboard: Dashboard, job_id: str) -> Outcome:
@@ -130,11 +140,14 @@ class _Log:
         self._written = ""
 
     async def tail(self, dashboard: Dashboard, job_id: str) -> None:
-        """Write what comes until the job ends or the connection breaks."""
+        """Write what comes until the job ends, the connection breaks, or nothing has come long."""
         position = 0
-        async for text in dashboard.tail(job_id):
-            self._append(text[max(0, len(self._written) - position) :])
-            position += len(text)
+        pieces = dashboard.tail(job_id)
+        with suppress(StopAsyncIteration, asyncio.TimeoutError):
+            while True:
+                text = await asyncio.wait_for(anext(pieces), _QUIET_S)
+                self._append(text[max(0, len(self._written) - position) :])
+                position += len(text)
 
     def complete(self, text: str) -> None:
         """Write what is missing of the whole log: its last lines, which a tail may not bring."""
@@ -146,17 +159,60 @@ class _Log:
         self._written += text
 
 
-def _await_start(dashboard: Dashboard, job_id: str, tell: Tell) -> None:
-    """Wait until a job has started or ended; say every ten seconds why it has not."""
-    started = told = time.monotonic()
-    while (details := dashboard.details(job_id)).status == "PENDING":
-        if time.monotonic() - told >= _REASON_EVERY_S:
-            told = time.monotonic()
-            tell(
-                f"{job_id} is pending after {told - started:.0f} s: {details.message} The cluster "
-                f"has {dashboard.processors()} processors"
-            )
-        time.sleep(_POLL_S)
+class _Wait:
+    """Says every ten seconds why a job has not started.
+
+    Args:
+        tell: gets the lines.
+    """
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._started = self._told = time.monotonic()
+
+    def explain(self, dashboard: Dashboard, job_id: str, details: "JobDetails") -> None:
+        """Say it if it is time."""
+        if time.monotonic() - self._told < _REASON_EVERY_S:
+            return
+        self._told = time.monotonic()
+        self._tell(
+            f"{job_id} is pending after {self._told - self._started:.0f} s: {details.message} The "
+            f"cluster has {dashboard.processors()} processors"
+        )
+
+
+class _Silence:
+    """Bears it for a minute that a dashboard does not answer.
+
+    Args:
+        tell: is told when it begins, and of a log that cannot be followed.
+    """
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._since: float | None = None
+        self._told: str | None = None
+
+    def ends(self) -> None:
+        """Begin anew: there was an answer."""
+        self._since = None
+
+    def goes_on(self, error: ClusterError, dashboard: Dashboard, job_id: str) -> None:
+        """Say what is wrong, once, or give up.
+
+        Raises:
+            ClusterError: there was no answer for a minute.
+        """
+        now = time.monotonic()
+        self._since = self._since or now
+        if now - self._since > _SILENCE_S:
+            raise ClusterError(
+                f"{error}, for {_SILENCE_S:g} s; {job_id} does not end by this: follow it later "
+                f"with {attach_command(dashboard, job_id)}"
+            ) from error
+        if self._told != str(error):
+            self._told = str(error)
+            self._tell(f"{error}; trying again, and {job_id} goes on")
 
 
 def _outcome(details: "JobDetails", job_id: str) -> Outcome:
@@ -165,9 +221,7 @@ def _outcome(details: "JobDetails", job_id: str) -> Outcome:
         exit_code = 0
     else:  # a command that was killed has a negative one
         exit_code = 1 if not code else code if code > 0 else 128 - code
-    return Outcome(
-        job_id=job_id,
-        status=str(details.status),
-        exit_code=exit_code,
-        message=(details.message or "").partition(", last available logs")[0].strip(),
-    )
+    message = (details.message or "").partition(", last available logs")[0].strip()
+    if exit_code == _KILLED:
+        message += " (killed; most often the node had no memory left)"
+    return Outcome(job_id=job_id, status=str(details.status), exit_code=exit_code, message=message)

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("command", nargs="+", help="arguments of mlmc-ray")
     asked = parser.parse_args(arguments)
     if asked.keep is not None:
+        _check_unused(Path(asked.keep))
         return _run([*asked.command, "--out", asked.keep])
     where = log_directory()
     _check_writable(where)
@@ -66,6 +67,18 @@ def _check_writable(where: Path) -> None:
             f"{where} on {socket.gethostname()} cannot be written ({error.strerror}), so no "
             "results could come back: give --out-on-cluster PATH"
         )
+
+
+def _check_unused(keep: Path) -> None:
+    """End the job before its run if its results would lie among others, or could not be written."""
+    where = f"{keep} on {socket.gethostname()}"
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        used = any(keep.iterdir())
+    except OSError as error:
+        sys.exit(f"{where} cannot be written ({error.strerror}): give another --out-on-cluster")
+    if used:
+        sys.exit(f"{where} is not empty: give another --out-on-cluster")
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from launch.run_directory import results_directory
 from launch.submission.dashboard import Dashboard
-from launch.submission.following import Outcome, Tell, follow, stop
+from launch.submission.following import Outcome, Tell, attach_command, follow, stop
 from launch.submission.results import fetch_results
 from mlmc_ray.errors import ClusterError
 
@@ -58,8 +58,8 @@ def watch(
 def how_to_go_on(dashboard: Dashboard, job_id: str) -> str:
     """Return the commands that follow a job later, and that stop it."""
     return (
-        f"  follow it and fetch its results: mlmc-ray submit --attach {job_id} --address "
-        f"{dashboard.url}\n  stop it: ray job stop {job_id} --address {dashboard.url}"
+        f"  follow it and fetch its results: {attach_command(dashboard, job_id)}\n"
+        f"  stop it: ray job stop {job_id} --address {dashboard.url}"
     )
 
 
@@ -67,13 +67,16 @@ def _bring_back(dashboard: Dashboard, outcome: Outcome, out: Path | None, tell: 
     """Fetch the results of a job that has ended, and return where they are."""
     about = dashboard.details(outcome.job_id).metadata or {}
     if kept := about.get("kept"):
-        tell(f"results: {kept} on the cluster")
-        return kept
+        if outcome.status == "SUCCEEDED":
+            tell(f"results: {kept} on the cluster")
+            return kept
+        tell(f"what it has written, if anything, is in {kept} on the cluster")
+        return None
     try:
         with results_directory(out, about.get("job_name", outcome.job_id)) as directory:
             num_files = fetch_results(dashboard, outcome.job_id, directory)
     except ClusterError as error:
-        again = f"try again: mlmc-ray submit --attach {outcome.job_id} --address {dashboard.url}"
+        again = f"try again: {attach_command(dashboard, outcome.job_id)}"
         if outcome.status == "SUCCEEDED":
             raise ClusterError(
                 f"{outcome.job_id} succeeded, and its results did not arrive: {error}; {again}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
-from mlmc_ray.errors import MlmcRayError, RoundError
+from mlmc_ray.errors import MlmcRayError, RoundError, one_line
 
 Tell = Callable[[Any], None]
 """Sends a piece of news to who waits for the result."""
@@ -56,7 +56,7 @@ def run_apart(
 
     Raises:
         MlmcRayError: as raised by a call, which ends all others.
-        RoundError: a process has ended, such as by lack of memory.
+        RoundError: a process has ended, or has not enough memory.
         RuntimeError: a call raised anything else; holds its traceback.
     """
     context = _context()
@@ -102,21 +102,29 @@ def _started(context: Any, function: Function) -> _Child:
 
 def _give(child: _Child, task: int, tasks: Sequence[Any]) -> None:
     child.task = task
-    child.connection.send(tasks[task])
+    try:
+        child.connection.send(tasks[task])
+    except ConnectionError:
+        raise _ended(child) from None
 
 
 def _received(child: _Child) -> tuple[Literal["news", "result"], Any]:
     try:
         kind, value = child.connection.recv()
     except (EOFError, ConnectionError):
-        child.process.join()
-        raise RoundError(
-            f"the process of a run has ended with exit code {child.process.exitcode}: -9 is mostly "
-            "lack of memory: run fewer at a time, or smaller ones"
-        ) from None
+        raise _ended(child) from None
     if kind == "error":
         raise value if isinstance(value, MlmcRayError) else RuntimeError(value)
     return kind, value
+
+
+def _ended(child: _Child) -> RoundError:
+    child.process.join()
+    return RoundError(
+        f"the process of a run has ended with exit code {child.process.exitcode}: -9 is mostly "
+        "lack of memory: run fewer at a time, or smaller ones; with 1, a script of one's own lacks "
+        'if __name__ == "__main__" around its calls'
+    )
 
 
 def _end(child: _Child) -> None:
@@ -142,5 +150,7 @@ def _answer(function: Function, task: Any, connection: Connection) -> tuple[str,
         return "error", error
     except ConnectionError:
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            return "error", RoundError(f"{one_line(error)}: out of memory: run smaller ones")
         return "error", traceback.format_exc()

@@ -1,6 +1,7 @@
 """One process at a time in a directory of results."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,16 +14,15 @@ NAME = ".lock"
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Keep a directory from other processes that write results, by a file that holds our pid.
+    """Keep a directory from other processes that write results, by a file with pid and machine.
 
-    The file of a process that has ended without removing it is taken over. Processes of other
-    machines are not told apart from those of this one.
+    The file of a process of this machine that has ended without removing it is taken over.
 
     Args:
         out: made if need be.
 
     Raises:
-        ConfigError: another process is at work there; names its pid.
+        ConfigError: another process is at work there, or one of another machine may be; names it.
     """
     path = out / NAME
     with writing(path):
@@ -42,25 +42,27 @@ def _take(path: Path) -> None:
         _take(path)
         return
     with os.fdopen(handle, "w") as file:
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} {platform.node()}")
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the file of a process that has ended.
+    """Remove the file of a process of this machine that has ended.
 
     Raises:
-        ConfigError: it has not.
+        ConfigError: it has not, or nobody here can tell.
     """
-    holder = ""
+    holder = node = ""
     with suppress(FileNotFoundError):
-        holder = path.read_text()
-        if holder.isdecimal() and not _alive(int(holder)):
+        holder, _, node = path.read_text().partition(" ")
+        here = node == platform.node()
+        if here and holder.isdecimal() and not _alive(int(holder)):
             path.unlink()
             return
     if path.exists():
         raise ConfigError(
-            f"{path.parent}: process {holder or 'unknown'} writes results there: wait for its end, "
-            f"give another --out, or delete {path} if it is no process of mlmc-ray"
+            f"{path.parent}: process {holder or 'unknown'} of machine {node or 'unknown'} writes "
+            f"results there: wait for its end, give another --out, or delete {path} if it is no "
+            "longer at work"
         )
 
 

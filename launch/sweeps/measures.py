@@ -45,12 +45,15 @@ def measured_by(config: RunConfig) -> list[str]:
         return list(problem.evaluate(module))
 
 
-def choose_measure(measure: str | None, names: Mapping[str, Sequence[str]]) -> str:
+def choose_measure(
+    measure: str | None, names: Mapping[str, Sequence[str]], option: str = "--measure"
+) -> str:
     """Return the measure if all runs have it; without one, that which tables show.
 
     Args:
         measure: as asked for.
         names: of the measures, by run.
+        option: of the command line, for errors.
 
     Raises:
         ConfigError: a run lacks it; lists those that it has.
@@ -60,7 +63,7 @@ def choose_measure(measure: str | None, names: Mapping[str, Sequence[str]]) -> s
     for run, known in names.items():
         if measure not in known:
             raise ConfigError(
-                f"measure: {run!r} has no {measure!r}{nearest(measure, known)}; it measures "
-                f"{sorted(known)}"
+                f"{option} {measure}: {run!r} has no {measure!r}{nearest(measure, known)}; it "
+                f"measures {sorted(known)}"
             )
     return measure

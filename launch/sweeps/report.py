@@ -67,9 +67,14 @@ def remarks(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]]) -> list[str
         for axis in sweep.axes:
             value = best.candidate.settings[axis.key]
             if axis.numeric and len(axis.values) > 1 and value in (ends := _ends(axis)):
-                side = "lowest" if value == ends[0] else "highest"
+                side = "low" if value == ends[0] else "high"
                 lines.append(
-                    f"{entry}: the best {axis.key}, {show(value)}, is the {side} that was tried"
+                    f"{entry}: the best {axis.key}, {show(value)}, is the "
+                    + (
+                        f"{side}er of only two: try more values, on both sides"
+                        if len(axis.values) == 2
+                        else f"{side}est that was tried: try {side}er ones too"
+                    )
                 )
     return lines
 

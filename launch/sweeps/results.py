@@ -13,6 +13,7 @@ from rich.console import Console
 from launch.benching.measuring import machine
 from launch.configuration.run_config import RunConfig
 from launch.run_directory import writing
+from launch.sweeps.fingerprint import changes
 from mlmc_ray.errors import ConfigError, one_line
 
 NAME = "results.json"
@@ -33,6 +34,7 @@ class Results:
         plan: all that the measurements depend on, as plain values. A directory with results of
             another plan is refused, and one with results of this plan is gone on with.
         shape: of a measurement.
+        made_with: see there; results that were made with something else are refused too.
 
     Attributes:
         found: how many were there at the start.
@@ -42,10 +44,13 @@ class Results:
             damaged.
     """
 
-    def __init__(self, out: Path, plan: Mapping[str, Any], shape: Shape) -> None:
+    def __init__(
+        self, out: Path, plan: Mapping[str, Any], shape: Shape, made_with: Mapping[str, str]
+    ) -> None:
         self._path = out / NAME
         self._shape = shape
         self._plan = json.loads(json.dumps(plan))
+        self._made_with = dict(made_with)
         self._measured: dict[str, dict[str, Any]] = {}
         if self._path.exists():
             self._measured = self._read()
@@ -60,7 +65,12 @@ class Results:
     def add(self, name: str, measured: Mapping[str, Any]) -> None:
         """Keep a measurement, and write the file: in full, or not at all."""
         self._measured[name] = dict(measured)
-        content = {"plan": self._plan, "machine": machine(), "results": self._measured}
+        content = {
+            "plan": self._plan,
+            "made_with": self._made_with,
+            "machine": machine(),
+            "results": self._measured,
+        }
         draft = self._path.with_suffix(".part")
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,9 +94,19 @@ class Results:
                 f"{self._path.parent} holds results of something else ({told}): give another "
                 "--out, or ask for the same again to go on"
             )
+        self._check_made_with(content.get("made_with", self._made_with))
         for name, entry in measured.items():
             self._check(name, entry)
         return measured
+
+    def _check_made_with(self, before: Any) -> None:
+        if not isinstance(before, dict):
+            raise self._damaged("made_with is no mapping")
+        if told := changes(before, self._made_with):
+            raise ConfigError(
+                f"{self._path.parent} holds results that were made with something else "
+                f"({'; '.join(told)}): give another --out, or restore what was changed to go on"
+            )
 
     def _check(self, name: str, entry: Any) -> None:
         if not isinstance(entry, dict):
@@ -113,6 +133,8 @@ def telling_where(console: Console, out: Path) -> Iterator[None]:
     """Say where results are and how to go on, however the work ends; nothing if there are none."""
     try:
         yield
+    except ConfigError:
+        raise  # says itself what to do: the same command again would be refused again
     except BaseException:
         if (out / NAME).exists():
             _say(console, f"the same command with --out {out} goes on where this ended")

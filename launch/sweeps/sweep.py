@@ -26,6 +26,7 @@ from launch.metrics import format_measure
 from launch.run_directory import writing
 from launch.sweeps.apart import run_apart
 from launch.sweeps.best import write_best
+from launch.sweeps.fingerprint import made_with
 from launch.sweeps.lock import locked
 from launch.sweeps.outcome import Outcome, ranked
 from launch.sweeps.plan import FACTOR, Candidate, Sweep
@@ -59,7 +60,8 @@ def sweep_into(
     """
     check_parallel(sweep, processes)
     with locked(out):
-        results = Results(out, sweep.to_mapping(), SHAPE)
+        made = made_with(candidate.config for candidate in sweep.candidates)
+        results = Results(out, sweep.to_mapping(), SHAPE, made)
         with RunsProgress(console) as progress:
             if results.found:
                 progress.note(f"going on: {results.found} runs of this sweep are in {out}")

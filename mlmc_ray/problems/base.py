@@ -34,7 +34,11 @@ class Problem(Protocol):
         """
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """Return the mean loss of a model on a batch, a scalar with a gradient."""
+        """Return the mean loss of a model on a batch, a scalar with a gradient.
+
+        Where workers compute on a GPU, parameters, buffers and the batch's tensors are there.
+        Tensors of the problem's own are not: move them with ``.to(device)``.
+        """
 
     def shard(self, worker_id: int, num_workers: int, generator: Generator) -> Shard:
         """Return the data of one worker.

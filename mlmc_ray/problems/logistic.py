@@ -162,7 +162,7 @@ class LogisticRegression:
         squares = x.square()
         penalty = squares / 2 if self.convex else squares / (1 + squares)
         loss = functional.softplus(-(rows @ x)).mean() + self.l2 * penalty.sum()
-        return loss - self._float32_tilt @ x if self.planted else loss
+        return loss - self._float32_tilt.to(x.device) @ x if self.planted else loss
 
     def shard(self, worker_id: int, num_workers: int, generator: Generator) -> TensorShard:
         """Return worker i's rows y_r a_r.

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from mlmc_ray.errors import MlmcRayError, ProblemError, one_line
-from mlmc_ray.flat import FlatModel
+from mlmc_ray.flat import CPU, FlatModel
 from mlmc_ray.importing import import_object
 from mlmc_ray.own_code import own_place
 from mlmc_ray.problems.base import Problem
@@ -64,18 +66,19 @@ class ProblemSource:
             raise ProblemError(f"problem: {one_line(error)}") from error
 
 
-def initial_model(problem: Problem, seed: int) -> FlatModel:
+def initial_model(problem: Problem, seed: int, device: torch.device = CPU) -> FlatModel:
     """Make a problem's model, with the same parameters in every process of a run.
 
     Args:
         problem: what is trained.
         seed: the run's seed.
+        device: where to move the model, which is made on the CPU.
 
     Raises:
         ProblemError: the problem's own code failed, or the model cannot be trained.
     """
     with explaining("making the model"), drawing(seed_for(seed, "parameters")):
-        return FlatModel(problem.model())
+        return FlatModel(problem.model(), device)
 
 
 @contextmanager

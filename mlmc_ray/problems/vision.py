@@ -92,7 +92,10 @@ class _Images(ABC):
         return {"accuracy": correct / len(labels), "loss": loss / len(labels)}
 
     def _normalised(self, images: Tensor) -> Tensor:
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
         return (images / 255).sub_(mean).div_(std)
 
 

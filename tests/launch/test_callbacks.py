@@ -303,7 +303,6 @@ def test_without_a_path_and_a_place_the_log_goes_to_standard_error(
 
 
 def test_tensorboard_gets_curves_by_rounds_and_by_bytes(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs the extra tracking")
     config = {**CONFIG, "callbacks": "tensorboard"}
     with Session(config, out=tmp_path / "run") as session:
         session.run(3)
@@ -338,7 +337,6 @@ def observed_levels(session: Session, index: int) -> list[int]:
 def test_tensorboard_has_a_place_without_a_run_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("tensorboard", reason="needs the extra tracking")
     monkeypatch.chdir(tmp_path)
     for callback in (TensorBoard(), TensorBoard(directory="logs")):
         for _ in range(2):
@@ -353,12 +351,11 @@ def test_tensorboard_has_a_place_without_a_run_directory(
 def test_mlflow_gets_parameters_metrics_and_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("sqlalchemy", reason="needs the extra tracking: mlflow with files")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own dependencies
-        mlflow = pytest.importorskip("mlflow", reason="needs the extra tracking")
+        mlflow: Any = import_module("mlflow")
         uri = f"sqlite:///{tmp_path}/mlflow.db"
         tracker = MLflow(experiment="x", tracking_uri=uri, artifacts=True)
         with Session(CONFIG, callbacks=[tracker], out=tmp_path / "run") as session:
@@ -390,7 +387,7 @@ def test_mlflow_gets_parameters_metrics_and_files(
 def test_wandb_writes_an_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wandb = pytest.importorskip("wandb", reason="needs the extra tracking")
+        wandb: Any = import_module("wandb")
         logged: list[tuple[int, dict[str, Any]]] = []
         log = wandb.Run.log
 

@@ -180,6 +180,16 @@ def test_help_names_the_commands() -> None:
     assert "--set" in run("train", "--help").stdout
 
 
+def test_examples_need_no_files_but_those_that_init_makes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for command in ("train", "compare"):
+        text = run(command, "--help").stdout
+        assert text.index("mlmc-ray init demo") < text.index(f"mlmc-ray {command} demo/")
+        assert "configs/" not in text
+
+
 def test_the_versions_are_those_that_are_installed() -> None:
     result = run("--version")
     assert result.exit_code == 0
@@ -319,8 +329,28 @@ def test_a_used_directory_is_one_line(config: Path, tmp_path: Path) -> None:
     assert run("train", config, "--out", tmp_path / "out").exit_code == 0
     result = run("train", config, "--out", tmp_path / "out")
     assert_one_error_line(result, "already holds a run: give another --out")
+    assert result.stdout == ""
+
+
+def test_a_place_that_cannot_be_written_is_one_line(config: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert_one_error_line(run("train", config, "--out", tmp_path / "file"), "cannot be written")
+    for command in ("train", "compare"):
+        for place in ("file", "file/below"):
+            result = run(command, config, "--out", tmp_path / place)
+            assert_one_error_line(result, f"{tmp_path / place}: cannot be written")
+            assert result.stdout == ""
+
+
+def test_a_run_that_failed_in_its_first_round_can_be_repeated(config: Path, tmp_path: Path) -> None:
+    module = f"{tmp_path.name}_broken"
+    (tmp_path / f"{module}.py").write_text(FAILING)
+    out = tmp_path / "out"
+    assert run("train", config, "--set", f"problem={module}.Task", "--out", out).exit_code == 2
+    assert (out / "metrics.jsonl").read_text().count("\n") == 1
+    result = run("train", config, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert (out / "metrics.jsonl").read_text().count("\n") == 4
+    assert module not in (out / "config.yaml").read_text()
 
 
 def test_a_used_directory_of_a_comparison_is_one_line(config: Path, tmp_path: Path) -> None:

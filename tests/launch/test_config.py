@@ -238,6 +238,9 @@ WRONG: list[tuple[str, Any]] = [
     *[("engine", value) for value in ("spark", None, 3)],
     *[("actors", value) for value in (0, "all")],
     *[("round_timeout_s", value) for value in (0, -1, "soon")],
+    *[("placement_timeout_s", value) for value in (0, -1, "soon", None)],
+    *[("device", value) for value in ("gpu", "cuda:1", None)],
+    *[("gpus_per_actor", value) for value in (0, -1, "all", float("nan"))],
     *[("name", value) for value in (None, 3, ["x"])],
     *[
         ("threads", 0),
@@ -250,6 +253,28 @@ WRONG: list[tuple[str, Any]] = [
     ],
     *[("search_paths", value) for value in ("here", [3], None)],
 ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"gpus_per_actor": 1},
+            "gpus_per_actor is 1, and device is 'cpu', which uses no GPU: give device: cuda, or "
+            "leave gpus_per_actor out",
+        ),
+        (
+            {"device": "cuda", "gpus_per_actor": 1.5},
+            "gpus_per_actor is 1.5: above 1 give a whole number, since Ray shares out no parts of "
+            "several GPUs",
+        ),
+    ],
+)
+def test_gpus_that_would_do_nothing_are_refused(settings: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({**BASE, **settings})
+    assert str(caught.value) == f"configuration: {text}"
+    assert load_config({**BASE, "device": "cuda", "gpus_per_actor": 0.5}).gpus_per_actor == 0.5
 
 
 @pytest.mark.parametrize(("key", "value"), WRONG)

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import socket
 from pathlib import Path
@@ -106,7 +107,9 @@ def test_addresses_where_nobody_answers_are_hints(
     assert "is no HOST:PORT" in named(clusters(), "RAY_ADDRESS").text
     with socket.create_server(("127.0.0.1", 0)) as server:
         note.write_text(f"127.0.0.1:{server.getsockname()[1]}\n")
-        assert named(clusters(), "running cluster").state == "ok"
+        found = named(clusters(), "running cluster")
+        assert found.state == "ok"
+        assert found.text.endswith("runs join it with `address: auto`, and not by themselves")
 
 
 def test_a_token_in_the_home_directory_is_a_hint(
@@ -118,6 +121,7 @@ def test_a_token_in_the_home_directory_is_a_hint(
     found = named(clusters(), "token")
     assert found.state == "hint"
     assert "InvalidAuthToken" in found.text
+    assert found.remedy == "RAY_AUTH_MODE=token ray start --address=HEAD:6379"
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert named(clusters(), "token").state == "ok"
 
@@ -126,7 +130,12 @@ def test_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlmc_ray.problems.vision.DEBIAN_FASHION_MNIST", tmp_path / "none")
     found = list(data_sets(tmp_path))
     assert named(found, "fashion-mnist").remedy == "apt install dataset-fashion-mnist"
-    assert str(tmp_path) in named(found, "cifar-10").remedy
+    assert {finding.state for finding in found} == {"ok", "hint"}
+    assert "only `problem: cifar-10` needs it" in named(found, "cifar-10").text
+    command = shlex.split(named(found, "cifar-10").remedy)
+    assert command[:2] == ["python", "-c"]
+    assert f"datasets.CIFAR10({str(tmp_path)!r}, download=True)" in command[2]
+    compile(command[2], "remedy", "exec")
     assert healthy(found)
     (tmp_path / "cifar-10-batches-py").mkdir()
     assert named(data_sets(tmp_path), "cifar-10").state == "ok"

@@ -1,9 +1,12 @@
 """What is said of methods that do not fit the model, the workers, the ladder or the rounds."""
 
+import dataclasses
 from typing import Any
 
 import pytest
+import torch
 
+from launch import Session
 from launch.configuration.fitting import check_fit, notes_on
 from launch.configuration.run_config import RunConfig, load_config
 from mlmc_ray.errors import ConfigError
@@ -58,6 +61,25 @@ def test_what_asks_for_more_than_there_is_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_fit(config, initial_model(config.problem.load(), config.seed))
     assert str(caught.value) == text
+
+
+def test_a_gpu_that_is_not_here_is_refused_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = dataclasses.replace(config_of("sgd"), engine="inline", device="cuda")
+    model = initial_model(config.problem.load(), config.seed)
+    with pytest.raises(ConfigError, match=r"^device is cuda, and torch finds no GPU here: torch "):
+        check_fit(config, model)
+    check_fit(dataclasses.replace(config, engine="ray"), model)  # its hosts see for themselves
+
+
+def test_a_session_without_a_gpu_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with Session(config_of("sgd", rounds=2)) as session:
+        session.run(1)
+        with pytest.raises(ConfigError, match="device is cuda, and torch finds no GPU here"):
+            session.change(device="cuda")
+        session.run(1)
+        assert session.config.device == "cpu"
 
 
 def test_a_model_too_small_for_an_autoencoder_is_refused() -> None:

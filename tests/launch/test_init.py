@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,39 @@ def test_the_project_trains_and_its_tests_pass(tmp_path: Path) -> None:
     (metrics,) = (tmp_path / "demo" / "runs").glob("*/metrics.jsonl")
     last = json.loads(metrics.read_text().splitlines()[-1])
     assert last["test_accuracy"] > 0.85
+
+
+def rows(*labels: object) -> str:
+    return "".join(f"{number},1,{label}\n" for number, label in enumerate(labels))
+
+
+TABLES = {
+    "line 13, column 3: 'nan' is no number": rows(*[0] * 11, "nan"),
+    "line 3, column 3: 'red' is no number": rows(0, "red", *[1] * 10),
+    "line 2, column 1: '' is no number": f",1,0\n{rows(*[0] * 10)}",
+    "it holds [1.0, 2.0]": rows(*[1, 2] * 6),
+    "it holds [-1.0, 1.0]": rows(*[-1, 1] * 6),
+    "it holds [0.0, 2.0]": rows(*[0, 2] * 6),
+    "it holds [0.5, 1.0]": rows(*[0.5, 1] * 6),
+    "Line #14 (got 2 columns instead of 3)": f"{rows(*[0] * 12)}1,2\n",
+    "give headings, then 10 or more lines": rows(0, 1),
+}
+
+
+@pytest.mark.parametrize("text", TABLES)
+def test_data_that_cannot_be_trained_on_say_why(tmp_path: Path, text: str) -> None:
+    start(tmp_path / "x")
+    (tmp_path / "x" / "data.csv").write_text(f"first,second,label\n{TABLES[text]}")
+    task = load_config(tmp_path / "x" / "config.yaml").problem.load()
+    with pytest.raises(ValueError, match=re.escape(text)):
+        task.model()
+
+
+def test_the_classes_are_those_of_the_last_column(tmp_path: Path) -> None:
+    start(tmp_path / "x")
+    (tmp_path / "x" / "data.csv").write_text(f"first,second,label\n\n{rows(*range(12))}")
+    task = load_config(tmp_path / "x" / "config.yaml").problem.load()
+    assert [tuple(p.shape) for p in task.model().parameters()] == [(32, 2), (32,), (12, 32), (12,)]
 
 
 @pytest.mark.ray

@@ -95,6 +95,7 @@ def test_the_view_fits_a_narrow_terminal(tmp_path: Path) -> None:
     frame = file.getvalue()[file.getvalue().rindex("loss") :]
     assert all(len(line) <= 200 for line in frame.splitlines())
     assert "slowest" in frame
+    assert "times the mean" in frame
 
 
 def test_it_is_drawn_four_times_a_second_at_most() -> None:

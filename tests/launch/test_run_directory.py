@@ -1,10 +1,12 @@
 """Where results go."""
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launch.run_directory import results_directory, slug
+from launch.run_directory import RunDirectory, check_unused, results_directory, slug
 from mlmc_ray.errors import ConfigError
 
 
@@ -45,6 +47,81 @@ def test_a_directory_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     with results_directory(own, "run") as path:
         assert path == own
     assert own.is_dir()
+
+
+def test_directories_without_results_are_removed_and_those_above_them() -> None:
+    Path("kept").mkdir()
+    with results_directory(Path("kept/a/b"), "run") as path:
+        assert path.is_dir()
+    assert list(Path("kept").iterdir()) == []
+    with results_directory(Path("kept/a/b"), "run") as path:
+        (path / "result").touch()
+    assert Path("kept/a/b/result").exists()
+
+
+def test_a_file_in_the_way_is_refused() -> None:
+    Path("file").touch()
+    for place, reason in (("file", "it is a file: give a directory"), ("file/x", "Not a dir")):
+        with (
+            pytest.raises(ConfigError, match=f"^{place}: cannot be written: {reason}"),
+            results_directory(Path(place), "run"),
+        ):
+            pytest.fail("there is no directory")
+
+
+def test_a_directory_without_permission_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuses)
+    with (
+        pytest.raises(ConfigError, match=r"^a/b: cannot be written: Permission denied$"),
+        results_directory(Path("a/b"), "run"),
+    ):
+        pytest.fail("nothing can be written")
+    assert not Path("a").exists()
+
+
+def begun(path: Path, rounds: int) -> RunDirectory:
+    directory = RunDirectory(path, {"rounds": rounds})
+    for number in range(rounds + 1):
+        directory.write_round({"round": number}, [], [], None)
+    return directory
+
+
+def test_a_run_without_rounds_makes_way_for_another(tmp_path: Path) -> None:
+    first = begun(tmp_path, 0)
+    first.write_change(0, {"seed": 1})
+    first.close()
+    begun(tmp_path, 1).close()
+    assert (tmp_path / "config.yaml").read_text() == "rounds: 1\n"
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"round": 0}\n{"round": 1}\n'
+    assert (tmp_path / "ledger.csv").read_text().count("\n") == 1
+    assert not (tmp_path / "changes.jsonl").exists()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        check_unused(tmp_path)
+
+
+def test_a_model_without_rounds_stays(tmp_path: Path) -> None:
+    directory = begun(tmp_path, 0)
+    directory.write_model({})
+    directory.close()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        check_unused(tmp_path)
+
+
+def test_a_configuration_that_is_no_run_stays(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("mine: 1")
+    with pytest.raises(ConfigError, match="already holds a run"):
+        check_unused(tmp_path)
+
+
+def test_a_run_in_its_first_round_is_not_taken_over(tmp_path: Path) -> None:
+    first = begun(tmp_path, 0)
+    with pytest.raises(ConfigError, match="another process has begun a run there"):
+        begun(tmp_path, 1)
+    first.close()
+    assert (tmp_path / "config.yaml").read_text() == "rounds: 0\n"
 
 
 @pytest.mark.parametrize(

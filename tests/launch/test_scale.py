@@ -92,7 +92,7 @@ def test_a_target_is_read(text: str, target: Target) -> None:
         ((2,), {"batch": "all"}, ConfigError, "total or per-worker"),
         ((2, 5), {"batch": "total"}, ConfigError, "5 workers cannot share a batch of 24"),
         ((2,), {"draws": 1}, ConfigError, "--draws 1"),
-        ((2,), {"target": parse_target("accuracy=1")}, ConfigError, "measures .'gap'"),
+        ((2,), {"target": parse_target("accuracy=1")}, ConfigError, "--target .* measures .'gap'"),
         ((2,), {"overrides": ("roundz=1",)}, ConfigError, "unknown keys"),
         ((1, 49), {"overrides": ("problem=tests.tasks.Regression",)}, ProblemError, "49 workers"),
     ],
@@ -104,9 +104,19 @@ def test_a_wrong_scaling_run_is_refused(
         planned(*workers, **changes)
 
 
-def test_a_wrong_target_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"accuracy=0\.9"):
-        parse_target("accuracy")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("accuracy", r"expected measure=value, such as accuracy=0\.9"),
+        ("accuracy=90", "--target accuracy=90: an accuracy is a fraction: give 0.9 for 90 per"),
+        ("accuracy=0", "an accuracy is a fraction"),
+        ("gap=-1", "--target gap=-1: it is never negative"),
+        ("mine>=nan", "give a finite number"),
+    ],
+)
+def test_a_wrong_target_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_target(text)
 
 
 # The variance.
@@ -211,6 +221,27 @@ def test_nearly_equal_targets_are_told_apart(tmp_path: Path) -> None:
         scale_into(planned(2, target=replace(near, value=1e3)), tmp_path, QUIET)
 
 
+def test_a_figure_that_is_missing_is_drawn_again(tmp_path: Path) -> None:
+    scale_into(planned(2), tmp_path, QUIET)
+    (tmp_path / "figure.png").unlink()
+    scale_into(planned(2), tmp_path, QUIET)
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_the_engine_changes_neither_rounds_nor_measures(tmp_path: Path) -> None:
+    inline = scale_into(planned(1, 2), tmp_path / "inline", QUIET)
+    plan = planned(1, 2, overrides=("engine=ray", "actors=1"))
+    assert {config.engine for config in plan.configs.values()} == {"ray"}
+    ray = scale_into(plan, tmp_path / "ray", QUIET)
+    for one, other in zip(inline, ray, strict=True):
+        for key in ("rounds", "measures", "uplink_bytes", "downlink_bytes", "variance"):
+            assert one[key] == other[key]
+        assert other["peak_bytes"] is None
+    assert " - " in shown(plan, *ray)
+
+
 def test_a_damaged_row_is_refused(tmp_path: Path) -> None:
     scale_into(planned(2), tmp_path, QUIET)
     file = tmp_path / "results.json"
@@ -256,9 +287,12 @@ def test_the_command_shows_and_writes(tmp_path: Path) -> None:
         arguments = [str(config), "--workers", "1,2", "--draws", "3", "--out", str(out)]
         result = runner.invoke(app, arguments)
         refused = runner.invoke(app, [str(config), "--workers", "1,x"])
+        spark = runner.invoke(app, [str(config), "--engine", "spark"])
     finally:
         signal.signal(signal.SIGTERM, handler)
     assert result.exit_code == 0, result.output
     assert f"results: {out}" in result.output.replace("\n", "")
     assert {path.name for path in out.iterdir()} == {"results.json", "figure.png"}
     assert refused.exit_code == 2
+    assert "engine" in spark.stderr
+    assert "'spark'" in spark.stderr

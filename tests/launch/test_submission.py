@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
+import typer
 import yaml
 
+from launch.commands.submit import _stops
 from launch.configuration.run_config import load_config
 from launch.submission import on_cluster
 from launch.submission.access import dashboard_url, headers_of, token_source
@@ -274,6 +277,26 @@ class TestResults:
             check_empty(tmp_path)
 
 
+class TestInterrupt:
+    @pytest.mark.parametrize("wanted", [True, False])
+    def test_an_option_is_not_asked_about(self, wanted: bool) -> None:
+        assert _stops(wanted) is wanted
+
+    @pytest.mark.parametrize("answer", [True, False])
+    def test_on_a_terminal_it_asks(self, answer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+        monkeypatch.setattr("typer.confirm", lambda *_, **__: answer)
+        assert _stops(None) is answer
+
+    def test_a_second_one_leaves_the_job(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def abort(*_: object, **__: object) -> bool:
+            raise typer.Abort
+
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+        monkeypatch.setattr("typer.confirm", abort)
+        assert not _stops(None)
+
+
 def contents(directory: Path) -> dict[str, bytes]:
     paths = (path for path in directory.rglob("*") if path.is_file())
     return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
@@ -330,6 +353,27 @@ class TestOnCluster:
             on_cluster.main(["--job", "j", "--", "train", "c.yaml"])
         assert list(scratch.iterdir()) == []
 
+    def test_results_that_stay_are_not_mixed_with_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ran: list[list[str]] = []
+
+        def run(arguments: list[str]) -> int:
+            ran.append(arguments)
+            return 0
+
+        monkeypatch.setattr(on_cluster, "_run", run)
+        command = ["--job", "j", "--keep", str(tmp_path / "a" / "b"), "--", "train", "c.yaml"]
+        assert on_cluster.main(command) == 0
+        assert ran == [["train", "c.yaml", "--out", str(tmp_path / "a" / "b")]]
+        (tmp_path / "a" / "b" / "model.pt").touch()
+        with pytest.raises(SystemExit, match=r"b on .* is not empty: give another --out-on-cl"):
+            on_cluster.main(command)
+        command[3] = "/dev/null/x"
+        with pytest.raises(SystemExit, match=r"x on .* cannot be written \(Not a directory\)"):
+            on_cluster.main(command)
+        assert len(ran) == 1
+
 
 def test_why_a_failed_job_has_no_results_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -355,6 +399,28 @@ def test_why_a_failed_job_has_no_results_is_told(
         "no results: the node is gone; try again: mlmc-ray submit --attach j --address "
         "http://head:1"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "results", "text"),
+    [
+        ("SUCCEEDED", "/shared/x", "results: /shared/x on the cluster"),
+        ("FAILED", None, "what it has written, if anything, is in /shared/x on the cluster"),
+    ],
+)
+def test_results_that_stay_there_are_claimed_of_a_success_only(
+    status: str, results: str | None, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = Outcome(job_id="j", status=status, exit_code=0, message="m")
+    monkeypatch.setattr("launch.submission.watching.follow", lambda *_: ended)
+    about = SimpleNamespace(metadata={"kept": "/shared/x"})
+    dashboard: Any = SimpleNamespace(url="http://head:1", details=lambda _: about)
+    told: list[str] = []
+    outcome = watch(
+        dashboard, "j", out=None, stops=lambda: False, tell=told.append, write=told.append
+    )
+    assert outcome.results == results
+    assert told[-1] == text
 
 
 class TestAddress:
@@ -486,6 +552,17 @@ class TestAnswers:
             dashboard.processors()
         with pytest.raises(ClusterError, match="answers otherwise than a Ray dashboard"):
             dashboard.details("j")
+
+    def test_files_that_are_too_large_are_told(
+        self, web: str, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(**_: object) -> None:
+            raise RuntimeError("Request failed with status code 413: Maximum request body size 9")
+
+        client = SimpleNamespace(submit_job=refuse)
+        monkeypatch.setattr("launch.submission.dashboard._client", lambda *_: client)
+        with pytest.raises(ClusterError, match=r"the files below .*tree are larger .*\.gitignore"):
+            Dashboard(f"{web}/200/html").submit(job_of(config))
 
     def test_a_missing_token_is_told(self, web: str) -> None:
         with pytest.raises(ClusterError, match="wants a token, and there is none here: set RAY_A"):

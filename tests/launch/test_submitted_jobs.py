@@ -243,6 +243,19 @@ def test_a_failing_job_ends_with_its_code(head: Head, tree: Path) -> None:
     assert "exit code 2" in command.stdout
 
 
+def test_a_comparison_leaves_its_results_on_the_cluster(head: Head, tree: Path) -> None:
+    runs = [{"name": "a"}, {"name": "b", "seed": 1}]
+    (tree / "both.yaml").write_text(yaml.safe_dump({**CONFIG, "engine": "inline", "compare": runs}))
+    there = tree / "there"
+    command = head.submit("both.yaml", "--compare", "--out-on-cluster", str(there))
+    assert command.code == 0, command.stdout + command.stderr
+    assert f"results: {there} on the cluster" in command.stdout
+    assert (there / "summary.json").is_file()
+    for name in ("a", "b"):
+        assert (there / name / "model.pt").is_file()
+    assert not (tree / "runs").exists()
+
+
 def test_a_job_that_is_too_large_says_so(head: Head, tree: Path) -> None:
     command = head.start("own.yaml", "--set", "actors=8", "--set", "workers=8")
     command.read_until("Own task needs 9 processors, the cluster has 2; waiting up to 5 s")

@@ -1,11 +1,17 @@
 """Sweeps: which settings, which is the best, what a repeated command does, what is refused."""
 
+import importlib
 import json
 import math
+import multiprocessing
 import os
+import platform
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +24,7 @@ from typer.testing import CliRunner, Result
 from launch import Session
 from launch.commands.sweep import sweep as command
 from launch.configuration.run_config import load_config, load_variants
-from launch.sweeps.apart import Tell, run_apart
+from launch.sweeps.apart import Tell, _Child, _give, run_apart
 from launch.sweeps.grid import Axis, parse_axis, parse_numbers, settings_of
 from launch.sweeps.lock import locked
 from launch.sweeps.outcome import Outcome
@@ -279,8 +285,74 @@ def test_damaged_results_are_refused(tmp_path: Path, content: Any, message: str)
         sweep_into(planned(), tmp_path, QUIET)
 
 
+TASK = """
+from tests.tasks import Regression
+from {helper} import SCALE
+
+
+class Task(Regression):
+    pass
+"""
+
+
+def own_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, scale: int, task: str) -> Sweep:
+    """Return a sweep of a task of one's own, its files written and imported anew."""
+    names = (f"task_{tmp_path.name}", f"helper_{tmp_path.name}")
+    (tmp_path / f"{names[0]}.py").write_text(TASK.format(helper=names[1]) + task)
+    (tmp_path / f"{names[1]}.py").write_text(f"SCALE = {scale}")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in names:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    source = {
+        **CONFIG,
+        "problem": f"{names[0]}.Task",
+        "search_paths": [str(tmp_path)],
+        "optimizer": {"kind": "sgd", "step_size": 0.001},
+        "rounds": 2,
+    }
+    axis = Axis(key="optimizer.step_size", values=(0.001, 0.002))
+    return plan_sweep(source, SweepOptions(axes=(axis,)))
+
+
+def test_results_of_edited_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = partial(own_sweep, tmp_path, monkeypatch)
+    out = tmp_path / "out"
+    try:
+        sweep_into(own(scale=1, task=""), out, QUIET)
+        before = (out / "results.json").read_text()
+        sweep_into(own(scale=1, task=""), out, QUIET)
+        with pytest.raises(ConfigError, match=r"\(task_\w+\.py was edited\).*another --out"):
+            sweep_into(own(scale=1, task="# edited"), out, QUIET)
+        with pytest.raises(ConfigError, match=r"\(helper_\w+\.py was edited\)"):
+            sweep_into(own(scale=2, task=""), out, QUIET)
+        assert (out / "results.json").read_text() == before
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_results_of_other_versions_are_refused(tmp_path: Path) -> None:
+    sweep_into(planned(), tmp_path, QUIET)
+    file = tmp_path / "results.json"
+    content = json.loads(file.read_text())
+    assert set(content["made_with"]) == {"mlmc-ray", "torch"}
+    del content["made_with"]
+    file.write_text(json.dumps(content))
+    sweep_into(planned(), tmp_path, QUIET)  # written before versions were kept
+    content["made_with"] = {"mlmc-ray": "0.0.1", "torch": metadata.version("torch")}
+    file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"\(mlmc-ray was 0\.0\.1 and is [^;]*\).*--out"):
+        sweep_into(planned(), tmp_path, QUIET)
+    content["made_with"] = []
+    file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="made_with is no mapping"):
+        sweep_into(planned(), tmp_path, QUIET)
+
+
 def test_two_sweeps_in_one_place_are_refused(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(ConfigError, match=f"process {os.getpid()} writes"):
+    with locked(tmp_path), pytest.raises(ConfigError, match=f"process {os.getpid()} of machine"):
         sweep_into(planned(), tmp_path, QUIET)
     assert not list(tmp_path.iterdir())
 
@@ -289,12 +361,15 @@ def test_the_lock_of_a_process_that_ended_is_taken_over(tmp_path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     lock = tmp_path / ".lock"
-    lock.write_text(str(ended.pid))
+    lock.write_text(f"{ended.pid} {platform.node()}")
     with locked(tmp_path):
-        assert lock.read_text() == str(os.getpid())
+        assert lock.read_text() == f"{os.getpid()} {platform.node()}"
     assert not lock.exists()
     lock.write_text("")
     with pytest.raises(ConfigError, match=r"process unknown .* delete .*\.lock"), locked(tmp_path):
+        pass
+    lock.write_text(f"{ended.pid} elsewhere")  # which may be at work on the same disk
+    with pytest.raises(ConfigError, match="of machine elsewhere writes"), locked(tmp_path):
         pass
 
 
@@ -386,7 +461,12 @@ def test_the_figure_has_a_logarithmic_axis_where_values_are(tmp_path: Path) -> N
 def test_the_end_of_a_range_is_remarked(tmp_path: Path) -> None:
     sweep = planned(axes=(Axis(key="optimizer.step_size", values=(1e-3, 1e-2)),))
     lines = remarks(sweep, sweep_into(sweep, tmp_path, QUIET))
-    assert lines == ["small: the best optimizer.step_size, 0.01, is the highest that was tried"]
+    two = "is the higher of only two: try more values, on both sides"
+    assert lines == [f"small: the best optimizer.step_size, 0.01, {two}"]
+    sweep = planned(axes=(Axis(key="optimizer.step_size", values=(1e-3, 3e-3, 1e-2)),))
+    lines = remarks(sweep, sweep_into(sweep, tmp_path / "three", QUIET))
+    three = "is the highest that was tried: try higher ones too"
+    assert lines == [f"small: the best optimizer.step_size, 0.01, {three}"]
 
 
 # What is refused before the first run.
@@ -435,6 +515,8 @@ def _double(task: int, tell: Tell) -> tuple[int, int]:
 def _fail(task: str, tell: Tell) -> None:
     if task == "exit":
         os._exit(7)
+    if task == "memory":
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 B")
     raise RoundError("round 1: lost") if task == "expected" else KeyError("bug")
 
 
@@ -464,11 +546,22 @@ def test_calls_apart_return_in_their_own_processes() -> None:
         ("expected", RoundError, "^round 1: lost$"),
         ("bug", RuntimeError, "KeyError: 'bug'"),
         ("exit", RoundError, "exit code 7"),
+        ("memory", RoundError, "allocate 9 B: out of memory: run smaller ones"),
     ],
 )
 def test_what_fails_apart_fails_here(task: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         run_apart(_fail, [task])
+
+
+def test_a_process_that_ends_before_its_task_is_told_apart() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=os._exit, args=(5,))
+    process.start()
+    process.join()
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(RoundError, match="exit code 5"):
+        _give(_Child(process, ours), 0, ["task"])
 
 
 # The command.
@@ -490,6 +583,17 @@ def test_the_command_shows_and_writes_and_goes_on(tmp_path: Path) -> None:
     assert "going on: 2 runs of this sweep are in" in again.output.replace("\n", " ")
     results = json.loads((tmp_path / "out" / "results.json").read_text())["results"].values()
     assert all(math.isfinite(result["seconds"]) for result in results)
+
+
+def test_a_command_that_is_refused_is_not_told_to_go_on(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(CONFIG))
+    arguments = (config, "--over", "optimizer.step_size=0.05,0.1", "--out", tmp_path / "out")
+    assert run(*arguments).exit_code == 0
+    refused = run(*arguments, "--seeds", "2")
+    assert refused.exit_code == 2
+    assert "holds results of something else" in refused.stderr
+    assert "goes on" not in refused.output
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlmc_ray.flat import FlatModel, Layer
+from mlmc_ray.flat import FlatModel, Layer, copied
 
 
 def network() -> nn.Sequential:
@@ -123,6 +123,36 @@ def test_shared_buffers_are_one() -> None:
     assert second.running_mean is not None
     assert first.running_mean.data_ptr() == second.running_mean.data_ptr()
     assert second.running_mean.tolist() == [5, 5]
+
+
+def test_a_model_is_moved_before_it_is_made_flat() -> None:
+    first, second = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    second.running_mean = first.running_mean
+    device = torch.device("meta")  # tensors without numbers, on any machine
+    flat = FlatModel(nn.Sequential(nn.Linear(2, 2), first, second), device)
+    assert flat.device == flat.gradients.device == device
+    tensors = [*flat.module.parameters(), *flat.buffers().values()]
+    assert all(tensor.device == device for tensor in tensors)
+    assert flat.num_statistics == 6
+    assert second.running_mean is first.running_mean
+    assert second.running_var is not first.running_var
+    flat.module(torch.ones(3, 2, device=device)).sum().backward()
+    flat.check_parameters()
+    assert all(parameter.grad is not None for parameter in flat.module.parameters())
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_copies_of_buffers_that_are_one_are_one(device: str) -> None:
+    norm = nn.BatchNorm1d(2)
+    buffers = {"a": norm.running_mean, "b": norm.running_var, "c": norm.running_mean}
+    copies = copied(
+        {name: tensor for name, tensor in buffers.items() if tensor is not None},
+        torch.device(device),
+    )
+    assert {tensor.device.type for tensor in copies.values()} == {device}
+    assert copies["a"] is copies["c"]
+    assert copies["b"] is not copies["a"]
+    assert copies["a"] is not norm.running_mean
 
 
 class OddBuffers(nn.Module):

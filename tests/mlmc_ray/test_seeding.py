@@ -1,6 +1,9 @@
+from contextlib import nullcontext
+
+import pytest
 import torch
 
-from mlmc_ray.seeding import generator_for, seed_for
+from mlmc_ray.seeding import drawing, generator_for, seed_for
 
 
 def draws(generator: torch.Generator) -> list[float]:
@@ -50,3 +53,34 @@ def test_generators_are_fresh_each_time() -> None:
     start = draws(first)
     assert draws(first) != start
     assert draws(generator_for(1, "data")) == start
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+def test_what_is_drawn_on_a_gpu_is_seeded_too() -> None:
+    gpu = torch.device("cuda")
+    drawn = []
+    for seed in (1, 2):
+        torch.cuda.manual_seed(seed)
+        before = torch.cuda.get_rng_state()
+        with drawing(5, gpu):
+            drawn.append(torch.rand(4, device=gpu))
+        assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert torch.equal(drawn[0], drawn[1])
+
+
+def test_what_is_drawn_for_a_gpu_seeds_it_and_puts_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on machines without one: torch.cuda is asked in this order."""
+    gpu, state = torch.device("cuda", 0), torch.zeros(1)
+    asked: list[object] = []
+
+    def get(device: torch.device) -> torch.Tensor:
+        asked.append(device)
+        return state
+
+    monkeypatch.setattr(torch.cuda, "get_rng_state", get)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *given: asked.append(given))
+    monkeypatch.setattr(torch.cuda, "manual_seed", asked.append)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    with drawing(5, gpu):
+        asked.append("drawn")
+    assert asked == [gpu, 5, "drawn", (state, gpu)]

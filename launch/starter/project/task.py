@@ -66,9 +66,31 @@ class Task:
 @lru_cache(maxsize=1)
 def load(name: str) -> tuple[Examples, Examples]:
     """Return examples to train on, and every fifth line to test on, standardised."""
-    table = np.loadtxt(Path(__file__).with_name(name), delimiter=",", skiprows=1, dtype=np.float32)
-    features, labels = torch.from_numpy(table[:, :-1]), torch.from_numpy(table[:, -1]).long()
+    table = read(name)
+    features, labels = table[:, :-1], table[:, -1].long()
     test = torch.arange(len(table)) % 5 == 0
     train = features[~test]
     features = (features - train.mean(dim=0)) / (train.std(dim=0) + 1e-6)
     return (features[~test], labels[~test]), (features[test], labels[test])
+
+
+def read(name: str) -> Tensor:
+    """Return the lines of a file as numbers, shape (examples, columns), float32.
+
+    Raises:
+        ValueError: says what is wrong, and in which line.
+    """
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8-sig")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 11 or "," not in lines[0]:
+        raise ValueError(f"{name}: give headings, then 10 or more lines of numbers with commas")
+    table = np.genfromtxt(lines, np.float32, delimiter=",", skip_header=1, ndmin=2)
+    for row, column in np.argwhere(~np.isfinite(table)):
+        got = lines[row + 1].split(",")[column]
+        raise ValueError(f"{name}: line {row + 2}, column {column + 1}: {got!r} is no number")
+    classes = np.unique(table[:, -1]).tolist()
+    if classes != list(range(len(classes))):
+        raise ValueError(
+            f"{name}: the last column is the class, 0, 1, 2 ...; it holds {classes[:5]}"
+        )
+    return torch.from_numpy(table)
