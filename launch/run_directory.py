@@ -17,24 +17,23 @@ Lines are written as rounds end, so an interrupted run can be read as far as it 
 """
 
 import csv
-import fcntl
 import itertools
 import json
 import math
-import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 from torch import Tensor
 
 from launch.configuration.yaml_text import escaped
+from launch.locking import exclusive
+from launch.versions import versions
 from mlmc_ray.errors import ConfigError, one_line
 from mlmc_ray.ledger import Entry
 from mlmc_ray.rounds import Work
@@ -42,8 +41,7 @@ from mlmc_ray.rounds import Work
 if TYPE_CHECKING:
     from launch.carrying import Past
 
-_PACKAGES = ("mlmc-ray", "ray", "torch", "numpy", "msgpack", "scikit-learn")
-
+_REMEDY = "give another --out"
 _LONGEST_NAME = 120  # bytes, of 255 that most file systems allow
 
 
@@ -56,26 +54,30 @@ class RunDirectory:
         config: the resolved configuration, as a plain mapping.
 
     Raises:
-        ConfigError: the directory already holds a run, another process has begun one there, or it
-            cannot be written.
+        ConfigError: the directory already holds a run, another one is being written there, or it
+            cannot be written. A later try may write there.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path = path
         check_unused(path)
-        with writing(path):
+        with ExitStack() as files, writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            self._ledger = _taken(path / "ledger.csv")
+            self._ledger = files.enter_context((path / "ledger.csv").open("a", newline=""))
+            exclusive(self._ledger, f"{path}: another run is being written there: {_REMEDY}")
+            check_unused(path)  # nobody else writes there now, but may have since the first look
+            self._ledger.truncate(0)
             (path / "changes.jsonl").unlink(missing_ok=True)
-            text = yaml.safe_dump(escaped(dict(config)), sort_keys=False)
-            (path / "config.yaml").write_text(text, encoding="utf-8")
-            (path / "versions.json").write_text(json.dumps(_versions(), indent=2) + "\n")
-            self._metrics = (path / "metrics.jsonl").open("w")
-            self._observed = (path / "observed.jsonl").open("w")
-            self._timeline = (path / "timeline.csv").open("w", newline="")
+            self._timeline = files.enter_context((path / "timeline.csv").open("w", newline=""))
+            self._observed = files.enter_context((path / "observed.jsonl").open("w"))
+            self._metrics = files.enter_context((path / "metrics.jsonl").open("w"))
             for file, fields in ((self._ledger, Entry._fields), (self._timeline, Work._fields)):
                 csv.writer(file).writerow(fields)
                 file.flush()
+            (path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+            text = yaml.safe_dump(escaped(dict(config)), sort_keys=False)
+            (path / "config.yaml").write_text(text, encoding="utf-8")  # last: it makes this a run
+            self._files = files.pop_all()
 
     def write_round(
         self,
@@ -124,8 +126,7 @@ class RunDirectory:
 
     def close(self) -> None:
         """Close the files; may be called twice."""
-        for file in (self._metrics, self._observed, self._ledger, self._timeline):
-            file.close()
+        self._files.close()
 
 
 def _rounded(work: Work) -> Work:
@@ -152,38 +153,24 @@ def check_unused(path: Path) -> None:
         ConfigError: names it.
     """
     with writing(path):
-        used = (path / "config.yaml").exists() and not _without_rounds(path)
+        used = _holds_results(path)
     if used:
-        raise ConfigError(f"{path} already holds a run: give another --out")
+        raise ConfigError(f"{path} already holds a run: {_REMEDY}")
 
 
-def _without_rounds(path: Path) -> bool:
-    """Return whether a run began there, and did nothing that anybody would miss."""
-    metrics = path / "metrics.jsonl"
-    if not metrics.is_file() or (path / "model.pt").exists():
+def _holds_results(path: Path) -> bool:
+    """Return whether a run is there that anybody would miss, or a configuration without one."""
+    if (path / "model.pt").exists() or _has_two_lines(path / "ledger.csv"):
+        return True
+    metrics = path / "metrics.jsonl"  # its first line is from before the rounds
+    return (path / "config.yaml").exists() and (not metrics.is_file() or _has_two_lines(metrics))
+
+
+def _has_two_lines(path: Path) -> bool:
+    if not path.is_file():
         return False
-    with metrics.open() as file:
-        return len(list(itertools.islice(file, 2))) < 2  # the first is from before the rounds
-
-
-def _taken(path: Path) -> IO[str]:
-    """Open an empty file that no other process takes before it is closed.
-
-    Raises:
-        ConfigError: another has it.
-    """
-    file = path.open("a", newline="")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ConfigError(
-            f"{path.parent}: another process has begun a run there: give another --out"
-        ) from None
-    except OSError:
-        pass  # a file system without locks
-    file.truncate(0)
-    return file
+    with path.open("rb") as file:
+        return len(list(itertools.islice(file, 2))) == 2
 
 
 @contextmanager
@@ -255,10 +242,3 @@ def slug(name: str) -> str:
     """Return a name as lower-case words joined by dashes, fit for a path and not too long."""
     words = "".join(char if char.isalnum() else " " for char in name.lower()).split()
     return "-".join(words).encode()[:_LONGEST_NAME].decode(errors="ignore") or "run"
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        versions[package] = metadata.version(package)
-    return versions

@@ -7,6 +7,7 @@ remembers is a ``Past``, from which a session goes on.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from launch.callbacks import Callback, Callbacks, check_callbacks
 from launch.carrying import Past, carried, changed_config, changes, check_change, with_workers
 from launch.configuration.fitting import notes_on
 from launch.configuration.run_config import RunConfig, load_config
-from launch.engines.base import RunState
+from launch.engines.base import Engine, RunState
+from launch.engines.cluster import ray_cluster
 from launch.history import History
 from launch.metrics import Metrics
 from launch.run_directory import check_unused
@@ -81,7 +83,7 @@ class Session:
         problem = self._prepare(source)
         model = initial_model(problem, self.config.seed)
         self._history = History([layer.name for layer in model.layers], past)
-        self._closed = self._ending = self._pausing = False
+        self._closed = self._ending = self._pausing = self._changing = False
         self._failed_round: int | None = None  # after which no more can be run
         state = self._carried(past) if past else None
         self._engine = start_engine(self.config, state, self._on_note)
@@ -224,39 +226,65 @@ class Session:
                 what is there, unless its kind is another.
 
         Raises:
-            ConfigError, ProblemError, ClusterError: the session goes on as it was.
-            RoundError: the session is closed, has failed, or an actor is gone.
+            ConfigError, ProblemError, ClusterError: the session goes on as it was; only if
+                changes.jsonl cannot be written, which the error says, the change is in force. Where
+                others have taken the room of its actors, it can go on no more.
+            RoundError: the session is closed, has failed, is being changed, or an actor is gone.
         """
+        if self._changing:
+            raise RoundError("the session is being changed: change it again after that")
+        self._changing = True
+        try:
+            self._change(changed_config(self._given, overrides, settings))
+        finally:
+            self._changing = False
+
+    def _change(self, given: RunConfig) -> None:
         past = self.past()
-        given = changed_config(self._given, overrides, settings)
         problem = check_change(self._given, given, self.dim)
         config, theory = with_step_size(given, problem, self._on_note)
         state, notes = carried(past.state, past.config, config)
-        self._go_on(config, state, past.state)
-        for line in [*notes_on(config), *notes]:
-            self._on_note(line)
-        changed = changes(self.config, config)
+        left = self._go_on(config, state, past.state)
         self._given, self.config, self.theory = given, config, theory
-        self._history.write_change(changed)
-        self._callbacks.change(self, changed)
+        changed = changes(past.config, config)
+        with ExitStack() as afterwards:  # from last to first, whatever fails: it is in force now
+            for line in reversed([*notes_on(config), *notes]):
+                afterwards.callback(self._on_note, line)
+            afterwards.callback(self._callbacks.change, self, changed)
+            if left is not None:
+                afterwards.callback(left.close)
+            self._history.write_change(changed)
 
-    def _go_on(self, config: RunConfig, state: RunState, before: RunState) -> None:
-        """Let an engine of another configuration go on; if it cannot, all is as before."""
-        if not self._engine.suits(self.config, config):
-            other = start_engine(config, state, self._on_note)
-            self._engine.close()
-            self._engine = other
-            return
+    def _go_on(self, config: RunConfig, state: RunState, before: RunState) -> Engine | None:
+        """Let an engine of another configuration go on; if it cannot, all is as before.
+
+        Returns:
+            The engine that is left, to be closed; None if it is the same, or closed.
+        """
+        if self.config.engine != config.engine:
+            left, self._engine = self._engine, start_engine(config, state, self._on_note)
+            return left
         self._failed_round = self.round_index  # for as long as neither stands
+        turn_to = self._reset if self._engine.suits(self.config, config) else self._replace
         try:
-            self._engine.set_up(config)
-            self._engine.load(state)
+            turn_to(config, state)
         except BaseException:
-            self._engine.set_up(self.config)
-            self._engine.load(before)
+            turn_to(self.config, before)
             self._failed_round = None
             raise
         self._failed_round = None
+        return None
+
+    def _reset(self, config: RunConfig, state: RunState) -> None:
+        """Let the same actors begin another configuration."""
+        self._engine.set_up(config)
+        self._engine.load(state)
+
+    def _replace(self, config: RunConfig, state: RunState) -> None:
+        """Start other actors once these have ended: there may be no room for both."""
+        with ray_cluster(self.config.address):  # not to be started again
+            self._engine.close()
+            self._engine = start_engine(config, state, self._on_note)
 
     def scale_to(self, num_workers: int) -> None:
         """Go on with so many workers; see ``change``.
@@ -320,10 +348,12 @@ class Session:
             *others: sessions of other names, such as branches, to be drawn beside it.
 
         Raises:
-            ConfigError: two have the same name, or no measure in common.
+            ConfigError: two have the same name or no measure in common, or one is no session.
         """
         from launch.display.figures import draw, title_of  # matplotlib takes a second to import
 
+        if odd := [other for other in others if not isinstance(other, Session)]:
+            raise ConfigError(f"figure: got {odd[0]!r:.80}: give sessions, as in figure(other)")
         sessions = (self, *others)
         runs = {session.config.name: session.metrics for session in sessions}
         if len(runs) < len(sessions):

@@ -61,8 +61,10 @@ def _engine(config: RunConfig, on_note: Callable[[str], None]) -> Engine:
     message = shadowing_file([Path.cwd(), *config.problem.search_paths])
     if message:
         raise ConfigError(message)
-    from launch.engines.ray_engine import (
-        RayEngine,  # imports Ray, which an inline run does not need
-    )
+    # These import Ray, which an inline run does not need.
+    from launch.engines.cluster import current_cluster
+    from launch.engines.ray_engine import RayEngine
 
+    if current_cluster() is None:
+        on_note("starting Ray" if config.address is None else f"joining Ray at {config.address}")
     return RayEngine(config, on_note)

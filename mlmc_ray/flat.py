@@ -5,7 +5,6 @@ a backward pass accumulates into the gradient vector. Buffers stay what they are
 exchanged, since every worker has its own.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -188,18 +187,44 @@ class FlatModel:
 
 
 def copied(buffers: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Return copies on a device; of tensors that are one, the copies are one."""
-    if all(buffer.device == device for buffer in buffers.values()):
-        return copy.deepcopy(dict(buffers))
+    """Return copies on a device; what is one tensor, or shares memory, does so there too.
+
+    Sparse tensors, and others that are more than a view of their memory, are one only if they are
+    the same object.
+    """
+    storages: dict[int, torch.UntypedStorage] = {}
     copies: dict[tuple[object, ...], Tensor] = {}
     placed = {}
     for name, buffer in buffers.items():
-        memory = (buffer.untyped_storage()._cdata, buffer.storage_offset())
-        key = (*memory, buffer.dtype, buffer.shape, buffer.stride())
+        key: tuple[object, ...] = (id(buffer),)
+        if plain := _is_plain(buffer):
+            memory = (buffer.untyped_storage()._cdata, buffer.storage_offset())
+            key = (*memory, buffer.dtype, buffer.shape, buffer.stride())
         if key not in copies:
-            copies[key] = buffer.to(device, copy=True)
+            copies[key] = (
+                _copied_view(buffer, device, storages) if plain else buffer.to(device, copy=True)
+            )
         placed[name] = copies[key]
     return placed
+
+
+def _is_plain(buffer: Tensor) -> bool:
+    """Return whether shape, strides and memory are all there is to a tensor."""
+    more = buffer.is_conj() or buffer.is_neg() or buffer.is_quantized or buffer.is_nested
+    return type(buffer) is Tensor and buffer.layout == torch.strided and not more
+
+
+def _copied_view(
+    buffer: Tensor, device: torch.device, storages: dict[int, torch.UntypedStorage]
+) -> Tensor:
+    """Return the same view of a copy of the memory; every memory is copied once."""
+    storage = buffer.untyped_storage()
+    if storage._cdata not in storages:
+        entries = torch.empty(0, dtype=torch.uint8, device=buffer.device).set_(storage)
+        storages[storage._cdata] = entries.to(device, copy=True).untyped_storage()
+    empty = torch.empty(0, dtype=buffer.dtype, device=device)
+    place = (buffer.storage_offset(), buffer.shape, buffer.stride())
+    return empty.set_(storages[storage._cdata], *place)
 
 
 def _statistics_of(module: nn.Module) -> list[str]:

@@ -1,10 +1,12 @@
 """Importing a user's own classes by their dotted paths."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.machinery import PathFinder
 from os.path import samefile
+from types import ModuleType
 from typing import Any
 
 from mlmc_ray.errors import ProblemError
@@ -40,13 +42,21 @@ def import_object(path: str, search_paths: Sequence[str], place: str) -> Any:
         ) from error
     _check_place(module_name, search_paths, place)
     if not hasattr(module, name):
-        advice = (
-            "; worker processes do not see what a script or notebook defines: put it in a file"
-            if module_name == "__main__"
-            else ""
+        raise ProblemError(
+            f"{place}: module {module_name!r} has no {name!r}{_advice(module, name)}"
         )
-        raise ProblemError(f"{place}: module {module_name!r} has no {name!r}{advice}")
     return getattr(module, name)
+
+
+def _advice(module: ModuleType, name: str) -> str:
+    """Return the name that may be meant, and where the module is."""
+    if module.__name__ == "__main__":
+        return "; worker processes do not see what a script or notebook defines: put it in a file"
+    known = [known for known, value in vars(module).items() if callable(value)]
+    matches = difflib.get_close_matches(name, known, n=1)
+    suggestion = f" (did you mean {matches[0]!r}?)" if matches else ""
+    file = getattr(module, "__file__", None)
+    return f"{suggestion}, which is {file}" if file else suggestion
 
 
 def _check_place(module_name: str, search_paths: Sequence[str], place: str) -> None:

@@ -85,6 +85,8 @@ class Ledger(Table[Entry]):
         round_index, worker_id, direction, frame_bytes, paper_bits = entry
         if direction not in _NUMBERS:
             raise ValueError(f"direction: got {direction!r}, expected one of {list(DIRECTIONS)}")
+        if frame_bytes < 0:
+            raise ValueError(f"frame_bytes: got {frame_bytes}, expected 0 or more")
         if paper_bits is None:
             paper_bits = _UNKNOWN
         elif paper_bits < 0:
@@ -117,7 +119,7 @@ class Ledger(Table[Entry]):
         chosen = self.column("direction") == _NUMBERS[direction]
         for name, value in filters.items():
             chosen &= self.column(name) == value
-        return int(self.column("frame_bytes")[chosen].sum())
+        return sum(self.column("frame_bytes")[chosen].tolist())  # beyond 64 bits, if need be
 
     def paper_bits(self, direction: Direction) -> int | None:
         """Return the sum of the paper's formula in one direction; None if a frame has none."""

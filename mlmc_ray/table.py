@@ -62,7 +62,7 @@ class Table(Generic[Row]):
                 self._append(row)
 
     def _take(self, other: Self) -> None:
-        self._packed += other._packed
+        self._packed += bytes(other._packed)  # a copy: a buffer cannot grow by itself
 
     def _append(self, row: Row) -> None:
         numbers = self._numbers(row)

@@ -73,17 +73,21 @@ class RemoteWorkerHost:
 
     Args:
         worker_ids: which workers it hosts.
-        processors: a reservation with a bundle for every actor, of which it takes one; the first
-            is the server's, and the others are alike.
+        processors: a reservation with a bundle for every actor.
+        bundle_index: which of the bundles it takes; left to Ray it could be the server's.
     """
 
-    def __init__(self, worker_ids: Sequence[int], processors: PlacementGroup) -> None:
+    def __init__(
+        self, worker_ids: Sequence[int], processors: PlacementGroup, *, bundle_index: int
+    ) -> None:
         self.worker_ids = tuple(worker_ids)
-        bundle = processors.bundle_specs[-1]
+        bundle = processors.bundle_specs[bundle_index]
         self._actor = _Actor.options(
             num_cpus=bundle["CPU"],
             num_gpus=bundle.get("GPU"),
-            scheduling_strategy=PlacementGroupSchedulingStrategy(processors),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(
+                processors, placement_group_bundle_index=bundle_index
+            ),
         ).remote()
 
     def ready(self) -> Any:

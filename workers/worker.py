@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors import Context
-from mlmc_ray.errors import NonFiniteError, RoundError
+from mlmc_ray.errors import NonFiniteError, ProblemError, RoundError
 from mlmc_ray.flat import CPU, FlatModel, copied
 from mlmc_ray.methods import WorkerHalf
 from mlmc_ray.payloads import DensePayload, Message
@@ -80,8 +80,8 @@ class GradientWorker:
         Raises:
             NonFiniteError: the gradient is not finite; names round, worker and layer.
             RoundError: the method cannot use the news, or its settings do not fit the gradient.
-            ProblemError: the user's own problem or compressor failed; names the error and its
-                place.
+            ProblemError: the user's own problem or compressor failed; names round, worker, the
+                error and its place.
         """
         self._model.set_buffers(self._buffers)
         if "buffers" in news.payloads:
@@ -96,6 +96,8 @@ class GradientWorker:
             report = self._half.step(news, oracle, context=self._context(round_index, names))
         except NonFiniteError as error:
             raise NonFiniteError(self._explain(round_index, error)) from None
+        except ProblemError as error:
+            raise ProblemError(f"{place}: {error}") from error
         except ValueError as error:
             raise RoundError(f"{place}: {error}") from error
         if not all(map(math.isfinite, oracle.losses)):

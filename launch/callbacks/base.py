@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from launch.metrics import Metrics
@@ -53,6 +54,8 @@ class Callback:
     def on_change(self, session: "Session", changed: Mapping[str, Any]) -> None:
         """Called after ``session.change``, with the new ``session.config`` in force.
 
+        It cannot change the session again: callbacks after it would hear of that first.
+
         Args:
             session: the run.
             changed: the keys that have changed, each with its new description; as in
@@ -102,8 +105,8 @@ class Callbacks:
         self._each("on_round", lambda callback: callback.on_round(session, metrics, result))
 
     def change(self, session: "Session", changed: Mapping[str, Any]) -> None:
-        """See ``Callback.on_change``."""
-        self._each("on_change", lambda callback: callback.on_change(session, changed))
+        """See ``Callback.on_change``; each gets a copy of its own."""
+        self._each("on_change", lambda callback: callback.on_change(session, deepcopy(changed)))
 
     def note(self, text: str) -> None:
         """See ``Callback.on_note``; ``on_note`` hears it at once, the others once all stands."""

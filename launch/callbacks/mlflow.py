@@ -29,7 +29,8 @@ class MLflow(Callback):
     """Log to MLflow: the configuration as parameters, the numbers of every round as metrics.
 
     Parameters stay what they were at the start, as MLflow wants them; each change of the
-    configuration is a tag, ``change_1`` and so on, in JSON as in ``changes.jsonl``.
+    configuration is a tag, ``change_1`` and so on, in JSON as in ``changes.jsonl``, or with the
+    keys alone where that has more than 5,000 characters.
 
     Args:
         experiment: its name; made if there is none.
@@ -95,8 +96,10 @@ class _Run(Callback):
 
     def on_change(self, session: "Session", changed: Mapping[str, Any]) -> None:
         self._changes += 1
-        text = json.dumps({"round": session.round_index, "changes": changed}, default=str)
-        self._client.set_tag(self._run_id, f"change_{self._changes}", text[:_LONGEST_TAG])
+        text = _change(session.round_index, changed)
+        if len(text) > _LONGEST_TAG:
+            text = _change(session.round_index, list(changed))
+        self._client.set_tag(self._run_id, f"change_{self._changes}", text)
 
     def on_end(self, session: "Session", error: BaseException | None) -> None:
         try:
@@ -118,3 +121,7 @@ class _Run(Callback):
             self._client.log_batch(self._run_id, metrics=batch)
         self._waiting.clear()
         self._sent_at = time.monotonic()
+
+
+def _change(round_index: int, changes: Mapping[str, Any] | list[str]) -> str:
+    return json.dumps({"round": round_index, "changes": changes}, default=str)

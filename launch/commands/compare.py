@@ -13,7 +13,6 @@ from launch.commands.options import (
     Traceback,
     Workers,
     overrides_of,
-    telling_where,
 )
 from launch.plain_errors import plain_errors
 
@@ -43,9 +42,7 @@ def compare(
     A file with a `compare` list stands for one run per entry, each the file with the entry's keys
     merged in. A run that fails in its rounds ends alone; the exit code is then 1.
 
-    For example:
-
-        mlmc-ray init demo
+    For example, with what `mlmc-ray init demo` makes:
 
         mlmc-ray compare demo/compare.yaml
 
@@ -57,6 +54,7 @@ def compare(
         from launch.comparing.compare import compare as compare_runs
         from launch.comparing.target import read_target
         from launch.configuration.run_config import load_variants
+        from launch.display.results import telling_where
         from launch.run_directory import results_directory
 
         wanted = None if target is None else read_target(target)

@@ -1,12 +1,9 @@
-"""What several commands have in common: options, and the line that says where results are."""
+"""Options that several commands have in common."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CONFIG")]
 Settings = Annotated[
@@ -43,23 +40,3 @@ def overrides_of(settings: list[str] | None, engine: str | None, workers: int | 
     if workers is not None:
         overrides.append(f"workers={workers}")
     return overrides
-
-
-@contextmanager
-def telling_where(console: Console, directory: Path) -> Iterator[None]:
-    """Say where the results are, however the run ends; a wrong configuration leaves none."""
-    before = _contents(directory)
-    try:
-        yield
-    finally:
-        if _contents(directory) != before:
-            place = f"results: {directory}"
-            console.print(place, soft_wrap=True, highlight=False, markup=False)
-
-
-def _contents(directory: Path) -> list[Path]:
-    """Return what lies in a directory; nothing if there is none, or it cannot be read."""
-    try:
-        return sorted(directory.iterdir())
-    except OSError:
-        return []

@@ -74,9 +74,7 @@ def plan(
     Takes the sizes of frames and the seconds of workers and server from the run, and adds the links
     that you name. Links are given as 100Mbit, 1Gbit/s or 12.5MB/s. The assumptions are printed.
 
-    For example:
-
-        mlmc-ray init demo
+    For example, with what `mlmc-ray init demo` makes:
 
         mlmc-ray train demo/config.yaml --engine inline --out runs/here
 

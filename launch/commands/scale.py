@@ -62,9 +62,7 @@ def scale(
     on if it is given again with the same --out, and takes more numbers of workers too, unless one's
     own code or a version has changed.
 
-    For example:
-
-        mlmc-ray init demo
+    For example, with what `mlmc-ray init demo` makes:
 
         mlmc-ray scale demo/config.yaml --workers 1,2,...,16 --target accuracy=0.9
 

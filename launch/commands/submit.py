@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from launch.commands.options import Workers, overrides_of
 from launch.plain_errors import plain_errors
 from mlmc_ray.errors import ConfigError
 
@@ -31,6 +32,7 @@ def submit(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
     ] = None,
+    workers: Workers = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Run every entry of the file's `compare` list.")
     ] = False,
@@ -56,7 +58,7 @@ def submit(
             "--wait-for-resources",
             min=0,
             metavar="SECONDS",
-            help="How long to wait for processors that the cluster does not have yet.",
+            help="How long to wait for processors and GPUs that the cluster does not have yet.",
         ),
     ] = 0,
     stop_on_interrupt: Annotated[
@@ -116,7 +118,7 @@ def submit(
             check_empty(out)
         job = config and job_of(
             config,
-            settings or [],
+            overrides_of(settings, None, workers),
             compare=compare,
             wheel=wheel,
             environment=dict(map(_variable, variables or [])),

@@ -74,17 +74,16 @@ def sweep(
     ended if it is given again with the same --out, in which one command at a time may work, unless
     one's own code or a version has changed.
 
-    For example:
+    For example, with what `mlmc-ray init demo` makes:
 
-        mlmc-ray init demo
+        mlmc-ray sweep demo/config.yaml --over optimizer.step_size=0.003,0.01,0.03 --engine inline
 
-        mlmc-ray sweep demo/config.yaml --over optimizer.step_size=0.1,0.2,0.4
-
-        mlmc-ray sweep demo/config.yaml --over optimizer.step_size=log:0.01..1:9
+        mlmc-ray sweep demo/config.yaml --over optimizer.step_size=log:0.001..0.1:9
         --over method.compressor.ladder.segment_size=0.01,0.1 --seeds 3 --halving
         --parallel 2 --engine inline
 
-        mlmc-ray sweep demo/compare.yaml --entries --over optimizer.step_size=0.1,0.2
+        mlmc-ray sweep demo/compare.yaml --entries --over optimizer.step_size=0.003,0.01,0.03
+        --engine inline
     """
     console = Console()
     with plain_errors(console, traceback):

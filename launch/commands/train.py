@@ -11,7 +11,6 @@ from launch.commands.options import (
     Traceback,
     Workers,
     overrides_of,
-    telling_where,
 )
 from launch.plain_errors import plain_errors
 
@@ -30,9 +29,7 @@ def train(
     Writes the resolved configuration, versions, metrics, ledger, model and a figure into the run
     directory.
 
-    For example:
-
-        mlmc-ray init demo
+    For example, with what `mlmc-ray init demo` makes:
 
         mlmc-ray train demo/config.yaml
 
@@ -45,6 +42,7 @@ def train(
         from launch.comparing.compare import run_one
         from launch.configuration.run_config import load_config
         from launch.display.live import LiveProgress
+        from launch.display.results import telling_where
         from launch.display.terminal import RunProgress, print_results
         from launch.run_directory import check_unused, results_directory
 

@@ -19,8 +19,8 @@ import yaml
 
 from launch.configuration.build import describe
 from launch.configuration.nesting import MOST_LEVELS, too_deep
-from launch.configuration.yaml_text import load_yaml
-from mlmc_ray.errors import ConfigError, one_line
+from launch.configuration.yaml_text import load_yaml, why_not_yaml
+from mlmc_ray.errors import ConfigError
 
 _VARIABLE = re.compile(
     r"\$\$\{"  # an escape
@@ -90,12 +90,14 @@ def _compose(
 
 
 def _mapping_in(path: Path, label: str) -> dict[str, Any]:
+    text = ""
     try:
-        loaded = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        loaded = load_yaml(text)
     except OSError as error:
         raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{label}: is not YAML: {one_line(error)}") from error
+        raise ConfigError(why_not_yaml(text, label, error)) from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{label}: expected a mapping of keys to values, got {loaded!r:.40}")
     for key, value in loaded.items():

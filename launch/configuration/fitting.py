@@ -48,7 +48,7 @@ def _check_device(config: RunConfig) -> None:
 
 def notes_on(config: RunConfig) -> list[str]:
     """Return what is allowed and hardly meant, a line each."""
-    return [*_without_penalty(config), *_never_compressing(config)]
+    return [*_without_penalty(config), *_never_compressing(config), *_idle_actors(config)]
 
 
 def _without_penalty(config: RunConfig) -> list[str]:
@@ -74,6 +74,15 @@ def _never_compressing(config: RunConfig) -> list[str]:
         f"nothing will be compressed: rounds is {config.rounds}, and the first {first} are dense "
         f"({method.dense_rounds}) or train the autoencoder ({method.training_rounds}); lower "
         "method.dense_rounds and method.training_rounds, or run more"
+    ]
+
+
+def _idle_actors(config: RunConfig) -> list[str]:
+    if config.engine == "inline" or (config.actors or 0) <= config.workers:
+        return []
+    return [
+        f"actors is {config.actors}, and there are {config.workers} workers: {config.workers} "
+        "processes host them"
     ]
 
 

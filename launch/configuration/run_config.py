@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from launch.callbacks import Callback
 from launch.configuration.build import build, describe
 from launch.configuration.catalogue import KINDS
 from launch.configuration.changed_name import changed_name
-from launch.configuration.composition import compose, expanded, merged
+from launch.configuration.composition import expanded, merged
 from launch.configuration.fields import type_hints
-from launch.configuration.yaml_text import escaped, load_yaml
+from launch.configuration.source import check_stands_alone, parsed, read_source
+from launch.configuration.yaml_text import escaped
 from launch.engines.clock import Clock
 from launch.pages.in_words import in_words, kind_of
 from mlmc_ray.errors import ConfigError
@@ -48,14 +48,14 @@ class RunConfig:
             as the GPUs have room for, and never more than workers.
         placement: on a cluster, "pack" puts server and hosts on as few nodes as possible, and
             "spread" on as many, so that the server is away from the hosts where there are enough.
-        placement_timeout_s: seconds to wait for a cluster's processors and GPUs: for those that
-            others hold, and for nodes to join where it has too few. A local cluster that has too
-            few is an error at once (Ray only).
+        placement_timeout_s: seconds to wait for a cluster's processors and GPUs, rounded up to
+            whole ones: for those that others hold, and for nodes to join where it has too few. A
+            local cluster that has too few is an error at once (Ray only).
         device: where workers compute. "cuda" keeps models and batches on a GPU and computes
             gradients there; each gradient is copied to the CPU, where its message is made, and the
             server stays on the CPU.
         gpus_per_actor: what every process that hosts workers reserves for device "cuda", by
-            default 1; with 0.5, two share a GPU; above 1, a whole number (Ray only).
+            default 1; with 0.5, two share a GPU; above 1, a whole number of one node (Ray only).
         address: of a running Ray cluster; by default a local one is started, unless the process
             already belongs to one.
         threads: torch threads of every process; results may depend on it in the last bits.
@@ -84,7 +84,7 @@ class RunConfig:
     placement: Literal["pack", "spread"] = "pack"
     placement_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 60.0
     device: Literal["cpu", "cuda"] = "cpu"
-    gpus_per_actor: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
+    gpus_per_actor: Annotated[float, Field(ge=0.0001, le=1024, allow_inf_nan=False)] | None = None
     address: str | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     search_paths: tuple[str, ...] = ()
@@ -163,25 +163,10 @@ def load_config(
     if isinstance(source, RunConfig):
         fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
         source = {**fields, "search_paths": list(source.problem.search_paths)}
-    base, variants, paths, label = _read(source)
-    if variants:
-        _check_stands_alone(base, overrides, label)
-    return _build(base, overrides, paths, label, rename=True)
-
-
-def _check_stands_alone(base: Mapping[str, Any], overrides: Sequence[str], label: str) -> None:
-    """Refuse a file that holds no run but those of its ``compare`` list.
-
-    Raises:
-        ConfigError: names the keys and the command that runs the list.
-    """
-    given = [*base, *(key for override in overrides for key in _parse(override))]
-    missing = [key for key in ("problem", "method") if key not in given]
-    if missing:
-        raise ConfigError(
-            f"{label}: missing keys {missing}: its runs are those of its compare list; to run them "
-            f"all: mlmc-ray compare {label}"
-        )
+    read = read_source(source)
+    if read.variants:
+        check_stands_alone(read, overrides)
+    return _build(read.base, overrides, read.paths, read.label, rename=True)
 
 
 def load_variants(
@@ -195,37 +180,13 @@ def load_variants(
     Raises:
         ConfigError, ProblemError: see ``load_config``.
     """
-    base, variants, paths, label = _read(source)
-    if not variants:
-        return [_build(base, overrides, paths, label, rename=True)]
+    read = read_source(source)
+    if not read.variants:
+        return [_build(read.base, overrides, read.paths, read.label, rename=True)]
     return [
-        _build(merged(base, variant), overrides, paths, f"{label}: compare[{index}]")
-        for index, variant in enumerate(variants)
+        _build(merged(read.base, variant), overrides, read.paths, f"{read.label}: compare[{index}]")
+        for index, variant in enumerate(read.variants)
     ]
-
-
-def _read(
-    source: "str | Path | Mapping[str, Any]",
-) -> tuple[dict[str, Any], list[dict[str, Any]], tuple[str, ...], str]:
-    """Return the base mapping, the variants, where to look for problems, and a label.
-
-    Variables of the environment are still to be put in, so that changes can take their place.
-    """
-    paths = [str(Path.cwd())]
-    label = "configuration"
-    if isinstance(source, str | Path):
-        label = str(source)
-        composed = compose(Path(source))
-        loaded = composed.values
-        paths = [*composed.directories, *paths]
-    elif isinstance(source, Mapping):
-        loaded = escaped(dict(source))
-    else:
-        raise ConfigError(f"{label}: expected a mapping of keys to values, got {source!r:.40}")
-    variants = loaded.pop("compare", None) or []
-    if not isinstance(variants, list) or not all(isinstance(item, dict) for item in variants):
-        raise ConfigError(f"{label}: compare: expected a list of mappings")
-    return loaded, variants, tuple(dict.fromkeys(paths)), label
 
 
 def _build(
@@ -235,7 +196,7 @@ def _build(
     label: str,
     rename: bool = False,
 ) -> RunConfig:
-    changes = [_parse(override) for override in overrides]
+    changes = [parsed(override) for override in overrides]
     for change in changes:
         values = merged(values, escaped(change))
     values = expanded(values, label)
@@ -287,18 +248,3 @@ def _kinds(described: Any) -> Iterator[str]:
         yield str(described.get("kind", ""))
         for value in described.values():
             yield from _kinds(value)
-
-
-def _parse(override: str) -> dict[str, Any]:
-    """Turn ``a.b=c`` into ``{"a": {"b": c}}``."""
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set {override}: expected key=value, such as optimizer.step_size=0.1")
-    try:
-        value = load_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {override}: the value is not YAML") from error
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    nested: dict[str, Any] = value
-    return nested

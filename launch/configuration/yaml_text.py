@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from mlmc_ray.errors import one_line
+
 
 class _Loader(yaml.SafeLoader):
     """YAML in which a key given twice is an error, 1e-3 is a number and a date is text."""
@@ -50,6 +52,29 @@ def load_yaml(text: str) -> Any:
         yaml.YAMLError, ValueError, RecursionError: it is not YAML, or not of a configuration.
     """
     return yaml.load(text, Loader=_Loader)
+
+
+def why_not_yaml(text: str, label: str, error: Exception) -> str:
+    """Return what is wrong with YAML text, with the line where it is, on one line.
+
+    Args:
+        text: as it was read.
+        label: of the file.
+        error: what ``load_yaml`` raised.
+    """
+    if isinstance(error, yaml.reader.ReaderError):
+        number, problem = text[: error.position].count("\n"), error.reason
+        problem = f"the character {chr(error.character)!r}: {problem}"
+    elif isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        # A scanner notices at the next token, or the end, what is wrong with the one it began.
+        scanning = (error.context or "").startswith("while scanning")
+        mark = (scanning and error.context_mark) or error.problem_mark
+        number, problem = mark.line, error.problem or error.context
+    else:
+        return f"{label}: is not YAML: {one_line(error)}"
+    lines = text.split("\n")
+    line = lines[min(number, len(lines) - 1)].strip()
+    return f"{label}, line {number + 1}: {line!r:.80}: {problem}"
 
 
 def escaped(value: Any) -> Any:

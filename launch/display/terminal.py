@@ -22,6 +22,7 @@ from launch.metrics import (
     measure_in_words,
 )
 from launch.summary import Summary
+from mlmc_ray.kernels.compiled import number_kept
 from mlmc_ray.rounds import RoundResult
 
 if TYPE_CHECKING:
@@ -98,11 +99,13 @@ class RunProgress(Callback):
 
     def __enter__(self) -> "RunProgress":
         self._console.soft_wrap = True  # a line of a log stays one line
+        compiling = "" if number_kept() else ": compiling kernels (once, up to a minute)"
+        line = f"{self._name}  starting{compiling}"
         if self._console.is_terminal:
             self._live.start()
-            self._live.update(Text(f"{self._name}  starting"), refresh=True)
+            self._live.update(Text(line), refresh=True)
         else:
-            self._print(f"{self._name}  starting")
+            self._print(line)
         return self
 
     def __exit__(

@@ -4,13 +4,12 @@ import importlib.util
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 from launch.doctor.finding import Finding
+from launch.engines import cluster
 from launch.submission.access import token_source
 
 _DASHBOARD = ("aiohttp", "aiohttp_cors", "opencensus", "virtualenv")
-_CLUSTER_FILE = "ray_current_cluster"
 _CONNECT_TIMEOUT_S = 2.0
 
 
@@ -53,23 +52,22 @@ def _address() -> Finding:
 
 
 def _cluster() -> Finding:
-    """Say what ``address: auto`` finds: Ray notes the last cluster of a machine in a file."""
-    note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", _CLUSTER_FILE)
-    name = "running cluster"
-    try:
-        address = note.read_text().strip()
-    except OSError:
+    """Say what ``address: auto`` finds: processes of this machine, and what Ray has noted."""
+    name, address, running = "running cluster", cluster.auto_address(), cluster.running_clusters()
+    if not address:
         text = "none on this machine; `address: auto` needs one"
         return Finding(topic="Ray", name=name, state="ok", text=text)
     if _listens(address):
+        others = ", ".join(other for other in running if other != address)
         text = f"{address}; runs join it with `address: auto`, and not by themselves"
-        return Finding(topic="Ray", name=name, state="ok", text=text)
+        more = f"; there are others, to be named: {others}" if others else ""
+        return Finding(topic="Ray", name=name, state="ok", text=f"{text}{more}")
+    note = cluster.note_of_cluster()
     return Finding(
         topic="Ray",
         name=name,
         state="hint",
-        text=f"none: {note} names {address}, which does not answer, and `address: auto` would try "
-        "it for 20 s",
+        text=f"none that `address: auto` finds: {note} names {address}, which does not answer",
         remedy=f"rm {note}",
     )
 
@@ -88,7 +86,7 @@ def _token() -> Finding:
         state="hint",
         text=f"in {source}; runs on this machine alone need nothing more. A cluster that `ray "
         "start --head` begins here asks every node for it, and one that joins without it fails "
-        "with InvalidAuthToken after 20 s: copy the file there, and join with",
+        "with InvalidAuthToken after 20 s: copy the file there, and let the node join with",
         remedy="RAY_AUTH_MODE=token ray start --address=HEAD:6379",
     )
 

@@ -1,6 +1,6 @@
 """Data sets, caches, and room on disk and in memory."""
 
-import importlib.util
+import json
 import os
 import shlex
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launch.display.units import format_bytes
 from launch.doctor.finding import Finding
+from mlmc_ray.kernels.compiled import cache_directory, number_kept, wanted_directory
 
 _ENOUGH = 2e9
 _ENOUGH_SHARED = 2e8
@@ -38,7 +39,7 @@ def data_sets(data_dir: Path) -> Iterator[Finding]:
     else:
         code = (
             "from mlmc_ray.problems.torchvision_import import datasets; "
-            f"datasets.CIFAR10({str(data_dir)!r}, download=True)"
+            f"datasets.CIFAR10({json.dumps(str(data_dir), ensure_ascii=False)}, download=True)"
         )
         yield Finding(
             topic=topic,
@@ -75,23 +76,20 @@ def _torchvision() -> Finding:
 
 def _kernels() -> Finding:
     """Say whether numba can keep what it compiles."""
-    spec = importlib.util.find_spec("mlmc_ray.kernels")
-    beside = Path(str(spec and spec.origin)).parent / "__pycache__"
-    place = Path(os.environ.get("NUMBA_CACHE_DIR") or beside)
-    compiled = sum(1 for _ in place.rglob("*.nbi"))
-    name = "numba cache"
-    if not os.access(place if place.exists() else place.parent, os.W_OK):
+    name, wanted, place = "numba cache", wanted_directory(), cache_directory()
+    if place is None:
         return Finding(
             topic=_TOPIC,
             name=name,
             state="hint",
-            text=f"{place} cannot be written: every process compiles the kernels again",
-            remedy="export NUMBA_CACHE_DIR=$HOME/.cache/numba",
+            text=f"{wanted} cannot be written: every process compiles the kernels again",
+            remedy=f"export NUMBA_CACHE_DIR={tempfile.gettempdir()}/kernels-of-mlmc-ray",
         )
-    if not compiled:
+    instead = "" if place == wanted else f", since {wanted} cannot be written"
+    if not (kept := number_kept()):
         text = f"{place} is empty: the first run compiles the kernels, which takes a minute"
-        return Finding(topic=_TOPIC, name=name, state="ok", text=text)
-    return Finding(topic=_TOPIC, name=name, state="ok", text=f"{compiled} kernels in {place}")
+        return Finding(topic=_TOPIC, name=name, state="ok", text=f"{text}{instead}")
+    return Finding(topic=_TOPIC, name=name, state="ok", text=f"{kept} kernels in {place}{instead}")
 
 
 def _room(name: str, place: Path, enough: float, remedy: str) -> Finding:

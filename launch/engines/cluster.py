@@ -9,8 +9,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from launch.submission.access import token_source
 from mlmc_ray.errors import ClusterError, one_line
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -87,7 +90,8 @@ def _connect(address: str | None) -> bool:
     try:
         if address:
             _check_reachable(address)
-        with _signals_deferred():
+            _use_token()
+        with signals_deferred():
             if address:
                 ray.init(address=address, logging_level=logging.ERROR)
             else:
@@ -99,7 +103,7 @@ def _connect(address: str | None) -> bool:
         place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
         doing = "join" if address else "start"
         remedy = (
-            "check the address, and that it runs: ray status"
+            f"check the address, and that it runs: ray status{_on_tokens()}"
             if address
             else "see /tmp/ray/session_latest/logs, or use --engine inline, which needs no Ray"
         )
@@ -117,6 +121,29 @@ def _disconnect() -> None:
     ray.shutdown()
     if os.environ.get("RAY_AUTH_TOKEN") == _TOKEN:
         del os.environ["RAY_AUTH_TOKEN"]
+
+
+def _use_token() -> None:
+    """Give the cluster the token that there is, which a cluster without one does not mind.
+
+    Ray itself looks for it where it joins ``auto``, and nowhere else.
+    """
+    if "RAY_AUTH_MODE" not in os.environ and token_source(os.environ):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        raylet: Any = import_module("ray._raylet")
+        raylet.Config.initialize("")  # Ray has read the environment when it was imported
+
+
+def _on_tokens() -> str:
+    """Return what to add about tokens to the error of a cluster that cannot be joined."""
+    if source := token_source(os.environ):
+        return f"; if it wants a token, that is the one in {source} (compare: ray get-auth-token)"
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        return "; if it wants a token, unset RAY_AUTH_MODE"
+    return (
+        "; if it wants a token, put what `ray get-auth-token` prints on its head node into "
+        "RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    )
 
 
 def _check_same(address: str) -> None:
@@ -153,26 +180,47 @@ def _check_reachable(address: str) -> None:
             "was started with another), or use mlmc-ray submit"
         )
     if address == "auto":
-        address = _last_started()
+        address = os.environ.get("RAY_ADDRESS", "").replace("auto", "") or auto_address()
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
 
 
-def _last_started() -> str:
-    """Return the address of the cluster that ``auto`` means, "" if Ray must find it.
+def auto_address() -> str:
+    """Return the address of the cluster that ``auto`` means, "" if there is none.
 
-    Ray notes it in a file that outlives the cluster, and would try for long to reach it.
+    As Ray does it: the one whose processes run on this machine, in whatever directory it keeps its
+    files; where there are several, or none, the one in its note, which may have ended.
     """
-    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    running, noted = running_clusters(), noted_cluster()
+    return noted if noted and len(running) != 1 else next(iter(running), "")
+
+
+def running_clusters() -> list[str]:
+    """Return the addresses of the clusters that have processes of the user on this machine."""
     try:
-        return os.environ.get("RAY_ADDRESS", "").replace("auto", "") or note.read_text().strip()
+        services: Any = import_module("ray._private.services")  # there is no public way to ask
+        services.find_gcs_addresses.cache_clear()
+        return sorted(services.find_gcs_addresses())
+    except (ImportError, AttributeError):  # in another version of Ray
+        return []
+
+
+def noted_cluster() -> str:
+    """Return the address in Ray's note of the last `ray start`, which may have ended, or ""."""
+    try:
+        return note_of_cluster().read_text().strip()
     except OSError:
         return ""
 
 
+def note_of_cluster() -> Path:
+    """Return the file in which Ray notes the last `ray start` without a --temp-dir."""
+    return Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+
+
 @contextmanager
-def _signals_deferred() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back: Ray, interrupted while it starts, leaves processes behind."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -12,7 +12,6 @@ import numpy as np
 import ray
 import torch
 from ray.exceptions import GetTimeoutError
-from ray.util.placement_group import remove_placement_group
 from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
@@ -34,7 +33,7 @@ class RayEngine:
 
     Args:
         config: of the run.
-        on_note: called with a line if the run waits for nodes to join the cluster.
+        on_note: called with a line if the run waits for nodes to join, or for what others hold.
 
     Raises:
         ClusterError: Ray cannot be started, or cannot place the actors, or one finds no GPU.
@@ -83,14 +82,14 @@ class RayEngine:
             local=self._local,
             timeout_s=config.placement_timeout_s,
             on_note=on_note,
+            stack=self._stack,
         )
-        self._stack.callback(remove_placement_group, processors)
         self._server = RemoteParameterServer(processors)
         self._stack.callback(self._server.stop)
         self._hosts = []
         for first in range(demand.num_hosts):
             worker_ids = range(first, config.workers, demand.num_hosts)
-            host = RemoteWorkerHost(worker_ids, processors)
+            host = RemoteWorkerHost(worker_ids, processors, bundle_index=first + 1)
             self._stack.callback(host.stop)
             self._hosts.append(host)
         actors: list[RemoteParameterServer | RemoteWorkerHost] = [self._server, *self._hosts]

@@ -81,7 +81,9 @@ def _constants_of_all(dim: int) -> dict[type[Any], str]:
 def _constants(example: Compressor, dim: int) -> str:
     values = {"omega": example.omega(dim), "alpha": example.alpha(dim)}
     known = [f"{name} {value:.4g}" for name, value in values.items() if value is not None]
-    whether = "unbiased" if example.unbiased else "biased"
+    whether, constant = ("unbiased", "omega") if example.unbiased else ("biased", "alpha")
+    if not known:
+        known = [f"{constant} not known"]
     workers = f" and {example.num_workers} workers" if isinstance(example, PermK) else ""
     return ", ".join([whether, *known]) + f" for {name_of(example)}{workers}"
 

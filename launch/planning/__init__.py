@@ -5,8 +5,9 @@
 >>> predict(measured, Cluster(workers=16, nodes=16), Links(up=12.5e6, down=125e6)).seconds
 """
 
+from launch.planning.cluster import Cluster, Links
 from launch.planning.measured import Frames, Measured, measure
-from launch.planning.model import ASSUMPTIONS, Cluster, Links, Prediction, predict
+from launch.planning.model import ASSUMPTIONS, Prediction, predict
 from launch.planning.quantities import parse_rate, parse_seconds
 from launch.planning.targets import check_target, rounds_to_target, scaled_rounds
 

@@ -28,7 +28,7 @@ _LEDGER = ("round_index", "direction", "frame_bytes")
 CALLS_S = 0.010
 """Seconds of an exchange's calls on Ray with one host, which a run in one process does not have."""
 
-_HOST_CALLS_S = 0.0015  # of every further host on the same machine
+_HOST_CALLS_S = 0.0015  # of every further host on the same machine, whose cores they share
 _WARM_UP = 3  # rounds in which connections, kernels and memory are made, if there are many more
 
 
@@ -208,8 +208,14 @@ def _times(
 
 
 def _calls_s(config: Mapping[str, Any], hosts: int) -> float:
-    """Return the seconds of an exchange's calls here; none in one process."""
-    return 0.0 if config.get("engine") == "inline" else CALLS_S + _HOST_CALLS_S * (hosts - 1)
+    """Return the seconds of an exchange's calls here; none in one process.
+
+    Hosts of a cluster at an address may have machines of their own, and share no cores then.
+    """
+    if config.get("engine") == "inline":
+        return 0.0
+    one_machine = config.get("address") in (None, "local")
+    return CALLS_S + (_HOST_CALLS_S * (hosts - 1) if one_machine else 0.0)
 
 
 def _turns(config: Mapping[str, Any], workers: int) -> int:

@@ -12,13 +12,15 @@ from mlmc_ray.errors import ConfigError, one_line
 
 
 def check_target(measured: Measured, target: Target) -> None:
-    """Refuse a target of a measure that a run does not have.
+    """Refuse a target of a measure that a run does not have, or one in per cent of a fraction.
 
     Raises:
-        ConfigError: lists those that it has.
+        ConfigError: lists the measures that it has, or says how to write it.
     """
     names = dict.fromkeys(name for line in measured.metrics for name in measure_names(line))
     choose_measure(target.measure, {measured.name: list(names)}, "--target")
+    values = (line.get(f"test_{target.measure}") for line in measured.metrics)
+    target.check_fraction(value for value in values if value is not None)
 
 
 def rounds_to_target(metrics: Sequence[Metrics], target: Target) -> int | None:

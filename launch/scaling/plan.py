@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,14 +41,28 @@ class Target:
         given = f"--target {self.measure}={self.value:g}"
         if not math.isfinite(self.value):
             raise ConfigError(f"{given}: give a finite number")
-        if self.measure == "accuracy" and not 0 < self.value <= 1:
-            raise ConfigError(f"{given}: an accuracy is a fraction: give 0.9 for 90 per cent")
         if self.measure in NEVER_NEGATIVE and self.value < 0:
             raise ConfigError(f"{given}: it is never negative: give 0 or more")
 
     def reached(self, value: float) -> bool:
         """Return whether a value of the measure is at least as good as the target."""
         return value >= self.value if self.best == "highest" else value <= self.value
+
+    def check_fraction(self, measured: Iterable[float]) -> None:
+        """Refuse an accuracy outside of (0, 1] where those measured are fractions.
+
+        Args:
+            measured: values of the measure; those of a task of one's own may be in per cent.
+
+        Raises:
+            ConfigError: says how to write it.
+        """
+        fractions = self.measure == "accuracy" and all(0 <= value <= 1 for value in measured)
+        if fractions and not 0 < self.value <= 1:
+            raise ConfigError(
+                f"--target {self.measure}={self.value:g}: an accuracy is a fraction here: give 0.9 "
+                "for 90 per cent"
+            )
 
     def __str__(self) -> str:
         return f"{self.measure} {'>=' if self.best == 'highest' else '<='} {float(self.value)!r}"
@@ -148,8 +162,12 @@ def plan_scale(
             check_start(config)
         except (ConfigError, ProblemError) as error:
             raise type(error)(f"{number} workers: {error}") from error
-    names = {base.name: measured_by(configs[workers[0]])}
-    measure = choose_measure(target.measure if target else None, names, "--target")
+    first = measured_by(configs[workers[0]])
+    measure = choose_measure(
+        target.measure if target else None, {base.name: list(first)}, "--target"
+    )
+    if target is not None:
+        target.check_fraction([first[measure]])
     return ScalePlan(
         base=base, configs=configs, batch=batch, measure=measure, target=target, draws=draws
     )

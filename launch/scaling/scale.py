@@ -1,6 +1,7 @@
 """Running all numbers of workers, one after the other: each in its own process, or on Ray."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, A
         What ``measure_point`` found, for every number of workers in the plan's order.
 
     Raises:
-        ConfigError: ``out`` holds results of something else, or another process writes some there.
+        ConfigError: ``out`` holds results of something else, others write some there, or one's own
+            code was edited during the runs.
         MlmcRayError: a run failed otherwise than by diverging.
     """
     with locked(out):
@@ -39,7 +41,8 @@ def scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, A
 
 
 def _scale_into(plan: ScalePlan, out: Path, console: Console) -> list[dict[str, Any]]:
-    results = Results(out, plan.to_mapping(), SHAPE, made_with(plan.configs.values()))
+    made = partial(made_with, tuple(plan.configs.values()))
+    results = Results(out, plan.to_mapping(), SHAPE, made)
     missing = [number for number in plan.configs if results.get(str(number)) is None]
     tasks = [
         Task(config=plan.configs[number].to_mapping(), target=plan.target, draws=plan.draws)

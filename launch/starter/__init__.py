@@ -20,7 +20,7 @@ NEXT = (
     "mlmc-ray train config.yaml",
     "mlmc-ray compare compare.yaml",
     "mlmc-ray report runs/*",
-    "pytest",
+    "pip install pytest && python -m pytest",
 )
 """What to run in a new project."""
 

@@ -17,11 +17,10 @@ from launch.submission.access import (
     ANSWER_TIMEOUT_S,
     ca_bundle,
     dashboard_url,
-    distrust,
     headers_of,
     reason_of,
-    token_source,
 )
+from launch.submission.answering import check_answers
 from launch.submission.job import Job
 from mlmc_ray.errors import ClusterError, one_line
 
@@ -60,20 +59,8 @@ class Dashboard:
         self.url = dashboard_url(address, os.environ)
         self._headers = headers_of(os.environ)
         trusted = ca_bundle(os.environ) if self.url.startswith("https://") else None
-        self._check_answers()
+        check_answers(self.url, self._headers)
         self._client = _client(self.url, self._headers, trusted)
-
-    def processors(self) -> int:
-        """Return how many processors the nodes have, busy or not."""
-        answer = self._get("/api/v0/nodes", {"detail": 1, "limit": 10_000})
-        try:
-            nodes = answer.json()["data"]["result"]["result"]
-            return int(
-                sum(n["resources_total"].get("CPU", 0) for n in nodes if n["state"] == "ALIVE")
-            )
-        except (*_OTHER_SHAPES, ValueError, OverflowError) as error:
-            text = one_line(RuntimeError(answer.text), 200)
-            raise ClusterError(f"{self.url} does not list its nodes: {text}") from error
 
     def submit(self, job: Job) -> None:
         """Copy the files of a job to the cluster and start it; it may wait there.
@@ -142,14 +129,19 @@ class Dashboard:
             "timeout": _TRANSFER_TIMEOUT_S,
         }
         left = longest + 1
-        with self._plain_errors(), self._get("/api/v0/logs/file", query, stream=True) as answer:
+        with self._plain_errors(), self.get("/api/v0/logs/file", query, stream=True) as answer:
             for block in answer.iter_content(_BLOCK):
                 sink.write(block[:left])
                 left -= len(block)
                 if left <= 0:
                     break
 
-    def _get(self, path: str, query: Mapping[str, Any], *, stream: bool = False) -> Any:
+    def get(self, path: str, query: Mapping[str, Any], *, stream: bool = False) -> Any:
+        """Return the dashboard's answer to a path below its address, a ``requests.Response``.
+
+        Raises:
+            ClusterError: it cannot be reached, or its status is not 200.
+        """
         with self._plain_errors():
             answer = requests.get(
                 self.url + path,
@@ -161,36 +153,6 @@ class Dashboard:
         if answer.status_code != 200:
             raise ClusterError(f"{self.url}{path}: {one_line(RuntimeError(answer.text))}")
         return answer
-
-    def _check_answers(self) -> None:
-        """Refuse an address where no dashboard answers, or one that wants another token."""
-        url = f"{self.url}/api/version"
-        try:
-            answer = requests.get(url, headers=self._headers, timeout=ANSWER_TIMEOUT_S)
-        except requests.exceptions.SSLError as error:
-            raise ClusterError(distrust(self.url, error)) from error
-        except (requests.RequestException, ValueError) as error:  # UnicodeError: an odd host
-            raise ClusterError(
-                f"no Ray dashboard answers at {self.url}: {reason_of(error)}; check the address "
-                "(http://HOST:8265 of the head node), and that the cluster runs with its dashboard"
-            ) from error
-        if answer.status_code not in (401, 403) and not _has_version(answer):
-            raise ClusterError(
-                f"what answers at {self.url} is no Ray dashboard (status {answer.status_code}): "
-                "give http://HOST:8265 of the head node"
-            )
-        if answer.status_code == 401:
-            raise ClusterError(
-                f"the cluster at {self.url} wants a token, and there is none here: set "
-                "RAY_AUTH_TOKEN to what `ray get-auth-token` prints on the head node, and unset "
-                "RAY_AUTH_MODE if it is 'disabled'"
-            )
-        if answer.status_code == 403:
-            raise ClusterError(
-                f"the cluster at {self.url} refuses the token from {token_source(os.environ)}: it "
-                "belongs to another cluster; set RAY_AUTH_TOKEN to what `ray get-auth-token` "
-                "prints on the head node"
-            )
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
@@ -219,15 +181,6 @@ def _told_too_large(job: Job) -> Iterator[None]:
             f"the files below {job.working_dir} are larger than the dashboard takes ({error}): "
             "name in .gitignore what the job does not need, and put data where the nodes have it"
         ) from error
-
-
-def _has_version(answer: requests.Response) -> bool:
-    """Return whether an answer names Ray's version, as that of a dashboard does."""
-    try:
-        found = answer.json()
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and "ray_version" in found
 
 
 def _client(url: str, headers: Mapping[str, str], trusted: str | None) -> "JobSubmissionClient":

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from launch.submission.capacity import capacity_of
 from launch.submission.dashboard import Dashboard
 from launch.submission.job import Job
 from mlmc_ray.errors import ClusterError
@@ -48,28 +49,25 @@ class Outcome:
 
 
 def submit(dashboard: Dashboard, job: Job, wait_s: float, tell: Tell) -> None:
-    """Submit a job once the cluster has the processors for it.
+    """Submit a job once the cluster has the processors and GPUs for it.
 
     Args:
         dashboard: of the cluster.
         job: what to run.
-        wait_s: seconds to wait for processors that the cluster does not have.
+        wait_s: seconds to wait for what the cluster does not have; five at least.
         tell: is told what is waited for.
 
     Raises:
         ClusterError: the cluster is too small, or refuses the job.
     """
-    needed = job.processors + job.num_cpus
-    started, told = time.monotonic(), -1
-    while (have := dashboard.processors()) < needed:
-        reason = f"{job.name} needs {needed:g} processors, the cluster has {have}"
-        if time.monotonic() - started >= max(wait_s, _SHORTEST_WAIT_S):
-            raise ClusterError(
-                f"{reason}: lower actors, add nodes, or give --wait-for-resources to wait for them"
-            )
-        if have != told:
-            tell(f"{reason}; waiting up to {max(wait_s, _SHORTEST_WAIT_S):g} s")
-            told = have
+    wait_s = max(wait_s, _SHORTEST_WAIT_S)
+    started, told = time.monotonic(), None
+    while shortage := (capacity := capacity_of(dashboard)).shortage(job):
+        if time.monotonic() - started >= wait_s:
+            raise ClusterError(f"{shortage}: {capacity.remedy(job)}")
+        if shortage != told:
+            tell(f"{shortage}; waiting up to {wait_s:g} s")
+            told = shortage
         time.sleep(_POLL_S)
     dashboard.submit(job)
 
@@ -143,9 +141,15 @@ class _Log:
         """Write what comes until the job ends, the connection breaks, or nothing has come long."""
         position = 0
         pieces = dashboard.tail(job_id)
-        with suppress(StopAsyncIteration, asyncio.TimeoutError):
+        with suppress(StopAsyncIteration):
             while True:
-                text = await asyncio.wait_for(anext(pieces), _QUIET_S)
+                coming = asyncio.ensure_future(anext(pieces))
+                try:  # asyncio.wait_for may lose a Ctrl-C that comes with a line, up to Python 3.11
+                    if not (await asyncio.wait([coming], timeout=_QUIET_S))[0]:
+                        return
+                finally:
+                    coming.cancel()
+                text = coming.result()
                 self._append(text[max(0, len(self._written) - position) :])
                 position += len(text)
 
@@ -177,7 +181,7 @@ class _Wait:
         self._told = time.monotonic()
         self._tell(
             f"{job_id} is pending after {self._told - self._started:.0f} s: {details.message} The "
-            f"cluster has {dashboard.processors()} processors"
+            f"cluster has {capacity_of(dashboard).processors} processors"
         )
 
 

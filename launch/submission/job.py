@@ -1,4 +1,4 @@
-"""What is submitted: a command, the files that it needs, and the processors that it takes."""
+"""What is submitted: a command, the files that it needs, the processors and GPUs that it takes."""
 
 import secrets
 import shlex
@@ -36,6 +36,7 @@ class Job:
         name: the run's, shown in Ray's dashboard.
         arguments: of ``mlmc-ray``; paths are relative to ``working_dir``.
         processors: that the cluster must have: one for every actor and for the server.
+        gpus: that the cluster must have.
         working_dir: the files of the job, copied to every node.
         wheel: installed on every node before the job starts; None where ``working_dir`` holds the
             packages, or the nodes have them.
@@ -53,6 +54,7 @@ class Job:
     arguments: tuple[str, ...]
     processors: int
     working_dir: Path
+    gpus: float = 0.0
     wheel: Path | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     num_cpus: float = 0.0
@@ -64,6 +66,8 @@ class Job:
             raise ValueError(f"num_cpus is {self.num_cpus}: give 0 or more")
         if self.processors < 0:
             raise ValueError(f"processors is {self.processors}: give 0 or more")
+        if self.gpus < 0:
+            raise ValueError(f"gpus is {self.gpus}: give 0 or more")
         if self.keep is not None and not self.keep.startswith("/"):
             raise ValueError(
                 f"keep is {self.keep!r}: give an absolute path, on a file system that the nodes "
@@ -143,6 +147,7 @@ def job_of(
             name=config.stem if compare else runs[0].name,
             arguments=("compare" if compare else "train", place.as_posix(), *settings),
             processors=max(map(processors_of, runs)),
+            gpus=max(map(gpus_of, runs)),
             working_dir=working_dir,
             wheel=wheel,
             environment=environment or {},
@@ -157,7 +162,19 @@ def processors_of(config: RunConfig) -> int:
     """Return how many processors a cluster must have for a run: its actors and the server."""
     if config.engine == "inline":
         return 0
-    return min(config.workers, config.actors or 1) + 1
+    return _hosts_of(config) + 1
+
+
+def gpus_of(config: RunConfig) -> float:
+    """Return how many GPUs a cluster must have at least for a run: those that actors reserve."""
+    if config.engine == "inline" or config.device != "cuda":
+        return 0.0
+    return _hosts_of(config) * (config.gpus_per_actor or 1.0)
+
+
+def _hosts_of(config: RunConfig) -> int:
+    """Return how many actors host workers; where it is left open, one does."""
+    return min(config.workers, config.actors or 1)
 
 
 def _stage(working_dir: Path, wheel: Path, staged: Path) -> None:

@@ -13,9 +13,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+from launch.display.results import RESULTS_MOVE
 from launch.display.units import format_bytes
 from launch.submission.results import archive_name, pack
 from mlmc_ray.errors import one_line
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     _check_writable(where)
     scratch = Path(tempfile.mkdtemp(prefix=f"{asked.job}-"))
     directory = scratch / asked.job
-    exit_code = _run([*asked.command, "--out", str(directory)])
+    exit_code = _run([*asked.command, "--out", str(directory)], {RESULTS_MOVE: "1"})
     try:
         manifest = pack(directory, asked.job, where)
     except Exception as error:  # whatever it was, the results must stay
@@ -47,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
             flush=True,
         )
         return exit_code or 1
-    print(f"packed: {where / archive_name(asked.job)}, {format_bytes(manifest.num_bytes)}")
+    if manifest.num_bytes:
+        print(f"packed: {where / archive_name(asked.job)}, {format_bytes(manifest.num_bytes)}")
     shutil.rmtree(scratch, ignore_errors=True)
     return exit_code
 
@@ -81,12 +84,12 @@ def _check_unused(keep: Path) -> None:
         sys.exit(f"{where} is not empty: give another --out-on-cluster")
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run(arguments: Sequence[str], variables: Mapping[str, str] = MappingProxyType({})) -> int:
     """Run ``mlmc-ray``. A job that is stopped gets SIGTERM in every process: outlive the run's."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # unlike SIG_IGN, the command does not inherit it
     command = [sys.executable, "-m", "launch", *arguments]
-    exit_code = subprocess.run(command, check=False).returncode
+    exit_code = subprocess.run(command, check=False, env={**os.environ, **variables}).returncode
     return exit_code if exit_code >= 0 else 128 - exit_code  # as a shell says it of a signal
 
 

@@ -85,17 +85,20 @@ def manifest_name(job_id: str) -> str:
 def pack(directory: Path, job_id: str, where: Path) -> Manifest:
     """Put the files of a directory into an archive, and then its manifest beside it.
 
+    Where there are no files there is no archive, and the manifest says that it has no bytes.
+
     Args:
         directory: with the results; may be empty.
         job_id: of the job.
         where: the directory that gets both files.
     """
-    archive = where / archive_name(job_id)
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
-        for path in sorted(directory.rglob("*")):
-            if path.is_file():
+    manifest = Manifest(num_bytes=0, sha256=hashlib.sha256().hexdigest())
+    if paths := [path for path in sorted(directory.rglob("*")) if path.is_file()]:
+        archive = where / archive_name(job_id)
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
+            for path in paths:
                 file.write(path, path.relative_to(directory).as_posix())
-    manifest = Manifest(num_bytes=archive.stat().st_size, sha256=_sha256(archive))
+        manifest = Manifest(num_bytes=archive.stat().st_size, sha256=_sha256(archive))
     partial = where / f"{manifest_name(job_id)}.partial"
     partial.write_text(json.dumps(asdict(manifest)) + "\n")
     partial.rename(where / manifest_name(job_id))
@@ -114,7 +117,7 @@ def fetch_results(source: Source, job_id: str, out: Path) -> int:
         How many files there are.
 
     Raises:
-        ClusterError: there are none, or they did not arrive as they were sent.
+        ClusterError: they cannot be read, or did not arrive as they were sent.
         ConfigError: ``out`` cannot be written, or there is no room for them.
     """
     with tempfile.TemporaryFile() as described:
@@ -124,6 +127,8 @@ def fetch_results(source: Source, job_id: str, out: Path) -> int:
             manifest = Manifest(**json.loads(described.read()))
         except (ValueError, TypeError, RecursionError) as error:
             raise _damaged(job_id, f"{manifest_name(job_id)}: {one_line(error)}") from error
+    if not manifest.num_bytes:
+        return 0
     _check_size(manifest.num_bytes, Path(tempfile.gettempdir()), job_id)
     with tempfile.NamedTemporaryFile(suffix=".zip") as archive:
         source.read_log_file(job_id, archive_name(job_id), archive.file, manifest.num_bytes)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from launch.display.results import results_line
 from launch.run_directory import results_directory
 from launch.submission.dashboard import Dashboard
 from launch.submission.following import Outcome, Tell, attach_command, follow, stop
@@ -86,5 +87,5 @@ def _bring_back(dashboard: Dashboard, outcome: Outcome, out: Path | None, tell: 
     if not num_files:
         tell("no results")
         return None
-    tell(f"results: {directory}")
+    tell(results_line(directory))
     return str(directory)

@@ -1,4 +1,9 @@
-"""What results were made with: one's own files, and the versions of mlmc-ray and torch."""
+"""What results were made with: one's own files, and the versions of mlmc-ray and torch.
+
+Files are found by the names of modules, as an import would find them, and nothing is imported. So
+they are the same in every process, whatever it has loaded, with those that are imported only inside
+a function.
+"""
 
 import ast
 import dataclasses
@@ -7,8 +12,8 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from launch.configuration.run_config import RunConfig
@@ -27,13 +32,13 @@ def made_with(configs: Iterable[RunConfig]) -> dict[str, str]:
 
     Returns:
         The versions of packages, and a digest of every file of one's own in which a problem, a
-        method or a compressor is defined, or that such a file imports. Installed packages and files
-        of data do not count.
+        method or a compressor is defined, or that such a file imports, by the name of its module.
+        Installed packages and files of data do not count.
     """
     found = {name: metadata.version(name) for name in _PACKAGES}
     for name, path in sorted(_own_files(configs).items()):
-        inside = name.count(".") + (2 if path.name == "__init__.py" else 1)
-        shown = "/".join(path.parts[-inside:])  # without what depends on the machine
+        inside = "/__init__" if path.name == "__init__.py" else ""
+        shown = f"{name.replace('.', '/')}{inside}.py"
         found[shown] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return found
 
@@ -55,15 +60,16 @@ def changes(before: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
 
 def _own_files(configs: Iterable[RunConfig]) -> dict[str, Path]:
     """Return the files of modules that are not installed, by module, with all they import."""
-    waiting = sorted({name for config in configs for name in _defining(config)})
+    waiting = sorted(
+        {part for config in configs for name in _defining(config) for part in _up_to(name)}
+    )
     found: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
-        path = _own_file(name)
-        if path is None or name in found:
-            continue
-        found[name] = path
-        waiting += _imported(sys.modules[name], path)
+        path = None if name in found else _own_file(name)
+        if path is not None:
+            found[name] = path
+            waiting += _imported(name, path)
     return found
 
 
@@ -80,31 +86,61 @@ def _defining(config: RunConfig) -> Iterator[str]:
             waiting += [getattr(value, field.name) for field in dataclasses.fields(value)]
 
 
+def _up_to(name: str) -> Iterator[str]:
+    """Yield the packages around a module, and the module."""
+    parts = name.split(".")
+    yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
+
+
 def _own_file(name: str) -> Path | None:
-    """Return the file of a loaded module; None for an installed one, and for those of mlmc-ray."""
-    place = getattr(sys.modules.get(name), "__file__", None)
-    if place is None or name.partition(".")[0] in _OURS:
+    """Return the file of a module; None for an installed one, and for those of mlmc-ray."""
+    if name.partition(".")[0] in _OURS:
+        return None
+    spec = _spec(name)
+    # what no import finds, such as the program itself, has been loaded otherwise
+    place = spec.origin if spec else getattr(sys.modules.get(name), "__file__", None)
+    if place is None or not place.endswith(".py"):
         return None
     path = Path(place).resolve()
     installed = _INSTALLED & set(path.parts) or path.is_relative_to(_LIBRARY)
-    return None if installed or path.suffix != ".py" or not path.is_file() else path
+    return None if installed or not path.is_file() else Path(place)
 
 
-def _imported(module: ModuleType, path: Path) -> Iterator[str]:
+def _spec(name: str) -> ModuleSpec | None:
+    """Return what an import of a module would find."""
+    top, *inner = name.split(".")
+    found = (finder.find_spec(top, None) for finder in sys.meta_path)
+    spec = next((spec for spec in found if spec is not None), None)
+    for part in inner:  # by its last name alone, since the packages around it may not be loaded
+        places = spec.submodule_search_locations if spec else None
+        spec = None if places is None else PathFinder.find_spec(part, list(places))
+    return spec
+
+
+def _imported(name: str, path: Path) -> Iterator[str]:
     """Yield the modules that a file may import, with the packages around them."""
-    package = getattr(module, "__package__", None) or ""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # edited since it was loaded
         return
     for node in ast.walk(tree):
-        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            start = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(start, package) if node.level else start
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
+            names = _imported_from(node, package)
+        else:
+            continue
+        for imported in names:
+            yield from _up_to(imported)
+
+
+def _imported_from(node: ast.ImportFrom, package: str) -> list[str]:
+    """Return what ``from ... import`` names; nothing where it would fail, as in a ``try``."""
+    base = node.module or ""
+    if node.level:
+        try:
+            base = importlib.util.resolve_name("." * node.level + base, package)
+        except ImportError:
+            return []
+    return [base, *(f"{base}.{alias.name}" for alias in node.names)]

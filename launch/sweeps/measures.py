@@ -33,8 +33,8 @@ def check_start(config: RunConfig) -> None:
         problem.shard(last, config.workers, generator_for(config.seed, "shards"))
 
 
-def measured_by(config: RunConfig) -> list[str]:
-    """Return the names of a problem's measures, by an evaluation of the first parameters.
+def measured_by(config: RunConfig) -> dict[str, float]:
+    """Return a problem's measures at the first parameters, by name.
 
     Raises:
         ProblemError: the problem's own code failed.
@@ -42,7 +42,7 @@ def measured_by(config: RunConfig) -> list[str]:
     problem = config.problem.load()
     module = initial_model(problem, config.seed).module.eval()
     with explaining("evaluating"), drawing(seed_for(config.seed, "evaluate", 0)):
-        return list(problem.evaluate(module))
+        return dict(problem.evaluate(module))
 
 
 def choose_measure(

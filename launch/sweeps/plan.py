@@ -175,7 +175,7 @@ def plan_sweep(source: Source, options: SweepOptions) -> Sweep:
     )
     for candidate in candidates:
         _check(candidate)
-    names = {c.entry: measured_by(c.config) for c in candidates[:: len(settings)]}
+    names = {c.entry: list(measured_by(c.config)) for c in candidates[:: len(settings)]}
     measure = choose_measure(options.measure, names)
     return Sweep(
         name=first[0].name,

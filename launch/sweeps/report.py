@@ -37,8 +37,12 @@ def sweep_table(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]]) -> Tabl
     )
     if len(outcomes) > 1:
         table.add_column("run", overflow="fold", max_width=28)
+    names = short_names([axis.key for axis in sweep.axes])
     for axis in sweep.axes:
-        table.add_column(Text(axis.key), justify="right", overflow="fold")
+        table.add_column(Text(names[axis.key]), justify="right", overflow="fold")
+    if any(name != key for key, name in names.items()):
+        table.caption = "\n".join(f"{name}: {key}" for key, name in names.items() if name != key)
+        table.caption_justify = "left"
     for rounds in sweep.at_rounds:
         table.add_column(f"round {rounds}", justify="right", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
@@ -50,6 +54,24 @@ def sweep_table(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]]) -> Tabl
             best = index == 0 and outcome.mean(outcome.rounds) is not None
             table.add_row(*row, f"{outcome.seconds:.1f}", style="bold" if best else "")
     return table
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Return the shortest endings of dotted keys that tell them apart, by key."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        endings = [".".join(parts[first:]) for first in range(len(parts))]
+        others = [other for other in keys if other != key]
+        names[key] = next(
+            (
+                ending
+                for ending in reversed(endings)
+                if not any(f".{other}".endswith(f".{ending}") for other in others)
+            ),
+            key,
+        )
+    return names
 
 
 def remarks(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]]) -> list[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ class Results:
         plan: all that the measurements depend on, as plain values. A directory with results of
             another plan is refused, and one with results of this plan is gone on with.
         shape: of a measurement.
-        made_with: see there; results that were made with something else are refused too.
+        made_with: returns what results are made with now, see there. Results that were made with
+            something else are refused too, at the start and before every addition.
 
     Attributes:
         found: how many were there at the start.
@@ -45,12 +46,17 @@ class Results:
     """
 
     def __init__(
-        self, out: Path, plan: Mapping[str, Any], shape: Shape, made_with: Mapping[str, str]
+        self,
+        out: Path,
+        plan: Mapping[str, Any],
+        shape: Shape,
+        made_with: Callable[[], Mapping[str, str]],
     ) -> None:
         self._path = out / NAME
         self._shape = shape
         self._plan = json.loads(json.dumps(plan))
-        self._made_with = dict(made_with)
+        self._made_with_now = made_with
+        self._made_with = dict(made_with())
         self._measured: dict[str, dict[str, Any]] = {}
         if self._path.exists():
             self._measured = self._read()
@@ -63,7 +69,17 @@ class Results:
         return self._measured.get(name)
 
     def add(self, name: str, measured: Mapping[str, Any]) -> None:
-        """Keep a measurement, and write the file: in full, or not at all."""
+        """Keep a measurement, and write the file: in full, or not at all.
+
+        Raises:
+            ConfigError: what results are made with has changed since the start, so that this one
+                may belong to neither; it is not kept. Or the file cannot be written.
+        """
+        if told := changes(self._made_with, self._made_with_now()):
+            raise ConfigError(
+                f"{'; '.join(told)} while the runs went on, and {self._path.parent} holds results "
+                "from before: give another --out, or restore what was changed to go on"
+            )
         self._measured[name] = dict(measured)
         content = {
             "plan": self._plan,
@@ -94,14 +110,14 @@ class Results:
                 f"{self._path.parent} holds results of something else ({told}): give another "
                 "--out, or ask for the same again to go on"
             )
-        self._check_made_with(content.get("made_with", self._made_with))
+        self._check_made_with(content.get("made_with"))
         for name, entry in measured.items():
             self._check(name, entry)
         return measured
 
     def _check_made_with(self, before: Any) -> None:
         if not isinstance(before, dict):
-            raise self._damaged("made_with is no mapping")
+            raise self._damaged("it does not say what its results were made with")
         if told := changes(before, self._made_with):
             raise ConfigError(
                 f"{self._path.parent} holds results that were made with something else "

@@ -54,13 +54,13 @@ def sweep_into(
         See ``run_sweep``.
 
     Raises:
-        ConfigError: ``out`` holds results of something else, another process writes some there, or
-            see ``run_sweep``.
+        ConfigError: ``out`` holds results of something else, others write some there, or see
+            ``run_sweep``.
         MlmcRayError: see ``run_sweep``.
     """
     check_parallel(sweep, processes)
     with locked(out):
-        made = made_with(candidate.config for candidate in sweep.candidates)
+        made = partial(made_with, [candidate.config for candidate in sweep.candidates])
         results = Results(out, sweep.to_mapping(), SHAPE, made)
         with RunsProgress(console) as progress:
             if results.found:
@@ -88,7 +88,8 @@ def run_sweep(
         The settings of every entry, the best first, those that diverged last.
 
     Raises:
-        ConfigError: several processes are asked for, and the runs are not for that.
+        ConfigError: several processes are asked for, and the runs are not for that; or one's own
+            code was edited during the runs.
         MlmcRayError: a run failed otherwise than by diverging.
     """
     check_parallel(sweep, processes)

@@ -102,10 +102,9 @@ class EDEN:
 
     The centroids c are those of least mean squared error D for N(0, 1), to which sqrt(d) z / |v|
     comes close; the scale |v|^2 / <c, z> keeps <C(v), v> = |v|^2 in every draw. One bit is
-    ``DRIVE``. What is said there of d that is not a power of two holds for every whole rate, and
-    vectors of few entries come out biased at every rate. Where many entries matter the
-    relative error tends to D/(1 - D): 0.5708, 0.1331, 0.0358
-    and 0.0096 for 1 to 4 bits.
+    ``DRIVE``; as there, a d that is no power of two has two ranges with a scale each, whatever the
+    rate. Vectors of few entries come out biased at every rate. Where many entries matter the
+    relative error tends to D/(1 - D): 0.5708, 0.1331, 0.0358 and 0.0096 for 1 to 4 bits.
 
     Between whole rates the first entries of z (of each range, where there are two) get one bit more
     than the others. The paper draws which; but the entries of a range are equally distributed and

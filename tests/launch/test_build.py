@@ -467,6 +467,12 @@ def test_options_of_a_problem_are_checked_and_given_back() -> None:
         ({"dim": 3}, ConfigError, "x: expected a mapping with a key 'kind'"),
         ("no_such_module.Task", ProblemError, "problem: cannot import 'no_such_module'"),
         ("mlmc_ray.problems.Missing", ProblemError, "problem: module 'mlmc_ray.problems' has no"),
+        (
+            "mlmc_ray.problems.quadratic.Quadratik",
+            ProblemError,
+            r"problem: module 'mlmc_ray\.problems\.quadratic' has no 'Quadratik' \(did you mean "
+            r"'Quadratic'\?\), which is .*/mlmc_ray/problems/quadratic\.py$",
+        ),
         (".Task", ProblemError, r"problem: '\.Task' is not a dotted path"),
         ("mlmc_ray..Task", ProblemError, "problem: cannot import 'mlmc_ray.'"),
     ],

@@ -91,9 +91,11 @@ def test_mlflow_gets_a_tag_for_each_change() -> None:
         session.run(2)
         run.on_change(session, {"optimizer": OTHER})
         run.on_change(session, {"workers": 9})
+        run.on_change(session, {"problem": {"kind": "x" * 5000}, "workers": 9})
     assert {name: json.loads(text) for name, text in tags.items()} == {
         "change_1": {"round": 2, "changes": {"optimizer": OTHER}},
         "change_2": {"round": 2, "changes": {"workers": 9}},
+        "change_3": {"round": 2, "changes": ["problem", "workers"]},
     }
 
 

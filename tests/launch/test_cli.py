@@ -280,7 +280,7 @@ def test_a_wrong_option_is_one_line(config: Path) -> None:
 
 FILES = {
     "cannot be read: No such file or directory": None,
-    "is not YAML": "rounds: [1",
+    "line 1: 'rounds: [1': expected ',' or ']'": "rounds: [1",
     "expected a mapping of keys to values, got None": "",
     "missing keys ['problem', 'method']": "rounds: 3",
     "compare: expected a list of mappings": "compare: 3",
@@ -345,7 +345,10 @@ def test_a_run_that_failed_in_its_first_round_can_be_repeated(config: Path, tmp_
     module = f"{tmp_path.name}_broken"
     (tmp_path / f"{module}.py").write_text(FAILING)
     out = tmp_path / "out"
-    assert run("train", config, "--set", f"problem={module}.Task", "--out", out).exit_code == 2
+    result = run("train", config, "--set", f"problem={module}.Task", "--out", out)
+    assert result.exit_code == 2
+    assert f"kept: {out}, no round done\n" in result.stdout
+    assert "results:" not in result.stdout
     assert (out / "metrics.jsonl").read_text().count("\n") == 1
     result = run("train", config, "--out", out)
     assert result.exit_code == 0, result.output
@@ -394,7 +397,7 @@ def test_an_error_in_a_task_is_one_line_with_its_place(tmp_path: Path) -> None:
     path = write(tmp_path / "own.yaml", {**CONFIG, "problem": f"{module}.Task"})
     text = "RuntimeError while computing the loss: sizes do not match: 3 and 4"
     result = run("train", path)
-    assert_one_error_line(result, text)
+    assert_one_error_line(result, f"error: round 0: worker 0: problem: {text}")
     assert f"{module}.py, line 9, in loss" in result.stderr
 
 

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import ray
@@ -42,13 +43,15 @@ class FakeRay:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRay]:
     fake = FakeRay()
     for name in ("init", "shutdown", "is_initialized", "get_runtime_context"):
         monkeypatch.setattr(ray, name, getattr(fake, name))
-    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
         monkeypatch.setenv(name, "")  # so that it is put back at the end
         monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("launch.engines.cluster.running_clusters", list)
     handler = signal.getsignal(signal.SIGTERM)
     yield fake
     signal.signal(signal.SIGTERM, handler)
@@ -155,6 +158,67 @@ def test_a_cluster_that_has_ended_is_not_found(
     with pytest.raises(ClusterError, match="could not join the Ray cluster at auto"):
         ray_cluster(given).__enter__()
     assert fake.started == []
+
+
+def test_auto_is_a_cluster_that_keeps_its_files_elsewhere(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        running = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr("launch.engines.cluster.running_clusters", lambda: [running])
+        with ray_cluster("auto"):
+            assert fake.started[0]["address"] == "auto"
+
+
+class FakeConfig:
+    """Stands for what Ray has read of the environment."""
+
+    modes: ClassVar[list[str]] = []
+
+    @classmethod
+    def initialize(cls, text: str) -> None:
+        """Read the environment again."""
+        cls.modes.append(os.environ["RAY_AUTH_MODE"])
+
+
+@pytest.mark.parametrize("mode", [None, "disabled"])
+@pytest.mark.parametrize("token", ["home", "environment", None])
+def test_a_cluster_gets_the_token_that_there_is(
+    fake: FakeRay,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    token: str | None,
+    mode: str | None,
+) -> None:
+    monkeypatch.setattr("ray._raylet.Config", FakeConfig)
+    monkeypatch.setattr(FakeConfig, "modes", [])
+    if token == "home":
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("t")
+    elif token:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "t")
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    fake.error = ConnectionError("Failed to connect")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(ClusterError) as caught,
+    ):
+        ray_cluster(f"127.0.0.1:{server.getsockname()[1]}").__enter__()
+    used = token is not None and mode is None
+    assert FakeConfig.modes == (["token"] if used else [])
+    assert os.environ.get("RAY_AUTH_MODE") == ("token" if used else mode)
+    remedy = str(caught.value).partition("if it wants a token, ")[2]
+    if used:
+        place = tmp_path / ".ray" / "auth_token" if token == "home" else "RAY_AUTH_TOKEN"
+        assert remedy == f"that is the one in {place} (compare: ray get-auth-token)"
+    elif mode:
+        assert remedy == "unset RAY_AUTH_MODE"
+    else:
+        assert remedy.startswith("put what `ray get-auth-token` prints on its head node into")
 
 
 def test_the_address_of_a_dashboard_is_refused(fake: FakeRay) -> None:

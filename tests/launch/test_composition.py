@@ -145,7 +145,7 @@ def test_what_was_composed_is_written_whole(tmp_path: Path) -> None:
         ),
         ({"a": "extends: b.yaml"}, "a.yaml -> b.yaml: cannot be read: No such file or directory"),
         ({"a": "extends: b.yaml", "b": "- 3"}, "a.yaml -> b.yaml: expected a mapping of keys"),
-        ({"a": "extends: b.yaml", "b": "x: ["}, "a.yaml -> b.yaml: is not YAML"),
+        ({"a": "extends: b.yaml", "b": "x: ["}, "a.yaml -> b.yaml, line 1: 'x: [': "),
         (
             {"a": "extends: b.yaml", "b": "problem: &a {x: *a}"},
             "a.yaml -> b.yaml: problem: contains itself, or lists and mappings in more than 100",

@@ -96,6 +96,7 @@ def test_addresses_where_nobody_answers_are_hints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert named(clusters(), "RAY_ADDRESS").state == "ok"
+    monkeypatch.setattr("launch.engines.cluster.running_clusters", list)
     assert named(clusters(), "running cluster").text.startswith("none")
     (tmp_path / "ray").mkdir()
     note = tmp_path / "ray" / "ray_current_cluster"
@@ -110,6 +111,21 @@ def test_addresses_where_nobody_answers_are_hints(
         found = named(clusters(), "running cluster")
         assert found.state == "ok"
         assert found.text.endswith("runs join it with `address: auto`, and not by themselves")
+
+
+def test_a_cluster_with_its_files_elsewhere_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        running = [address]
+        monkeypatch.setattr("launch.engines.cluster.running_clusters", lambda: running)
+        assert named(clusters(), "running cluster").text.startswith(f"{address}; runs join it")
+        running += ["127.0.0.1:2"]
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        text = named(clusters(), "running cluster").text
+        assert text.endswith("there are others, to be named: 127.0.0.1:2")
 
 
 def test_a_token_in_the_home_directory_is_a_hint(
@@ -134,7 +150,8 @@ def test_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "only `problem: cifar-10` needs it" in named(found, "cifar-10").text
     command = shlex.split(named(found, "cifar-10").remedy)
     assert command[:2] == ["python", "-c"]
-    assert f"datasets.CIFAR10({str(tmp_path)!r}, download=True)" in command[2]
+    assert f'datasets.CIFAR10("{tmp_path}", download=True)' in command[2]
+    assert "'\"'\"'" not in named(found, "cifar-10").remedy
     compile(command[2], "remedy", "exec")
     assert healthy(found)
     (tmp_path / "cifar-10-batches-py").mkdir()
@@ -146,8 +163,23 @@ def test_little_room_is_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = list(space())
     assert named(found, "disk, here").state == "hint"
     assert named(found, "disk, here").text.startswith("100 MB free")
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    assert "empty" in named(space(), "numba cache").text
+
+
+def test_where_kernels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, found = tmp_path / "wanted", tmp_path / "found"
+    places: dict[str, Path | None] = {"wanted_directory": wanted, "cache_directory": found}
+    for module in ("launch.doctor.places", "mlmc_ray.kernels.compiled"):
+        for name in places:
+            monkeypatch.setattr(f"{module}.{name}", lambda name=name: places[name])
+    text = named(space(), "numba cache").text
+    assert text.startswith(f"{found} is empty: the first run compiles the kernels")
+    assert text.endswith(f", since {wanted} cannot be written")
+    found.mkdir()
+    (found / "x.nbi").touch()
+    places["wanted_directory"] = found
+    assert named(space(), "numba cache").text == f"1 kernels in {found}"
+    places["cache_directory"] = None
+    assert "export NUMBA_CACHE_DIR=" in named(space(), "numba cache").remedy
 
 
 def test_what_is_missing_has_a_remedy() -> None:

@@ -98,6 +98,14 @@ def test_a_run_that_never_compresses_is_told_what_to_lower() -> None:
     assert notes_on(config_of("sgd")) == []
 
 
+def test_actors_without_a_worker_are_told() -> None:
+    assert notes_on(config_of("sgd", actors=8, engine="ray")) == [
+        "actors is 8, and there are 3 workers: 3 processes host them"
+    ]
+    assert notes_on(config_of("sgd", actors=3, engine="ray")) == []
+    assert notes_on(config_of("sgd", actors=8)) == []  # one process, whatever actors is
+
+
 @pytest.mark.parametrize("ladder", [{"kind": "s-top-k", "segment_size": 3}, "top-k"])
 def test_a_ladder_without_a_law_of_its_own_is_told_the_others(ladder: Any) -> None:
     with pytest.raises(ConfigError) as caught:

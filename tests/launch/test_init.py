@@ -48,7 +48,7 @@ def test_it_says_what_was_made_and_what_to_run_next() -> None:
         "    mlmc-ray train config.yaml",
         "    mlmc-ray compare compare.yaml",
         "    mlmc-ray report runs/*",
-        "    pytest",
+        "    pip install pytest && python -m pytest",
     ]
     assert sorted(path.name for path in Path("my demo").iterdir()) == FILES
     assert not [path for path in Path("my demo").iterdir() if "@NAME@" in path.read_text()]
@@ -147,7 +147,10 @@ TABLES = {
     "it holds [-1.0, 1.0]": rows(*[-1, 1] * 6),
     "it holds [0.0, 2.0]": rows(*[0, 2] * 6),
     "it holds [0.5, 1.0]": rows(*[0.5, 1] * 6),
-    "Line #14 (got 2 columns instead of 3)": f"{rows(*[0] * 12)}1,2\n",
+    "commas in line 15: 1, in line 2: 2": f"{rows(*[0] * 11)}\n{rows(0)}1,2\n",
+    "line 14, column 3: 'red' is no number": f"{rows(*[0] * 10)}\n{rows(0, 'red')}",
+    "line 3, column 1: '#1' is no number": f"{rows(0)}#1,1,1\n{rows(*[0] * 10)}",
+    "line 3, column 3: '1#0' is no number": f"{rows(0)}1,1,1#0\n{rows(*[0] * 10)}",
     "give headings, then 10 or more lines": rows(0, 1),
 }
 

@@ -122,14 +122,19 @@ def test_it_is_drawn_four_times_a_second_at_most() -> None:
     assert during <= 4 * seconds + 2
 
 
-def test_without_a_terminal_it_says_so_and_shows_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 1])
+def test_without_a_terminal_it_says_so_and_shows_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr("launch.display.terminal.number_kept", lambda: kept)
     console, file = console_of(terminal=False)
     config = load_config(CONFIG)
     with LiveProgress(console, config.name, config.rounds) as progress:
         run_one(config, tmp_path / "run", progress)
     lines = file.getvalue().splitlines()
     assert lines[0].startswith("--live needs a terminal, and this is none")
-    assert lines[1] == "hello  starting"
+    compiling = "" if kept else ": compiling kernels (once, up to a minute)"
+    assert lines[1] == f"hello  starting{compiling}"
     assert [line.split()[1] for line in lines[3:]] == ["3/6", "6/6"]
 
 

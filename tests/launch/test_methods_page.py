@@ -153,6 +153,11 @@ def test_a_compressor_by_name_has_its_constants_and_source() -> None:
     assert "  - `contiguous: false`" in text
 
 
+def test_a_constant_that_theory_does_not_give_is_said_to_be_unknown() -> None:
+    expected = "- constants (d = 1,000,000): unbiased, omega not known for eden(bits=1)\n"
+    assert expected in printed("compressors", "eden")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -1,8 +1,10 @@
 """What actors reserve of a cluster: processors, GPUs in Ray's books, and nodes yet to join."""
 
+import _thread
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +13,10 @@ from typing import Any
 import pytest
 import ray
 import torch
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
 from launch.configuration.run_config import RunConfig, load_config
-from launch.engines.placement import Demand, demand_of, hosts_on
+from launch.engines.placement import Demand, Node, demand_of, hosts_on
 from launch.engines.ray_engine import RayEngine
 from mlmc_ray.errors import ClusterError
 from tests.launch.same_runs import config_of
@@ -58,6 +61,77 @@ def test_by_default_there_are_as_many_actors_as_fit(
     assert demand == Demand(num_hosts=hosts, processors=1.0, gpus=gpus)
 
 
+TWO = [(2, 3), (2, 3), (4, 0)]  # processors and GPUs of every node
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "hosts"),
+    [
+        (TWO, {"gpus_per_actor": 2, "workers": 9}, 2),  # three pairs, of which one is of two nodes
+        (TWO, {"gpus_per_actor": 0.5, "workers": 9}, 4),  # as many as there are processors
+        (TWO[:2], {"gpus_per_actor": 0.5, "workers": 9}, 3),  # of which the server takes one
+        (TWO[1:], {"device": "cpu", "workers": 9}, 5),
+        ([(0, 0)], {}, 1),
+        ([], {}, 1),
+    ],
+)
+def test_by_default_actors_fit_their_nodes(
+    nodes: list[tuple[int, int]],
+    settings: dict[str, Any],
+    hosts: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = [Node(processors=processors, gpus=gpus) for processors, gpus in nodes]
+    monkeypatch.setattr("launch.engines.placement.nodes_of_cluster", lambda: there)
+    demand = demand_of(run_of(**{"device": "cuda", **settings}), local=False)
+    assert demand.num_hosts == hosts
+    fits = demand.shortage(there) is None
+    assert fits == (sum(processors for processors, _ in nodes) > 1)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "hosts", "shortage", "waiting"),
+    [
+        (
+            4,
+            1,
+            "gpus_per_actor is 4: no node of the Ray cluster has 4 GPUs, and the most is 3: lower "
+            "gpus_per_actor, or give device: cpu",
+            "room for 1 more actor: each takes a processor and 4 GPUs of one node, and the Ray "
+            "cluster has 8 processors and 6 GPUs",
+        ),
+        (
+            2,
+            3,
+            "actors is 3: each reserves gpus_per_actor = 2, and the Ray cluster has 6 GPUs, room "
+            "for 2: lower actors or gpus_per_actor, or give device: cpu",
+            "room for 1 more actor: each takes a processor and 2 GPUs of one node, and the Ray "
+            "cluster has 8 processors and 6 GPUs",
+        ),
+        (
+            0.5,
+            7,
+            "actors is 7: each reserves a processor of a node with GPUs, and with those of the Ray "
+            "cluster there is room for 4: lower actors, or give device: cpu",
+            "room for 3 more actors: each takes a processor and 0.5 GPU of one node, and the Ray "
+            "cluster has 8 processors and 6 GPUs",
+        ),
+    ],
+)
+def test_what_no_node_has_is_said(gpus: float, hosts: int, shortage: str, waiting: str) -> None:
+    nodes = [Node(processors=processors, gpus=each) for processors, each in TWO]
+    demand = Demand(num_hosts=hosts, processors=1.0, gpus=gpus)
+    assert demand.shortage(nodes) == shortage
+    assert demand.waiting_for(nodes) == waiting
+
+
+def test_a_cluster_without_gpus_says_so() -> None:
+    demand = Demand(num_hosts=2, processors=1.0, gpus=1.0)
+    assert demand.shortage([Node(processors=8, gpus=0)]) == (
+        "gpus_per_actor is 1: no node of the Ray cluster has a GPU: give device: cpu"
+    )
+
+
 def test_hosts_reserve_gpus_and_the_server_does_not() -> None:
     demand = Demand(num_hosts=2, processors=1.0, gpus=0.5)
     assert demand.bundles() == [{"CPU": 1.0}, *[{"CPU": 1.0, "GPU": 0.5}] * 2]
@@ -83,9 +157,11 @@ def test_a_host_takes_its_part_of_the_reservation(
 
     monkeypatch.setattr("workers.actor._Actor", Actor())
     demand = Demand(num_hosts=1, processors=1.0, gpus=gpus)
-    RemoteWorkerHost([0], SimpleNamespace(bundle_specs=demand.bundles()))  # type: ignore[arg-type]
+    group: Any = SimpleNamespace(bundle_specs=demand.bundles())
+    RemoteWorkerHost([0], group, bundle_index=1)
     assert asked["num_cpus"] == 1.0
     assert asked["num_gpus"] == (gpus or None)
+    assert asked["scheduling_strategy"].placement_group_bundle_index == 1
 
 
 def test_too_few_gpus_are_refused_with_numbers() -> None:
@@ -99,8 +175,8 @@ def test_too_few_gpus_are_refused_with_numbers() -> None:
         "2: lower actors or gpus_per_actor, or give device: cpu"
     )
     assert notes == [
-        "waits up to placement_timeout_s = 1 for 1 more GPUs; the Ray cluster has 10 processors "
-        "and 2 GPUs"
+        "waits up to placement_timeout_s = 1 for room for 1 more actor: each takes a processor and "
+        "1 GPU of one node, and the Ray cluster has 10 processors and 2 GPUs"
     ]
 
 
@@ -110,9 +186,36 @@ def test_too_few_processors_are_waited_for() -> None:
     with pytest.raises(ClusterError, match=r"takes 13 processors, and the Ray cluster has 10"):
         RayEngine(run_of(**settings), notes.append)
     assert notes == [
-        "waits up to placement_timeout_s = 1 for 3 more processors; the Ray cluster has 10 "
-        "processors"
+        "waits up to placement_timeout_s = 1 for room for 3 more actors: each takes a processor, "
+        "and the Ray cluster has 10 processors"
     ]
+
+
+def test_what_others_hold_is_said_and_waited_for() -> None:
+    held = placement_group([{"GPU": 2}])
+    assert held.wait(30)
+    notes: list[str] = []
+    config = run_of(device="cuda", actors=2, placement_timeout_s=1.5)
+    started = time.monotonic()
+    try:
+        with pytest.raises(ClusterError, match=r" GPUs 0; lower actors$"):
+            RayEngine(config, notes.append)
+    finally:
+        remove_placement_group(held)
+    assert 1.5 <= time.monotonic() - started < 10
+    (note,) = notes
+    assert note.startswith("waits up to placement_timeout_s = 1.5 for what others hold: of 10 ")
+    assert note.endswith(" are free, and of 2 GPUs 0")
+
+
+def test_ctrl_c_ends_the_waiting() -> None:
+    timer = threading.Timer(2, _thread.interrupt_main)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        RayEngine(run_of(actors=12, workers=12, placement_timeout_s=20), lambda _: timer.start())
+    assert time.monotonic() - started < 10
+    groups = placement_group_table().values()
+    assert {group["state"] for group in groups} <= {"REMOVED"}
 
 
 def test_a_cluster_of_ones_own_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +315,7 @@ def test_a_cluster_that_grows_starts_to_run(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert ended.stdout.splitlines() == [
-        "waits up to placement_timeout_s = 100 for 1 more processors; the Ray cluster has 1 "
-        "processors",
+        "waits up to placement_timeout_s = 100 for room for 1 more actor: each takes a processor, "
+        "and the Ray cluster has 1 processor",
         "8 frames",
     ]

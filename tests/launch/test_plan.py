@@ -46,20 +46,23 @@ def write_run(
     engine: str = "ray",
     workers: int = 4,
     calls_s: float | None = None,
+    address: str | None = None,
+    hosts: int = 2,
 ) -> Path:
-    """Write a run of workers with 10 ms each on two hosts, or inline on one.
+    """Write a run of workers with 10 ms each on two hosts or as many as given, or inline on one.
 
     The server takes 5 ms a round, and calls of Ray 11.5 ms an exchange, 1.5 ms of them for the
     second host.
     """
     path.mkdir()
-    hosts = 1 if engine == "inline" else 2
+    hosts = 1 if engine == "inline" else hosts
     if calls_s is None:
         calls_s = 0.0 if engine == "inline" else 0.0115
     config = {
         "name": "mine",
         "workers": workers,
         "engine": engine,
+        "address": address,
         "rounds": ROUNDS,
         "method": method,
     }
@@ -236,6 +239,16 @@ def test_calls_faster_than_usual_leave_no_time_below_zero(tmp_path: Path) -> Non
     assert predicted(measured, 64, 4).server_s == 0
 
 
+@pytest.mark.parametrize("address", ["auto", "ray://head:10001"])
+def test_hosts_with_machines_of_their_own_take_no_more_calls(tmp_path: Path, address: str) -> None:
+    given: dict[str, Any] = {"hosts": 32, "workers": 32, "asked": 32, "calls_s": 0.010 + 0.040}
+    found = measure(write_run(tmp_path / "cluster", address=address, **given))
+    assert found.server_s == pytest.approx(0.005 + 0.040)
+    for near in (None, "local"):  # where 31 more hosts take 46 ms of calls
+        found = measure(write_run(tmp_path / str(near), address=near, **given))
+        assert found.server_s == 0
+
+
 def test_rounds_that_were_interrupted_do_not_count_for_the_server(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -375,7 +388,7 @@ def test_json_says_rounds_time_and_cost_to_the_target(tmp_path: Path) -> None:
         (["--server-down", "1X"], "--server-down 1X is no rate"),
         (["--target", "acuracy=0.9"], "--target acuracy: 'mine' has no 'acuracy' (did you mean"),
         (["--target", "foo=0.9"], "'mine' has no 'foo'; it measures ['accuracy']"),
-        (["--target", "accuracy=90"], "an accuracy is a fraction: give 0.9 for 90 per cent"),
+        (["--target", "accuracy=90"], "an accuracy is a fraction here: give 0.9 for 90 per cent"),
         (["--scale", "none.json"], "says rounds to a target: give its --target"),
         (["--target", "accuracy"], "--target accuracy: expected measure=value"),
         (["--target", "accuracy=0.5", "--scale", "none.json"], "is no results.json"),
@@ -385,6 +398,17 @@ def test_wrong_options_are_quoted(tmp_path: Path, arguments: list[str], message:
     result = run_plan(write_run(tmp_path / "run"), *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_target_in_per_cent_is_for_a_run_that_measures_so(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["test_accuracy"] *= 100
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = run_plan(path, "--target", "accuracy=90", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["plan"][0]["rounds_to_target"] == 18
 
 
 @pytest.mark.ray

@@ -131,7 +131,7 @@ def faulty(tmp_path: Path) -> Any:
 
 
 FAULTS: list[tuple[str, int, type[MlmcRayError], str]] = [
-    ("raise", 2, ProblemError, r"^problem: RuntimeError while .*: no such label \(.*faulty.py"),
+    ("raise", 2, ProblemError, r"^round 2: worker 2: problem: Run.*: no such label \(.*faulty.py"),
     ("nan", 2, NonFiniteError, r"^round 2: worker 2: cannot compress .* first in layer x\."),
     ("evaluate", 3, RoundError, r"^round 3: the server is gone: "),  # the round itself is done
 ]  # fmt: skip
@@ -172,7 +172,7 @@ def test_actors_that_find_no_processor_are_an_error(faulty: Any) -> None:
             Session(faulty("none", actors=2, placement_timeout_s=1))
         assert str(caught.value) == (
             "the 3 actors could not be placed within 1 s: each needs a free processor, and of "
-            "10 the cluster has 0 free; lower actors"
+            "10 processors 0 are free; lower actors"
         )
     finally:
         ray.kill(other)

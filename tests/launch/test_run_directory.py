@@ -118,10 +118,63 @@ def test_a_configuration_that_is_no_run_stays(tmp_path: Path) -> None:
 
 def test_a_run_in_its_first_round_is_not_taken_over(tmp_path: Path) -> None:
     first = begun(tmp_path, 0)
-    with pytest.raises(ConfigError, match="another process has begun a run there"):
+    with pytest.raises(ConfigError, match="another run is being written there: give"):
         begun(tmp_path, 1)
     first.close()
     assert (tmp_path / "config.yaml").read_text() == "rounds: 0\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["timeline.csv", "observed.jsonl", "metrics.jsonl", "versions.json", "config.yaml"]
+)
+def test_a_directory_that_could_not_be_begun_can_be_later(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the error still at hand, and so all that its frames hold."""
+    real = Path.open
+
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        file = real(path, *arguments, **options)
+        if path.name == name:
+            file.close()
+            raise OSError(28, "No space left on device")
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(ConfigError, match="No space left on device") as caught:
+            begun(tmp_path, 0)
+    begun(tmp_path, 1).close()
+    assert caught.tb is not None
+    assert (tmp_path / "config.yaml").read_text() == "rounds: 1\n"
+
+
+def test_a_run_that_came_between_look_and_lock_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.mkdir
+
+    def other_is_faster(path: Path, **options: Any) -> None:
+        real(path, **options)
+        monkeypatch.undo()
+        begun(path, 2).close()
+
+    monkeypatch.setattr(Path, "mkdir", other_is_faster)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        begun(tmp_path / "run", 1)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 3
+    assert (tmp_path / "run" / "config.yaml").read_text() == "rounds: 2\n"
+
+
+def test_frames_of_a_round_that_was_not_noted_stay(tmp_path: Path) -> None:
+    begun(tmp_path, 0).close()
+    with (tmp_path / "ledger.csv").open("a") as ledger:
+        ledger.write("0,0,uplink,3,\n")
+    for name in ("as it was", "without its configuration"):
+        with pytest.raises(ConfigError, match="already holds a run"):
+            begun(tmp_path, 1)
+        (tmp_path / "config.yaml").unlink(missing_ok=True)
+        assert (tmp_path / "ledger.csv").read_text().endswith("uplink,3,\n"), name
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from launch.scaling.report import draw_scale, scale_table
 from launch.scaling.scale import scale_into
 from launch.scaling.variance import Variance, first_variance
 from mlmc_ray.errors import ConfigError, ProblemError, RoundError
+from mlmc_ray.problems import Quadratic
 
 RAND_K = {"kind": "rand-k", "k": 2, "scaled": False}
 MLMC = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 2}}
@@ -108,8 +109,6 @@ def test_a_wrong_scaling_run_is_refused(
     ("text", "message"),
     [
         ("accuracy", r"expected measure=value, such as accuracy=0\.9"),
-        ("accuracy=90", "--target accuracy=90: an accuracy is a fraction: give 0.9 for 90 per"),
-        ("accuracy=0", "an accuracy is a fraction"),
         ("gap=-1", "--target gap=-1: it is never negative"),
         ("mine>=nan", "give a finite number"),
     ],
@@ -117,6 +116,20 @@ def test_a_wrong_scaling_run_is_refused(
 def test_a_wrong_target_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_target(text)
+
+
+@pytest.mark.parametrize(("value", "first"), [(0.9, 0.1), (1, 0.0), (90, 12.5)])
+def test_an_accuracy_is_a_fraction_or_in_per_cent_as_it_is_measured(
+    value: float, first: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Quadratic, "evaluate", lambda *_: {"accuracy": first})
+    target = Target(measure="accuracy", value=value, best="highest")
+    assert planned(2, target=target).target == target
+    monkeypatch.setattr(Quadratic, "evaluate", lambda *_: {"accuracy": 0.1})
+    for wrong in (90, 0):
+        message = f"--target accuracy={wrong}: an accuracy is a fraction here: give 0.9 for 90 per"
+        with pytest.raises(ConfigError, match=message):
+            planned(2, target=replace(target, value=wrong))
 
 
 # The variance.

@@ -1,5 +1,6 @@
 """Jobs: what is submitted, what comes back, and what is said when it does not."""
 
+import io
 import json
 import os
 import re
@@ -17,11 +18,14 @@ from typing import IO, Any
 import pytest
 import typer
 import yaml
+from rich.console import Console
 
 from launch.commands.submit import _stops
 from launch.configuration.run_config import load_config
+from launch.display.results import telling_where
 from launch.submission import on_cluster
 from launch.submission.access import dashboard_url, headers_of, token_source
+from launch.submission.capacity import Capacity, capacity_of
 from launch.submission.dashboard import Dashboard
 from launch.submission.following import Outcome
 from launch.submission.job import EXCLUDES, job_of, processors_of
@@ -85,6 +89,18 @@ class TestJob:
     )
     def test_processors(self, config: Path, settings: list[str], processors: int) -> None:
         assert processors_of(load_config(config, settings)) == processors
+
+    @pytest.mark.parametrize(
+        ("settings", "gpus"),
+        [
+            ([], 0),
+            (["device=cuda"], 1),
+            (["device=cuda", "actors=30", "workers=4", "gpus_per_actor=0.5"], 2),
+            (["device=cuda", "engine=inline"], 0),
+        ],
+    )
+    def test_gpus(self, config: Path, settings: list[str], gpus: float) -> None:
+        assert job_of(config, settings).gpus == gpus
 
     def test_a_configuration_elsewhere_is_refused(self, config: Path, tmp_path: Path) -> None:
         (tmp_path / "elsewhere.yaml").write_text(config.read_text())
@@ -170,6 +186,7 @@ class TestResults:
     def test_nothing_comes_back_as_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         pack(tmp_path / "empty", "k", tmp_path)
+        assert not (tmp_path / archive_name("k")).exists()
         assert fetch_results(Files(tmp_path), "k", tmp_path / "out") == 0
 
     @pytest.mark.parametrize("change", ["cut", "longer", "flipped"])
@@ -307,7 +324,7 @@ class TestOnCluster:
     def scratch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Where results lie before they are packed; the run writes one file."""
 
-        def run(arguments: list[str]) -> int:
+        def run(arguments: list[str], variables: dict[str, str]) -> int:
             out = Path(arguments[-1])
             out.mkdir()
             (out / "model.pt").write_text("x")
@@ -326,6 +343,39 @@ class TestOnCluster:
         assert on_cluster.main(["--job", "j", "--", "train", "c.yaml"]) == 0
         assert (tmp_path / archive_name("j")).is_file()
         assert list(scratch.iterdir()) == []
+
+    def test_a_run_without_results_packs_nothing(
+        self,
+        scratch: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(on_cluster, "log_directory", lambda: tmp_path)
+        monkeypatch.setattr(on_cluster, "_run", lambda *_: 2)
+        assert on_cluster.main(["--job", "j", "--", "train", "c.yaml"]) == 2
+        assert not (tmp_path / archive_name("j")).exists()
+        assert capsys.readouterr().out == ""
+        assert list(scratch.iterdir()) == []
+
+    def test_a_directory_that_results_leave_is_not_named(
+        self, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given: list[dict[str, str]] = []
+
+        def run(_: object, variables: dict[str, str]) -> int:
+            given.append(variables)
+            return 0
+
+        monkeypatch.setattr(on_cluster, "log_directory", lambda: tmp_path)
+        monkeypatch.setattr(on_cluster, "_run", run)
+        on_cluster.main(["--job", "j", "--", "train", "c.yaml"])
+        for name, value in given[0].items():
+            monkeypatch.setenv(name, value)
+        console = Console(file=io.StringIO())
+        with telling_where(console, tmp_path):
+            (tmp_path / "model.pt").touch()
+        assert console.file.getvalue() == ""  # type: ignore[attr-defined]
 
     def test_results_that_cannot_be_packed_are_kept(
         self,
@@ -478,6 +528,34 @@ class TestAddress:
         assert token_source({**both, "RAY_AUTH_MODE": "disabled"}) is None
 
 
+class TestCapacity:
+    @pytest.mark.parametrize(
+        ("settings", "text"),
+        [
+            ([], None),
+            (["actors=4", "workers=4"], "Small run needs 5 processors, the cluster has 4"),
+            (["device=cuda"], None),
+            (["device=cuda", "actors=3", "workers=4"], "Small run needs 3 GPUs, the cluster has 2"),
+            (
+                ["device=cuda", "actors=4", "workers=4"],
+                "Small run needs 5 processors and 4 GPUs, the cluster has 4 and 2",
+            ),
+        ],
+    )
+    def test_what_lacks_is_told(self, config: Path, settings: list[str], text: str | None) -> None:
+        assert Capacity(processors=4, gpus=2).shortage(job_of(config, settings)) == text
+
+    def test_only_nodes_that_are_there_count(self) -> None:
+        nodes = [
+            {"state": "ALIVE", "resources_total": {"CPU": 2.0, "GPU": 1.0}},
+            {"state": "ALIVE", "resources_total": {"memory": 5.0}},
+            {"state": "DEAD", "resources_total": {"CPU": 9.0, "GPU": 9.0}},
+        ]
+        answer = SimpleNamespace(json=lambda: {"data": {"result": {"result": nodes}}})
+        dashboard: Any = SimpleNamespace(get=lambda *_: answer)
+        assert capacity_of(dashboard) == Capacity(processors=2, gpus=1)
+
+
 class _Web(BaseHTTPRequestHandler):
     """Some other server; its status, and what it answers of Ray's addresses, is in its path."""
 
@@ -549,7 +627,7 @@ class TestAnswers:
         monkeypatch.setattr("launch.submission.dashboard._client", odd_client)
         dashboard = Dashboard(f"{web}/200/{kind}")
         with pytest.raises(ClusterError, match=f"does not list its nodes: {quoted}"):
-            dashboard.processors()
+            capacity_of(dashboard)
         with pytest.raises(ClusterError, match="answers otherwise than a Ray dashboard"):
             dashboard.details("j")
 

@@ -218,6 +218,7 @@ def test_a_run_streams_its_log_and_comes_back(head: Head, tree: Path) -> None:
     outcome = json.loads(command.stdout)
     assert outcome["status"] == "SUCCEEDED"
     assert outcome["results"] == "out"
+    assert [line for _, line in lines if "results:" in line] == ["results: out\n"]
     begun = next(at for at, line in lines if "starting" in line)
     ended = next(at for at, line in lines if "SUCCEEDED" in line)
     assert ended - begun > 0.5  # the first came while the run went on
@@ -240,6 +241,9 @@ def test_a_failing_job_ends_with_its_code(head: Head, tree: Path) -> None:
     command = head.submit("own.yaml", "--set", "engine=inline", "--env", "FAIL=1", "--out", "out")
     assert command.code == 2, command.stdout + command.stderr
     assert "as asked" in command.stdout
+    assert command.stdout.endswith("\nno results\n")
+    assert "packed" not in command.stdout
+    assert not (tree / "out").exists()
     assert "exit code 2" in command.stdout
 
 
@@ -264,6 +268,13 @@ def test_a_job_that_is_too_large_says_so(head: Head, tree: Path) -> None:
     assert time.monotonic() - told < 15
     assert "Own task needs 9 processors, the cluster has 2: lower actors" in command.stderr
     assert not (tree / "runs").exists()
+
+
+def test_a_job_without_its_gpus_is_not_submitted(head: Head, tree: Path) -> None:
+    command = head.submit("own.yaml", "--set", "device=cuda", "--workers", "4")
+    assert command.code == 1
+    assert "Own task needs 1 GPU, the cluster has 0: lower actors, add nodes" in command.stderr
+    assert "job " not in command.stdout
 
 
 def test_a_token_is_asked_for(head: Head, tree: Path) -> None:

@@ -1,6 +1,5 @@
 """Sweeps: which settings, which is the best, what a repeated command does, what is refused."""
 
-import importlib
 import json
 import math
 import multiprocessing
@@ -10,10 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import typer
@@ -24,12 +22,13 @@ from typer.testing import CliRunner, Result
 from launch import Session
 from launch.commands.sweep import sweep as command
 from launch.configuration.run_config import load_config, load_variants
+from launch.locking import exclusive
 from launch.sweeps.apart import Tell, _Child, _give, run_apart
 from launch.sweeps.grid import Axis, parse_axis, parse_numbers, settings_of
 from launch.sweeps.lock import locked
 from launch.sweeps.outcome import Outcome
 from launch.sweeps.plan import Sweep, SweepOptions, plan_sweep, rungs
-from launch.sweeps.report import draw_sweep, remarks
+from launch.sweeps.report import draw_sweep, remarks, short_names
 from launch.sweeps.sweep import check_parallel, sweep_into
 from launch.sweeps.trial import Trial, run_trial
 from mlmc_ray.errors import ConfigError, NonFiniteError, ProblemError, RoundError
@@ -278,59 +277,12 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path) -> None:
 )
 def test_damaged_results_are_refused(tmp_path: Path, content: Any, message: str) -> None:
     if not isinstance(content, str):
-        whole = {"plan": planned().to_mapping(), "results": {"one": content}}
-        content = json.dumps(whole)
+        sweep_into(planned(), tmp_path, QUIET)
+        whole = json.loads((tmp_path / "results.json").read_text())
+        content = json.dumps({**whole, "results": {"one": content}})
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(ConfigError, match=f"(?s)json: cannot be read: .*({message}).*delete"):
         sweep_into(planned(), tmp_path, QUIET)
-
-
-TASK = """
-from tests.tasks import Regression
-from {helper} import SCALE
-
-
-class Task(Regression):
-    pass
-"""
-
-
-def own_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, scale: int, task: str) -> Sweep:
-    """Return a sweep of a task of one's own, its files written and imported anew."""
-    names = (f"task_{tmp_path.name}", f"helper_{tmp_path.name}")
-    (tmp_path / f"{names[0]}.py").write_text(TASK.format(helper=names[1]) + task)
-    (tmp_path / f"{names[1]}.py").write_text(f"SCALE = {scale}")
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    for name in names:
-        sys.modules.pop(name, None)
-    importlib.invalidate_caches()
-    source = {
-        **CONFIG,
-        "problem": f"{names[0]}.Task",
-        "search_paths": [str(tmp_path)],
-        "optimizer": {"kind": "sgd", "step_size": 0.001},
-        "rounds": 2,
-    }
-    axis = Axis(key="optimizer.step_size", values=(0.001, 0.002))
-    return plan_sweep(source, SweepOptions(axes=(axis,)))
-
-
-def test_results_of_edited_files_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = partial(own_sweep, tmp_path, monkeypatch)
-    out = tmp_path / "out"
-    try:
-        sweep_into(own(scale=1, task=""), out, QUIET)
-        before = (out / "results.json").read_text()
-        sweep_into(own(scale=1, task=""), out, QUIET)
-        with pytest.raises(ConfigError, match=r"\(task_\w+\.py was edited\).*another --out"):
-            sweep_into(own(scale=1, task="# edited"), out, QUIET)
-        with pytest.raises(ConfigError, match=r"\(helper_\w+\.py was edited\)"):
-            sweep_into(own(scale=2, task=""), out, QUIET)
-        assert (out / "results.json").read_text() == before
-    finally:
-        sys.path.remove(str(tmp_path))
 
 
 def test_results_of_other_versions_are_refused(tmp_path: Path) -> None:
@@ -338,38 +290,75 @@ def test_results_of_other_versions_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     content = json.loads(file.read_text())
     assert set(content["made_with"]) == {"mlmc-ray", "torch"}
-    del content["made_with"]
-    file.write_text(json.dumps(content))
-    sweep_into(planned(), tmp_path, QUIET)  # written before versions were kept
     content["made_with"] = {"mlmc-ray": "0.0.1", "torch": metadata.version("torch")}
     file.write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=r"\(mlmc-ray was 0\.0\.1 and is [^;]*\).*--out"):
         sweep_into(planned(), tmp_path, QUIET)
     content["made_with"] = []
     file.write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match="made_with is no mapping"):
+    with pytest.raises(
+        ConfigError, match=r"does not say what its results were made with: .*delete"
+    ):
+        sweep_into(planned(), tmp_path, QUIET)
+    del content["made_with"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="does not say what its results were made with"):
         sweep_into(planned(), tmp_path, QUIET)
 
 
 def test_two_sweeps_in_one_place_are_refused(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(ConfigError, match=f"process {os.getpid()} of machine"):
+    with locked(tmp_path), pytest.raises(ConfigError, match="results are being written there"):
         sweep_into(planned(), tmp_path, QUIET)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_lock_of_a_process_that_ended_is_taken_over(tmp_path: Path) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
+@pytest.mark.parametrize("text", ["", f"{os.getpid()} {platform.node()}", "1 elsewhere"])
+def test_a_lock_that_was_left_behind_is_taken_over(tmp_path: Path, text: str) -> None:
     lock = tmp_path / ".lock"
-    lock.write_text(f"{ended.pid} {platform.node()}")
+    lock.write_text(text)
     with locked(tmp_path):
-        assert lock.read_text() == f"{os.getpid()} {platform.node()}"
+        assert lock.exists()
     assert not lock.exists()
-    lock.write_text("")
-    with pytest.raises(ConfigError, match=r"process unknown .* delete .*\.lock"), locked(tmp_path):
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from launch.sweeps.lock import locked
+
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_process_that_is_killed_is_given_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(ConfigError, match="being written there"), locked(tmp_path):
+                pass
+        finally:
+            holder.kill()
+    assert (tmp_path / ".lock").exists()
+    with locked(tmp_path):
         pass
-    lock.write_text(f"{ended.pid} elsewhere")  # which may be at work on the same disk
-    with pytest.raises(ConfigError, match="of machine elsewhere writes"), locked(tmp_path):
+
+
+def test_a_lock_that_is_removed_while_it_is_taken_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / ".lock"
+
+    def removed_first(file: IO[str], refusal: str) -> None:  # by who had it until now
+        monkeypatch.undo()
+        lock.unlink()
+        exclusive(file, refusal)
+
+    monkeypatch.setattr("launch.sweeps.lock.exclusive", removed_first)
+    with locked(tmp_path), pytest.raises(ConfigError), locked(tmp_path):
         pass
 
 
@@ -456,6 +445,20 @@ def test_the_figure_has_a_logarithmic_axis_where_values_are(tmp_path: Path) -> N
     panels = draw_sweep(sweep, sweep_into(sweep, tmp_path, QUIET)).axes
     assert [panel.get_xscale() for panel in panels] == ["log", "linear"]
     assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["method.compressor.ladder.segment_size"], ["segment_size"]),
+        (["optimizer.step_size", "method.step_size"], ["optimizer.step_size", "method.step_size"]),
+        (["method.compressor.k", "method.downlink.k"], ["compressor.k", "downlink.k"]),
+        (["k", "method.k"], ["k", "method.k"]),
+        (["seed", "optimizer.step_size"], ["seed", "step_size"]),
+    ],
+)
+def test_columns_are_headed_by_what_tells_keys_apart(keys: list[str], names: list[str]) -> None:
+    assert list(short_names(keys).values()) == names
 
 
 def test_the_end_of_a_range_is_remarked(tmp_path: Path) -> None:

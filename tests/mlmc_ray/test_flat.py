@@ -155,6 +155,45 @@ def test_copies_of_buffers_that_are_one_are_one(device: str) -> None:
     assert copies["a"] is not norm.running_mean
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_copies_of_views_of_one_storage_share_one(device: str) -> None:
+    whole = torch.arange(6.0)
+    views = {"first": whole[:4], "last": whole[2:].view(2, 2).t(), "whole": whole}
+    copies = copied(views, torch.device(device))
+    assert len({copy.untyped_storage()._cdata for copy in copies.values()}) == 1
+    for name, view in views.items():
+        found = copies[name]
+        assert (found.shape, found.stride()) == (view.shape, view.stride())
+        assert (found.storage_offset(), found.device.type) == (view.storage_offset(), device)
+
+
+def test_copies_hold_the_numbers_and_no_memory_of_the_originals() -> None:
+    whole = torch.arange(6.0)
+    buffers = {
+        "view": whole[2:].view(2, 2).t(),
+        "whole": whole,
+        "conjugate": torch.tensor([1 + 2j]).conj(),
+        "sparse": torch.eye(2).to_sparse(),
+        "empty": torch.empty(0, 3),
+        "mask": torch.tensor([True, False]),
+    }
+    expected = {name: tensor.to_dense().tolist() for name, tensor in buffers.items()}
+    copies = copied(buffers, torch.device("cpu"))
+    whole.zero_()
+    buffers["mask"].zero_()
+    assert {name: tensor.to_dense().tolist() for name, tensor in copies.items()} == expected
+    copies["whole"].fill_(7)
+    assert copies["view"].tolist() == [[7, 7], [7, 7]]
+
+
+def test_sparse_buffers_move_to_another_device() -> None:
+    buffers = {"graph": torch.eye(3).to_sparse(), "mean": torch.ones(2)}
+    copies = copied(buffers, torch.device("meta"))
+    assert {tensor.device.type for tensor in copies.values()} == {"meta"}
+    assert copies["graph"].layout == torch.sparse_coo
+    assert copies["graph"].shape == (3, 3)
+
+
 class OddBuffers(nn.Module):
     mask: Tensor
     cache: Tensor

@@ -95,3 +95,24 @@ def test_equality_is_of_entries_in_order() -> None:
     assert Ledger() != []
     with pytest.raises(TypeError):
         hash(Ledger())
+
+
+def test_sums_of_a_part_go_beyond_64_bits_as_totals_do() -> None:
+    most = 2**63 - 1
+    ledger = Ledger([Entry(0, worker_id, "uplink", most, None) for worker_id in range(3)])
+    assert ledger.frame_bytes("uplink", round_index=0) == ledger.frame_bytes("uplink") == 3 * most
+
+
+def test_sizes_are_not_negative() -> None:
+    ledger = Ledger()
+    with pytest.raises(ValueError, match=r"^frame_bytes: got -1, expected 0 or more$"):
+        ledger.extend([Entry(0, 0, "uplink", -1, None)])
+    assert len(ledger) == ledger.frame_bytes("uplink") == 0
+
+
+def test_a_ledger_can_be_extended_by_itself() -> None:
+    ledger = small_ledger()
+    entries = list(ledger)
+    ledger.extend(ledger)
+    assert list(ledger) == entries * 2
+    assert ledger.frame_bytes("uplink") == 2 * (3 + 5 + 3 + 10)

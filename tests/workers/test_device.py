@@ -10,7 +10,7 @@ from mlmc_ray.errors import ClusterError, ProblemError
 from mlmc_ray.flat import CPU
 from mlmc_ray.methods import DataParallelSGD
 from mlmc_ray.payloads import DensePayload, Message
-from mlmc_ray.problems import ProblemSource
+from mlmc_ray.problems import ProblemSource, TensorShard
 from mlmc_ray.wire import decode, encode
 from tests.tasks import Regression
 from workers.device import checked_device, moved, why_no_gpu
@@ -28,15 +28,8 @@ class Nested:
         self.inner = Regression(batch_norm=True, dropout=0.5)
         self.model, self.evaluate = self.inner.model, self.inner.evaluate
 
-    def shard(self, worker_id: int, num_workers: int, generator: Generator) -> "Nested":
-        self.own = self.inner.shard(worker_id, num_workers, generator)
-        return self
-
-    def full(self) -> Any:
-        return {"rows": list(self.own.full()), "name": "all"}
-
-    def sample(self, size: int, generator: Generator) -> Any:
-        return {"rows": list(self.own.sample(size, generator)), "name": "some"}
+    def shard(self, worker_id: int, num_workers: int, generator: Generator) -> "NestedShard":
+        return NestedShard(self.inner.shard(worker_id, num_workers, generator))
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         if self.look:
@@ -44,6 +37,19 @@ class Nested:
             places = sorted({str(tensor.device) for tensor in tensors})
             raise ValueError(f"{batch['name']} on {places}")
         return self.inner.loss(model, tuple(batch["rows"]))
+
+
+class NestedShard:
+    """One worker's examples, in containers."""
+
+    def __init__(self, own: TensorShard) -> None:
+        self.own = own
+
+    def full(self) -> Any:
+        return {"rows": list(self.own.full()), "name": "all"}
+
+    def sample(self, size: int, generator: Generator) -> Any:
+        return {"rows": list(self.own.sample(size, generator)), "name": "some"}
 
 
 def plan_of(device: str, batch_size: Any = "full", **options: Any) -> WorkerPlan:
@@ -77,6 +83,13 @@ def test_model_and_batch_are_on_the_device(device: str, batch_size: Any, name: s
     host = WorkerHost(plan_of(device, batch_size, look=True), [0, 1])
     with pytest.raises(ProblemError, match=rf"{name} on \['{device}'\]"):
         host.step(0, 0, {0: news()})
+
+
+def test_every_worker_computes_on_its_own_shard() -> None:
+    reports = WorkerHost(plan_of("cpu"), [0, 1]).step(0, 0, {0: news(), 1: news()}).reports
+    alone = [WorkerHost(plan_of("cpu"), [i]).step(0, 0, {i: news()}).reports[i] for i in (0, 1)]
+    assert [reports[0], reports[1]] == alone
+    assert reports[0] != reports[1]
 
 
 def test_a_machine_without_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

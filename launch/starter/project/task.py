@@ -81,13 +81,22 @@ def read(name: str) -> Tensor:
         ValueError: says what is wrong, and in which line.
     """
     text = Path(__file__).with_name(name).read_text(encoding="utf-8-sig")
-    lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) < 11 or "," not in lines[0]:
+    rows = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if len(rows) < 11 or "," not in rows[0][1]:
         raise ValueError(f"{name}: give headings, then 10 or more lines of numbers with commas")
-    table = np.genfromtxt(lines, np.float32, delimiter=",", skip_header=1, ndmin=2)
+    numbers, lines = zip(*rows[1:], strict=True)
+    first = lines[0].count(",")
+    for number, line in rows[1:]:
+        if (got := line.count(",")) != first:
+            raise ValueError(
+                f"{name}: commas in line {number}: {got}, in line {numbers[0]}: {first}"
+            )
+    table = np.genfromtxt(lines, np.float32, delimiter=",", comments="\n", ndmin=2)
     for row, column in np.argwhere(~np.isfinite(table)):
-        got = lines[row + 1].split(",")[column]
-        raise ValueError(f"{name}: line {row + 2}, column {column + 1}: {got!r} is no number")
+        value = lines[row].split(",")[column]
+        raise ValueError(
+            f"{name}: line {numbers[row]}, column {column + 1}: {value!r} is no number"
+        )
     classes = np.unique(table[:, -1]).tolist()
     if classes != list(range(len(classes))):
         raise ValueError(
