@@ -15,8 +15,16 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, PaperCost, bound, peak_of
-from mlmc_ray.ladders.base import Ladder, Levels, bound_ladder, fixed_generator, top_omega
+from mlmc_ray.compressors.base import Compressor, Context, PaperCost, RunTime, bound, peak_of
+from mlmc_ray.coordination import Place, place_in
+from mlmc_ray.ladders.base import (
+    BindableLadder,
+    Ladder,
+    Levels,
+    bound_ladder,
+    fixed_generator,
+    top_omega,
+)
 from mlmc_ray.ladders.sums import difference, sum_of
 from mlmc_ray.laws import (
     AdaptiveLaw,
@@ -25,11 +33,12 @@ from mlmc_ray.laws import (
     LevelLaw,
     OwnLaw,
     check_law,
-    draw_levels,
     inclusion_chances,
+    levels_at,
 )
 from mlmc_ray.observing import note_levels
 from mlmc_ray.payloads import Payload, ZeroPayload
+from mlmc_ray.seeding import seed_for
 
 __all__ = [
     "MLMC",
@@ -57,9 +66,15 @@ class MLMC:
         inclusion: every level is sent or not, independently, with probability q_l = min(1, c p_l),
             instead of being drawn. A payload may then hold no level at all.
         expected_levels: sum of the q_l, which determines c.
+        coordinated: each of the M workers draws from another M-th of the law, which a shared seed
+            gives it, so that a message has the same law and the average of all less noise where
+            workers hold similar vectors; it has at most M / (M - 1) times that of independent draws
+            where they do not.
+        place: of the worker among the others; set by ``bind``, None where it draws alone.
 
     References:
-        Zukerman et al., 2025, arXiv:2507.05508, section 3, algorithms 2 and 3.
+        Zukerman et al., 2025, arXiv:2507.05508, section 3, algorithms 2 and 3; for ``coordinated``
+        see ``mlmc_ray.coordination``.
     """
 
     ladder: Ladder
@@ -68,6 +83,8 @@ class MLMC:
     draws: int = 1
     inclusion: bool = False
     expected_levels: float = 1.0
+    coordinated: bool = False
+    place: RunTime[Place | None] = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.draws <= 1 << 20:
@@ -89,11 +106,23 @@ class MLMC:
         return True
 
     def bind(self, context: Context) -> "MLMC":
-        """Return the estimator whose base and ladder know where they are used."""
-        base = None if self.base is None else bound(self.base, context)
-        ladder = bound_ladder(self.ladder, context)
-        same = base is self.base and ladder is self.ladder
-        return self if same else replace(self, base=base, ladder=ladder)
+        """Return the estimator whose base, ladder and draws know where they are used.
+
+        Where more than one of these may draw what workers share, each has a seed of its own: the
+        expectation is the vector only if they are independent.
+        """
+        several = self.base is not None and isinstance(self.ladder, BindableLadder)
+
+        def inside(name: str) -> Context:
+            if not (self.coordinated or several):
+                return context
+            return replace(context, shared_seed=seed_for(context.shared_seed, name))
+
+        base = None if self.base is None else bound(self.base, inside("base"))
+        ladder = bound_ladder(self.ladder, inside("ladder"))
+        place = place_in(context) if self.coordinated else None
+        same = base is self.base and ladder is self.ladder and place == self.place
+        return self if same else replace(self, base=base, ladder=ladder, place=place)
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Draw levels and return their increments divided by their probabilities."""
@@ -101,7 +130,7 @@ class MLMC:
             return ZeroPayload(vector.numel())
         parts, levels = self._split(vector, generator)
         chances = self._chances(levels)
-        drawn = self._drawn(chances, generator)
+        drawn = self._drawn(chances, vector.numel(), generator)
         note_levels(drawn)
         return self._payload(parts, levels, chances, drawn, vector)
 
@@ -159,11 +188,15 @@ class MLMC:
         draw has E sum_l |D_l|^2 / p_l - |v|^2 <= w |v|^2 in all, hence w |v|^2 - E|g^L - v|^2 given
         g^L, of which n draws leave 1 / n. For inclusion q_l >= m p_l wherever q_l < 1, so the
         second moment (1 + w) |v|^2 over m bounds the variance given g^L.
+
+        With coordinated draws it is M / (M - 1) times as much, so that omega / M bounds the
+        variance of the workers' average, as for independent draws: see ``Place.excess``.
         """
         draw, left = self.law.omega(self.ladder, dim), _left_by(self.base, dim)
         top = top_omega(self.ladder, dim)
         if draw is None or left is None or top is None:
             return None
+        left *= 1 if self.place is None else self.place.excess
         if self.inclusion:
             return left * ((1 + draw) / self.expected_levels + top)
         return left * (draw / self.draws + (1 - 1 / self.draws) * top)
@@ -194,11 +227,17 @@ class MLMC:
             return probabilities
         return inclusion_chances(probabilities, self.expected_levels)
 
-    def _drawn(self, chances: Tensor, generator: Generator) -> list[int]:
+    def _drawn(self, chances: Tensor, dim: int, generator: Generator) -> list[int]:
+        if not chances.any():
+            return []
+        number = len(chances) if self.inclusion else self.draws
+        if self.place is None:
+            uniform = torch.rand(number, dtype=torch.float64, generator=generator)
+        else:
+            uniform = self.place.uniforms(number, dim, generator)
         if self.inclusion:
-            uniform = torch.rand(len(chances), dtype=torch.float64, generator=generator)
             return [int(index) + 1 for index in (uniform < chances).nonzero()]
-        return draw_levels(chances, self.draws, generator)
+        return levels_at(chances, uniform)
 
     def _payload(
         self,

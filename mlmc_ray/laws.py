@@ -152,17 +152,33 @@ def inclusion_chances(probabilities: Tensor, expected: float) -> Tensor:
         return possible.to(torch.float64)
     ranked = probabilities.sort(descending=True).values
     rest = ranked.flip(0).cumsum(0).flip(0)  # of the r-th largest and all below it
-    factors = (expected - torch.arange(len(ranked), dtype=torch.float64)) / rest
-    fits = factors * ranked <= 1  # the r largest are certain, and the next one need not be
-    return (factors[int(fits.nonzero()[0])] * probabilities).clamp(max=1)
+    wanted = expected - torch.arange(len(ranked), dtype=torch.float64)
+    fits = wanted * ranked <= rest  # the r largest are certain, and the next one need not be
+    first = int(fits.nonzero()[0])
+    factor = wanted[first] / rest[first]
+    if torch.isinf(factor):  # the rest is so small that only ratios to it can be held
+        return (wanted[first] * (probabilities / rest[first])).clamp(max=1)
+    return (factor * probabilities).clamp(max=1)
 
 
 def draw_levels(probabilities: Tensor, number: int, generator: Generator) -> list[int]:
     """Draw levels from 1 to L independently; none where all probabilities are zero."""
-    cumulative = probabilities.cumsum(0)
-    if not len(cumulative) or not cumulative[-1] > 0:
+    if not (probabilities > 0).any():
         return []
-    uniform = torch.rand(number, dtype=torch.float64, generator=generator)
+    return levels_at(probabilities, torch.rand(number, dtype=torch.float64, generator=generator))
+
+
+def levels_at(probabilities: Tensor, uniform: Tensor) -> list[int]:
+    """Return the levels that uniform numbers give, by inverting the distribution function.
+
+    Args:
+        probabilities: shape (L,), float64, not all zero.
+        uniform: shape (n,), float64, in [0, 1).
+
+    Returns:
+        n levels from 1 to L, of positive probability.
+    """
+    cumulative = probabilities.cumsum(0)
     found = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)
     levels: list[int] = (found + 1).tolist()
     return levels

@@ -1,4 +1,4 @@
-"""The command that compares all compressors on one vector."""
+"""The commands that compare compressors on one vector."""
 
 import json
 from dataclasses import dataclass
@@ -14,12 +14,8 @@ from launch.plain_errors import plain_errors
 bench = typer.Typer(no_args_is_help=True, help="Measure parts of mlmc_ray on this machine.")
 
 _TABLE_WIDTH = 130
+_FRONTIER_WIDTH = 150
 _DIM = 10_000_000
-
-
-@bench.callback()
-def _group() -> None:
-    """Keeps ``codecs`` a command of its own while it is the only one."""
 
 
 @bench.command()
@@ -147,3 +143,100 @@ def _codecs(
             plot(found.results, plot_path, named)
     if found.failures:
         raise typer.Exit(1)
+
+
+@bench.command()
+def frontier(
+    dim: Annotated[
+        int | None,
+        typer.Option(min=2, help="Number of values; a gradient has its own.", show_default="10^6"),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Of independent entries: gaussian, student-t (3 degrees of freedom) or "
+            "log-normal.",
+            show_default="gaussian",
+        ),
+    ] = None,
+    gradient: Annotated[
+        str | None,
+        typer.Option(
+            help="A gradient of training instead, as network:round, such as resnet18:60. Networks: "
+            "digits; perceptron, cnn and resnet18 on Fashion-MNIST. Gradients of text networks "
+            "are left out for now.",
+        ),
+    ] = None,
+    step_size: Annotated[
+        float | None, typer.Option(help="Of SGD, with --gradient.", show_default="0.05")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Examples a round, with --gradient.", show_default="64")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Holds Fashion-MNIST.", show_default="the files of Debian's package"),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory that keeps gradients.", show_default="~/.cache/mlmc-ray/gradients"
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            help="A kind, such as eden or mlmc, or a line of the figure, such "
+            "as 'mlmc(s-top-k)'. May be repeated.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="A line: compare the bits that the others need for its errors, between "
+            "settings by interpolation."
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=2, help="Messages of each setting.")] = 5,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write results here.")] = None,
+    png_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--png",
+            "--plot",
+            help="Draw error and figure of merit against bits here (PNG, PDF, SVG).",
+        ),
+    ] = None,
+) -> None:
+    """Compare error and bits of every unbiased compressor over its settings, on one vector.
+
+    Bits are of whole frames. The figure of merit is R (1 + error), R bits a value: the smaller the
+    better. Each setting sends a number of messages, with other draws each.
+
+    For example:
+
+        mlmc-ray bench frontier --only eden --only qsgd --dim 100000
+
+        mlmc-ray bench frontier --gradient digits:60 --against eden --png frontier.png
+    """
+    console = Console(width=max(_FRONTIER_WIDTH, Console().width))
+    with plain_errors(console):
+        from launch.benching.frontier_run import FrontierOptions, run_frontier
+
+        options = FrontierOptions(
+            dim=dim,
+            kind=kind,
+            gradient=gradient,
+            step_size=step_size,
+            batch_size=batch_size,
+            data_dir=data_dir,
+            cache=cache,
+            only=only or [],
+            against=against,
+            repeats=repeats,
+            json_path=json_path,
+            png_path=png_path,
+        )
+        if not run_frontier(options, console):
+            raise typer.Exit(1)

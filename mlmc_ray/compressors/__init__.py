@@ -23,6 +23,7 @@ from mlmc_ray.compressors.quantization import ECUQ, RTN, FloatingPoint
 from mlmc_ray.compressors.randk import RandK
 from mlmc_ray.compressors.random_sparse import AdaptiveRandom, Bernoulli, RandomSparse
 from mlmc_ray.compressors.rotation import DRIVE, EDEN
+from mlmc_ray.compressors.shared_rounding import SharedDirections, SharedThresholds
 from mlmc_ray.compressors.signs import OneBit, ScaledSign
 from mlmc_ray.compressors.sparse_dithering import SparseDithering
 from mlmc_ray.compressors.ternary import TernGrad
@@ -66,6 +67,8 @@ __all__ = [
     "ScaledSign",
     "SegmentCount",
     "SegmentedTopK",
+    "SharedDirections",
+    "SharedThresholds",
     "SparseDithering",
     "StandardDithering",
     "TernGrad",

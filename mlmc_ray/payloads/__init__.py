@@ -24,6 +24,7 @@ from mlmc_ray.payloads.plain import (
     ZeroPayload,
 )
 from mlmc_ray.payloads.reach import reach
+from mlmc_ray.payloads.shared_rounding import Grouping, SharedRoundingPayload
 
 __all__ = [
     "Codebook",
@@ -31,6 +32,7 @@ __all__ = [
     "ConcatPayload",
     "DensePayload",
     "Grid",
+    "Grouping",
     "LowRankPayload",
     "Message",
     "Payload",
@@ -41,6 +43,7 @@ __all__ = [
     "SeededScatteredPayload",
     "SeededSparsePayload",
     "SegmentsPayload",
+    "SharedRoundingPayload",
     "SparsePayload",
     "SumPayload",
     "Table",

@@ -20,6 +20,7 @@ from mlmc_ray.payloads.plain import (
     SegmentsPayload,
     SparsePayload,
 )
+from mlmc_ray.payloads.shared_rounding import SharedRoundingPayload
 
 
 def reach(payload: Payload) -> float:
@@ -38,7 +39,7 @@ def reach(payload: Payload) -> float:
             | PermutedBlockPayload(values=values)
         ):
             return scan(values)[1]
-        case CodesPayload():
+        case CodesPayload() | SharedRoundingPayload():
             return payload.reach()
         case ConcatPayload(parts):
             return max(map(reach, parts))

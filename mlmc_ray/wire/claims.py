@@ -55,6 +55,8 @@ def _claimed(fields: object, *, whole: bool, depth: int) -> int:
             return max(0, rows * columns)
         case [5 | 12, int(dim), *_]:
             return max(0, dim)
+        case [13, int(dim), *_]:
+            return 4 * max(0, dim)  # thresholds and codebooks take as much again
         case [0 | 2 | 3 | 4, int(dim), *_] if whole:
             return max(0, dim)
     return 0

@@ -22,6 +22,7 @@ from mlmc_ray.payloads import (
     SeededScatteredPayload,
     SeededSparsePayload,
     SegmentsPayload,
+    SharedRoundingPayload,
     SparsePayload,
     SumPayload,
 )
@@ -60,9 +61,23 @@ def ideal_bits(payload: Payload) -> float:
             return subset_bits(dim, len(indices)) + ideal_bits(inner)
         case SeededScatteredPayload(inner=inner) | RotatedPayload(inner=inner):
             return ideal_bits(inner)
+        case SharedRoundingPayload():
+            return _shared_bits(payload)
         case LowRankPayload(left, right):
             return _float_bits(left) + _float_bits(right)
     return 0.0
+
+
+def _shared_bits(payload: SharedRoundingPayload) -> float:
+    """Count the places as those of a set, thresholds not taken into account."""
+    bits = entropy_bits(payload.counts) + 32
+    for layer in payload.grouping.layers():
+        low, high = torch.searchsorted(
+            payload.places, payload.places.new_tensor([layer.first, layer.first + layer.num_groups])
+        ).tolist()
+        each = payload.grouping.bits if layer.group_size > 1 else 1
+        bits += subset_bits(layer.num_groups, high - low) + each * (high - low)
+    return bits
 
 
 def _float_bits(values: Tensor) -> float:

@@ -14,6 +14,7 @@
     10    RotatedPayload          seed, inner
     11    LowRankPayload          rows, columns, left, right
     12    PermutedBlockPayload    dim, seed, num_blocks, block, format, values
+    13    SharedRoundingPayload   dim, seed, step, form, layers, counts, directions
 
 ``values`` are little-endian, float32 (format 0), float16 (1) or bfloat16 (2); ``scales``, ``left``
 and ``right`` are float32. ``indices`` and ``segments`` are index sets (``kernels.index_coding``),
@@ -23,8 +24,8 @@ number of bits each where the alphabet is larger than 65,535. ``codebook`` is 0 
 ``parts`` is an array of payloads, ``inner`` is one, each ``[kind, *fields]``. Integers are
 msgpack's.
 
-This module holds the payloads made of others; the other codecs are in ``plain_codecs`` and
-``codes``.
+This module holds the payloads made of others; the other codecs are in ``plain_codecs``,
+``codes`` and ``shared_rounding``.
 """
 
 from collections.abc import Callable
@@ -46,6 +47,7 @@ from mlmc_ray.payloads import (
     SeededScatteredPayload,
     SeededSparsePayload,
     SegmentsPayload,
+    SharedRoundingPayload,
     SparsePayload,
     SumPayload,
     ZeroPayload,
@@ -66,6 +68,7 @@ from mlmc_ray.wire.fields import (
     read_integer,
     read_seed,
 )
+from mlmc_ray.wire.shared_rounding import pack_shared, unpack_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,7 @@ _CODECS = (
     Codec(10, RotatedPayload, 2, _pack_rotated, _unpack_rotated),
     Codec(11, LowRankPayload, 4, plain.pack_low_rank, plain.unpack_low_rank),
     Codec(12, PermutedBlockPayload, 6, plain.pack_permuted, plain.unpack_permuted),
+    Codec(13, SharedRoundingPayload, 7, pack_shared, unpack_shared),
 )
 CODECS_BY_KIND = {codec.kind: codec for codec in _CODECS}
 CODECS_BY_CLASS = {codec.payload_class: codec for codec in _CODECS}

@@ -17,6 +17,7 @@ from mlmc_ray.payloads import (
     CodesPayload,
     ConcatPayload,
     DensePayload,
+    Grouping,
     LowRankPayload,
     Message,
     PermutedBlockPayload,
@@ -26,6 +27,7 @@ from mlmc_ray.payloads import (
     SeededScatteredPayload,
     SeededSparsePayload,
     SegmentsPayload,
+    SharedRoundingPayload,
     SparsePayload,
     SumPayload,
     Table,
@@ -98,6 +100,18 @@ MESSAGES = {
     "permuted_block": Message(
         {"gradient": PermutedBlockPayload(5, 11, 2, 1, torch.tensor([1.0, -2.0]))}
     ),
+    "shared_rounding": Message(  # three groups of four entries, then five entries
+        {
+            "gradient": SharedRoundingPayload(
+                Grouping((10, 5), (4, 1), bits=4, block=2, interleaved=True),
+                2**62 + 1,
+                0.25,
+                torch.tensor([0, 2, 4]),
+                torch.tensor([1, 2, 1]),
+                torch.tensor([13, 6, 1]),
+            )
+        }
+    ),
     "several": Message(
         {
             "gradient": SparsePayload(2, torch.tensor([1]), torch.tensor([1.0])),
@@ -122,6 +136,7 @@ _FIELDS = {
     RotatedPayload: ["seed", "inner"],
     LowRankPayload: ["rows", "columns", "left", "right"],
     PermutedBlockPayload: ["dim", "seed", "num_blocks", "block", *_VALUES],
+    SharedRoundingPayload: ["dim", "seed", "step", "form", "layers", "counts", "directions"],
 }
 assert set(_FIELDS) == set(CODECS_BY_CLASS)
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -206,6 +206,7 @@ def test_golden_inclusion(expected: float, rank: int, factor: float, variance: f
     weights=st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1e-9]), min_size=1, max_size=20),
     expected=st.floats(0.1, 20) | st.integers(1, 20).map(float),
 )
+@example(weights=[1.0] * 8 + [1e-309], expected=8.5)
 @settings(max_examples=200, deadline=None)
 def test_inclusion_chances(weights: list[float], expected: float) -> None:
     law = torch.tensor(weights, dtype=torch.float64)

@@ -16,6 +16,7 @@ from mlmc_ray.payloads import (
     ConcatPayload,
     DensePayload,
     Grid,
+    Grouping,
     LowRankPayload,
     Message,
     Payload,
@@ -26,6 +27,7 @@ from mlmc_ray.payloads import (
     SeededScatteredPayload,
     SeededSparsePayload,
     SegmentsPayload,
+    SharedRoundingPayload,
     SparsePayload,
     SumPayload,
     Table,
@@ -63,6 +65,13 @@ ALL_PAYLOADS: list[tuple[Payload, list[float]]] = [
     ),
     # seed 11 puts 3 and 4 of five into block 1
     (PermutedBlockPayload(5, 11, 2, 1, torch.tensor([1.0, 2.0])), [0, 0, 0, 1, 2]),
+    (
+        SharedRoundingPayload(
+            Grouping((2, 3), (1, 1), bits=1, block=2, interleaved=True),
+            *(7, 0.5, torch.tensor([0, 3]), torch.tensor([2, 1]), torch.tensor([1, 0])),
+        ),
+        [-1, 0, 0, 0.5, 0],
+    ),
     (RotatedPayload(3, ZeroPayload(2)), [0, 0]),
     (
         LowRankPayload(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0], [0.0]])),

@@ -24,6 +24,7 @@ from mlmc_ray.payloads import (
     ConcatPayload,
     DensePayload,
     Grid,
+    Grouping,
     LowRankPayload,
     Message,
     Payload,
@@ -34,6 +35,7 @@ from mlmc_ray.payloads import (
     SeededScatteredPayload,
     SeededSparsePayload,
     SegmentsPayload,
+    SharedRoundingPayload,
     SparsePayload,
     SumPayload,
     Table,
@@ -195,6 +197,30 @@ def codes_payloads(draw: st.DrawFn) -> CodesPayload:
     return CodesPayload(torch.tensor(codes, dtype=dtype), torch.tensor(scales), bucket, book)
 
 
+@st.composite
+def shared_payloads(draw: st.DrawFn) -> SharedRoundingPayload:
+    layers = st.tuples(st.integers(4, 30), st.sampled_from([1, 4, 8]))
+    sizes, groups = zip(*draw(st.lists(layers, min_size=1, max_size=4)), strict=True)
+    block, interleaved = draw(st.integers(1, 9)), draw(st.booleans())
+    grouping = Grouping(sizes, groups, 4, block, interleaved)
+    places = draw(subsets(grouping.num_groups))
+    signs = torch.cat(
+        [torch.full((layer.num_groups,), layer.group_size == 1) for layer in grouping.layers()]
+    )[places]
+    number, most = len(places), draw(st.sampled_from([1, 3, 70_000, (1 << 32) - 1]))
+    steps = st.lists(st.integers(1, most), min_size=number, max_size=number)
+    codes = st.lists(st.integers(0, 15), min_size=number, max_size=number)
+    directions = torch.tensor(draw(codes), dtype=torch.int64)
+    return SharedRoundingPayload(
+        grouping,
+        draw(st.integers(0, (1 << 64) - 1)),
+        draw(st.floats(-(2.0**60), 2.0**60, width=32)),
+        places,
+        torch.tensor(draw(steps), dtype=torch.int64),
+        torch.where(signs, directions & 1, directions),
+    )
+
+
 halves = st.floats(-60000, 60000, width=16).map(
     lambda value: DensePayload(torch.tensor([value, -value], dtype=torch.float16))
 )
@@ -221,6 +247,7 @@ PAYLOADS: dict[type[Payload], st.SearchStrategy[Any]] = {
     ScatteredPayload: codes_payloads().map(scattered),
     SeededScatteredPayload: codes_payloads().map(lambda p: SeededScatteredPayload(900, 3, p)),
     RotatedPayload: codes_payloads().map(lambda p: RotatedPayload(1 << 63, p)),
+    SharedRoundingPayload: shared_payloads(),
     PermutedBlockPayload: vectors(3).map(lambda v: PermutedBlockPayload(7, 1 << 63, 2, 1, v)),
     LowRankPayload: st.tuples(vectors(6), vectors(4)).map(
         lambda ab: LowRankPayload(ab[0].view(3, 2) * 2.0**-70, ab[1].view(2, 2) * 2.0**-70)

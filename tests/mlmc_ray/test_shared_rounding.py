@@ -1,0 +1,357 @@
+"""Rounding by shared thresholds: scalars, and groups as random directions."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from mlmc_ray.compressors import Compressor, Context, SharedDirections, SharedThresholds
+from mlmc_ray.compressors import shared_groups as module
+from mlmc_ray.errors import NonFiniteError, WireError
+from mlmc_ray.kernels.sphere_codebook import random_bases
+from mlmc_ray.payloads import Message, SharedRoundingPayload, ZeroPayload
+from mlmc_ray.payloads import shared_rounding as payloads
+from mlmc_ray.payloads.shared_rounding import Grouping, codebook
+from mlmc_ray.problems import Digits
+from mlmc_ray.seeding import generator_for
+from mlmc_ray.wire import decode, encode
+from tests.mlmc_ray.cases import dense, received
+
+Shared = SharedThresholds | SharedDirections
+SMALL = torch.tensor([3.0, -4.0, 0.25, 0.0, 1.0, -0.5, 7.0])
+LAYOUTS = pytest.mark.parametrize("layout", ["interleaved", "contiguous"])
+KINDS = pytest.mark.parametrize(
+    "compressor",
+    [
+        SharedThresholds(rms=4.0, block=3),
+        SharedThresholds(rms=0.7, layout="contiguous", block=2),
+        SharedDirections(rms=8.0, group_size=4, bits=5),
+        SharedDirections(rms=20.0, group_size=16, bits=7, layout="contiguous"),
+    ],
+    ids=str,
+)
+
+
+def squared(vector: Tensor) -> float:
+    return float(vector.double().square().sum())
+
+
+@contextmanager
+def thresholds(of_blocks: npt.NDArray[np.float64]) -> Iterator[None]:
+    """Let the first blocks of every layer have these u, whatever the seed."""
+
+    def given(seed: int, num_blocks: int) -> npt.NDArray[np.float64]:
+        return of_blocks[:num_blocks]
+
+    with mock.patch.object(payloads, "shared_uniform", given):
+        yield
+
+
+@contextmanager
+def without_halving() -> Iterator[None]:
+    with mock.patch.object(module, "_FULLEST", math.inf):
+        yield
+
+
+@cache
+def gradient() -> tuple[Tensor, tuple[int, ...]]:
+    """Return one gradient of the digits network at its first parameters, and the layers' sizes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = Digits().model()
+    shard = Digits().shard(0, 1, generator_for(0))
+    images, labels = shard.sample(256, generator_for(1))
+    loss = Digits().loss(network, (images, labels))
+    parts = torch.autograd.grad(loss, list(network.parameters()))
+    return parameters_to_vector(parts).detach(), tuple(part.numel() for part in parts)
+
+
+# -- thresholds --------------------------------------------------------------------------------
+
+
+def test_layers_and_seeds_have_thresholds_of_their_own() -> None:
+    layers = list(Grouping((12, 12), (1, 1), bits=1, block=1, interleaved=True).layers())
+    drawn = [layer.uniforms(seed) for layer in layers for seed in (1, 2)]
+    assert all(not np.allclose(a, b) for a, b in itertools.combinations(drawn, 2))
+
+
+@LAYOUTS
+def test_the_mean_of_scalars_and_their_variance_are_exact(layout: str) -> None:
+    """Over all permutations, and over U between the points where a count changes."""
+    compressor = SharedThresholds(step=2.5, layout=layout, block=3)  # type: ignore[arg-type]
+    number = math.ceil(len(SMALL) / 3)
+    exact = (SMALL.abs().double() / 2.5).numpy()
+    jumps = np.unique(np.append((-exact * number) % 1, [0.0, 1.0]))
+    mean, error, orders = torch.zeros(7).double(), 0.0, list(itertools.permutations(range(number)))
+    for order, (low, high) in itertools.product(orders, itertools.pairwise(jumps)):
+        with thresholds((np.array(order) + (low + high) / 2) / number):
+            got = dense(compressor.with_seed(SMALL, 0))
+        weight = (high - low) / len(orders)
+        mean += weight * got
+        error += weight * squared(got - SMALL)
+    torch.testing.assert_close(mean, SMALL.double(), rtol=1e-12, atol=1e-12)
+    assert error == pytest.approx(compressor.expected_error(SMALL, 0), rel=1e-12)
+
+
+def test_equal_entries_attain_the_bound_of_scalars() -> None:
+    for rms in (0.5, 1.5, 2.0, 5.0, 40.0):
+        compressor, vector = SharedThresholds(rms=rms), torch.full((50,), -3.0)
+        error = compressor.expected_error(vector, 0) / squared(vector)
+        bound = compressor.omega(50)
+        assert bound is not None
+        assert error <= bound * (1 + 1e-6)
+        if rms >= 2:
+            assert error == pytest.approx(bound, rel=1e-5)
+
+
+@pytest.mark.parametrize("rms", [0.3, 2.0, 8.0, 50.0])
+def test_no_vector_exceeds_the_bound(rms: float) -> None:
+    spike = torch.zeros(256)
+    spike[7] = 5.0
+    normal = torch.randn(256, generator=generator_for(2))
+    for vector in (normal, normal**5, spike, torch.ones(256)):
+        for compressor in (
+            SharedThresholds(rms=rms),
+            SharedDirections(rms=rms, group_size=4, bits=4),
+            SharedDirections(rms=rms, group_size=16, bits=7),
+        ):
+            bound = compressor.omega(256)
+            assert bound is not None
+            assert compressor.expected_error(vector, 3) <= bound * squared(vector) * (1 + 1e-6)
+
+
+# -- directions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "size"), [(8, 2), (8, 8), (12, 8), (512, 64), (2048, 128)])
+def test_a_codebook_holds_bases(rows: int, size: int) -> None:
+    book = random_bases(3, rows, size).astype(np.float64)
+    assert book.shape == (rows, size)
+    for start in range(0, rows, size):
+        basis = book[start : start + size]
+        assert np.allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-6)
+    points = np.random.default_rng(0).standard_normal((100, size))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    assert np.abs(points @ book.T).max(axis=1).min() >= (1 - 1e-6) / math.sqrt(size)
+
+
+def test_directions_are_uniform() -> None:
+    """Of every row of the codebook: the second and fourth moments of the sphere."""
+    books = np.array([codebook(seed, 4, 4) for seed in range(2000)]).astype(np.float64)
+    assert np.abs(books.mean(axis=0)).max() < 6 * 0.5 / math.sqrt(2000)
+    assert np.abs((books**2).mean(axis=0) - 1 / 4).max() < 6 * 0.25 / math.sqrt(2000)
+    assert np.abs((books**4).mean(axis=0) - 3 / 24).max() < 6 * 0.23 / math.sqrt(2000)
+
+
+def test_the_mean_of_directions_is_exact() -> None:
+    """Over 2000 rotations of a codebook in the plane; the step is so small that q step is S.
+
+    The mean jumps 16 times on the way round, which costs the quadrature about 10^-3; without the
+    scale of S the mean would be off by 5 10^-2.
+    """
+    vector, angles = torch.tensor([1.3, -0.4]), np.arange(2000) * (2 * math.pi / 2000)
+    compressor = SharedDirections(step=1e-6, group_size=2, bits=4)
+    book = random_bases(1, 8, 2)
+    mean = torch.zeros(2).double()
+    for angle in angles:
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        turned = (book @ turn).astype(np.float32)
+        given = mock.Mock(return_value=turned)
+        with (
+            without_halving(),
+            mock.patch.object(module, "codebook", given),
+            mock.patch.object(payloads, "codebook", given),
+        ):
+            mean += dense(compressor.with_seed(vector, 0)) / len(angles)
+    torch.testing.assert_close(mean, vector.double(), rtol=0, atol=4e-3)
+
+
+def test_what_float32_cannot_tell_apart_is_compared_in_float64() -> None:
+    rows = random_bases(1, 8, 2)
+    gaps = np.linspace(-1e-7, 1e-7, 200)  # from a vector that is as near to one row as to the other
+    vectors = rows[0] + (1 + gaps[:, None]) * rows[1].astype(np.float64)
+    exact = np.abs(vectors @ rows[:2].T.astype(np.float64)).argmax(axis=1)
+    assert module._nearest(vectors, rows[:2]).tolist() == exact.tolist()
+
+
+@LAYOUTS
+@pytest.mark.parametrize("size", [500, 512])
+def test_the_mean_and_the_error_of_directions(layout: str, size: int) -> None:
+    """The mean of N draws is off by E|C(v) - v|^2 / N; a bias of 2% of |v| would double that."""
+    vector = torch.randn(size, generator=generator_for(4)) ** 3
+    compressor = SharedDirections(
+        rms=12.0,
+        group_size=16,
+        bits=7,
+        layout=layout,  # type: ignore[arg-type]
+    )
+    draws = torch.stack([dense(compressor.with_seed(vector, seed)) for seed in range(2000)])
+    error = float((draws - vector).square().sum(dim=1).mean())
+    off = squared(draws.mean(dim=0) - vector)
+    assert error / 2000 < 0.002 * squared(vector)
+    assert 0.7 < off * 2000 / error < 1.4
+    expected = np.mean([compressor.expected_error(vector, seed) for seed in range(50)])
+    assert error == pytest.approx(expected, rel=0.06 if size % 16 == 0 else 0.1)
+
+
+def test_the_error_over_thresholds_is_exact() -> None:
+    vector = torch.randn(64, generator=generator_for(5))
+    compressor = SharedDirections(step=15.0, group_size=16, bits=7)
+    grid = (np.arange(4000) + 0.5) / 4000
+    errors = []
+    for u in grid:
+        with thresholds(np.full(64, u)):
+            errors.append(squared(dense(compressor.with_seed(vector, 9)) - vector))
+    assert np.mean(errors) == pytest.approx(compressor.expected_error(vector, 9), rel=2e-3)
+
+
+def test_groups_are_halved_where_a_layer_is_large_or_short() -> None:
+    vector = torch.cat([torch.randn(1024, generator=generator_for(6)), torch.ones(5)])
+    sizes = (1024, 5)
+
+    def groups(rms: float) -> tuple[int, ...]:
+        compressor = SharedDirections(rms=rms, group_size=32, bits=7, layer_sizes=sizes)
+        payload = compressor.with_seed(vector, 1)
+        assert isinstance(payload, SharedRoundingPayload)
+        return payload.grouping.group_sizes
+
+    assert groups(100.0) == (32, 4)
+    assert groups(8.0)[0] == 16
+    assert groups(0.5) == (1, 1)
+
+
+# -- both --------------------------------------------------------------------------------------
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "vector",
+    [
+        torch.cat([torch.zeros(300), torch.tensor([-8.0])]),
+        torch.ones(77),
+        torch.tensor([2.0]),
+        torch.tensor([1e-40, -3e-42, 0.0]),
+        torch.tensor([1e30, 1.0, -1e-30] * 9),
+        torch.tensor([0.0, -0.0, 5.0], dtype=torch.float64),
+    ],
+    ids=["spike", "equal", "one entry", "subnormal", "huge range", "double"],
+)
+def test_odd_vectors_are_unbiased(compressor: Shared, vector: Tensor) -> None:
+    seeds = 600
+    draws = [received(compressor.with_seed(vector, seed)) for seed in range(seeds)]
+    mean = torch.stack([dense(draw) for draw in draws]).mean(dim=0)
+    bound = compressor.omega(vector.numel())
+    assert bound is not None
+    assert mean.isfinite().all()
+    assert squared(mean - vector) <= 4 * bound * squared(vector) / seeds + 1e-80
+
+
+@KINDS
+def test_layers_are_cut_apart(compressor: Shared) -> None:
+    """Zeros of one layer stay zero, whatever their neighbours are."""
+    vector = torch.cat([torch.zeros(100), torch.ones(41), torch.zeros(3)])
+    known = compressor.bind(Context(generator_for(0), layer_sizes=(100, 41, 0, 3)))
+    for seed in range(20):
+        got = dense(known.with_seed(vector, seed))
+        assert not got[:100].any()
+        assert not got[141:].any()
+    with pytest.raises(ValueError, match="layer_sizes add up to 144, and the vector has 9"):
+        known.with_seed(torch.ones(9), 0)
+
+
+@pytest.mark.parametrize("kind", [SharedThresholds, SharedDirections])
+@pytest.mark.parametrize("rate", [0.03, 0.1, 0.5, 2.0])
+def test_the_rate_is_what_was_asked_for(kind: type[Shared], rate: float) -> None:
+    vector, sizes = gradient()
+    compressor = kind(bits_per_value=rate, layer_sizes=sizes)
+    frames = [len(encode(Message({"v": compressor.with_seed(vector, seed)}))) for seed in range(5)]
+    bits = 8 * np.mean(frames) / len(vector)
+    header = 8 * 60 / len(vector)
+    assert 0.8 * rate < bits < 1.35 * rate + header
+
+
+def test_directions_take_fewer_bits_for_their_error() -> None:
+    vector, sizes = gradient()
+    merits = []
+    for kind in (SharedThresholds, SharedDirections):
+        compressor = kind(bits_per_value=0.2, layer_sizes=sizes)
+        payloads_drawn = [compressor.with_seed(vector, seed) for seed in range(10)]
+        bits = np.mean([8 * len(encode(Message({"v": p}))) for p in payloads_drawn]) / len(vector)
+        error = np.mean([squared(dense(p) - vector) for p in payloads_drawn]) / squared(vector)
+        merits.append(bits * (1 + error))
+    assert merits[1] < 0.85 * merits[0]
+
+
+@pytest.mark.parametrize(
+    "compressor", [SharedThresholds(rms=30.0), SharedDirections(rms=60.0)], ids=str
+)
+def test_the_norm_of_the_message_is_steady(compressor: Shared) -> None:
+    vector, sizes = gradient()
+    known = compressor.bind(Context(generator_for(0), layer_sizes=sizes))
+    norms = [math.sqrt(squared(dense(known.with_seed(vector, seed)))) for seed in range(20)]
+    assert np.std(norms) < 0.1 * np.mean(norms)
+    omega = known.expected_error(vector, 0) / squared(vector)
+    assert np.mean(norms) == pytest.approx(math.sqrt((1 + omega) * squared(vector)), rel=0.06)
+
+
+def test_a_message_of_nothing_is_short() -> None:
+    payload = SharedThresholds(step=1e20).with_seed(torch.ones(9), 0)
+    assert isinstance(payload, ZeroPayload)
+
+
+def test_what_no_step_can_say_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the step 1e-20 is below 2\^-32 of an entry"):
+        SharedThresholds(step=1e-20).with_seed(torch.ones(3), 0)
+    with pytest.raises(NonFiniteError, match=r"a step of 3e\+39 does not fit float32"):
+        SharedThresholds(rms=10.0).with_seed(torch.full((4,), 3e38), 0)
+    with (
+        thresholds(np.full(1, 0.99)),
+        pytest.raises(NonFiniteError, match=r"steps of .* may not fit float32"),
+    ):
+        SharedThresholds(step=2e38).with_seed(torch.tensor([3.3e38]), 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "text"),
+    [
+        (SharedThresholds, {}, "nothing is given: give one of"),
+        (SharedThresholds, {"step": 1.0, "rms": 2.0}, r"\['rms', 'step'\] is given: give one of"),
+        (SharedThresholds, {"rms": -1.0}, "rms is -1.0: give a positive number"),
+        (SharedThresholds, {"rms": 1.0, "layout": "mixed"}, "layout is 'mixed': give 'inter"),
+        (SharedThresholds, {"rms": 1.0, "block": 0}, "block is 0: give 1 to 2147483647"),
+        (SharedThresholds, {"rms": 1.0, "layer_sizes": (0,)}, "an entry of layer_sizes is 0"),
+        (SharedDirections, {"rms": 1.0, "bits": 13}, "bits is 13: give 4 to 12"),
+        (SharedDirections, {"rms": 1.0, "group_size": 12}, "group_size is 12: give a power of two"),
+        (SharedDirections, {"rms": 1.0, "bits": 6}, "bits is 6: give at least 7 for groups of 64"),
+    ],
+)
+def test_fields_are_checked(kind: type[Compressor], fields: dict[str, object], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        kind(**fields)
+
+
+def test_a_codebook_too_large_for_its_vector_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most 16 entries of a codebook for each of the 10"):
+        Grouping((10,), (64,), 12, 1, True)
+    payload = SharedRoundingPayload(
+        Grouping((64,), (8,), 4, 1, True), 1, 1.0, *torch.ones(3, 1, dtype=torch.int64)
+    )
+    frame = encode(Message({"v": payload}))
+    assert isinstance(decode(frame).payloads["v"], SharedRoundingPayload)
+    layers, form = b"\x01\x40\x03", b"\x93\x04\x01\x01"
+    assert frame.count(layers) == frame.count(form) == 1
+    with pytest.raises(WireError, match=r"v\.layers: directions of 12 bits in 8 entries"):
+        decode(frame.replace(form, b"\x93\x0c\x01\x01"))
+    with pytest.raises(WireError, match=r"v\.layers: expected groups of 2"):
+        decode(frame.replace(layers, b"\x01\x40\x09"))
+    with pytest.raises(WireError, match=r"v\.layers: 2 layers of 64 entries where 64 entries"):
+        decode(frame.replace(layers, b"\x02\x40\x03"))
