@@ -5,9 +5,12 @@ the message costs, in a column of its own, for comparison.
 """
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from mlmc_ray.table import Table
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11
 
 Direction = Literal["uplink", "downlink"]
 DIRECTIONS: tuple[Direction, ...] = ("uplink", "downlink")
@@ -66,7 +69,7 @@ class Ledger(Table[Entry]):
         """
         self.extend([Entry(round_index, worker_id, direction, len(frame), paper_bits)])
 
-    def _take(self, other: Self) -> None:
+    def _take(self, other: "Self") -> None:
         super()._take(other)
         for direction in DIRECTIONS:
             self._add(direction, other._bytes[direction], other._paper_bits[direction])
@@ -98,7 +101,7 @@ class Ledger(Table[Entry]):
         paper_bits = None if bits == _UNKNOWN else bits
         return Entry(round_index, worker_id, DIRECTIONS[direction], frame_bytes, paper_bits)
 
-    def frozen(self) -> Self:
+    def frozen(self) -> "Self":
         """Return a copy that takes no more entries."""
         frozen = super().frozen()
         frozen._bytes, frozen._paper_bits = dict(self._bytes), dict(self._paper_bits)

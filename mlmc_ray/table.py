@@ -2,11 +2,15 @@
 
 import copy
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
 
@@ -19,7 +23,7 @@ _IN_WORDS = {
 }
 
 
-class Table(Generic[Row]):
+class Table(ABC, Generic[Row]):
     """Rows in one buffer that grows, without an object for each.
 
     A subclass says in ``_fields`` how every number of a row is packed, in the letters of
@@ -61,7 +65,7 @@ class Table(Generic[Row]):
             for row in rows:
                 self._append(row)
 
-    def _take(self, other: Self) -> None:
+    def _take(self, other: "Self") -> None:
         self._packed += bytes(other._packed)  # a copy: a buffer cannot grow by itself
 
     def _append(self, row: Row) -> None:
@@ -71,7 +75,7 @@ class Table(Generic[Row]):
         except struct.error:
             self._refuse(numbers)
 
-    def frozen(self) -> Self:
+    def frozen(self) -> "Self":
         """Return a copy that takes no more rows."""
         frozen = copy.copy(self)
         frozen._packed = bytes(self._packed)
@@ -84,8 +88,9 @@ class Table(Generic[Row]):
     def _numbers(self, row: Row) -> tuple[Any, ...]:
         return row
 
+    @abstractmethod
     def _row(self, numbers: tuple[Any, ...]) -> Row:
-        raise NotImplementedError
+        """Return the row that these numbers are."""
 
     def _refuse(self, numbers: tuple[Any, ...]) -> NoReturn:
         for (name, code), number in zip(self._fields.items(), numbers, strict=True):
