@@ -5,6 +5,7 @@ a job's log; for these the addresses of Ray's state API are asked, as ``ray list
 ``ray logs`` do.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -36,6 +37,9 @@ _LOG_LEVELS = {
 """Ray's client reports every step to the terminal by itself."""
 
 _TRANSFER_TIMEOUT_S = 3600
+_TLS_CLOSING_S = 0.25
+"""How long aiohttp's documentation has one wait for a TLS connection to close behind its session."""
+
 _BLOCK = 1 << 16
 _OTHER_SHAPES = (KeyError, TypeError, AttributeError, RecursionError)
 """What reading an answer ends in that is JSON, and not what it should be."""
@@ -101,6 +105,9 @@ class Dashboard:
                     yield text
             except aiohttp.ClientError as error:
                 raise ClusterError(f"{self.url}: the log breaks off: {one_line(error)}") from error
+            finally:
+                if self.url.startswith("https://"):
+                    await asyncio.sleep(_TLS_CLOSING_S)
 
     def stop(self, job_id: str) -> None:
         """Ask a job to end."""
