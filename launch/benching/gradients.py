@@ -18,11 +18,19 @@ from launch.run_directory import writing
 from mlmc_ray.compressors.base import check_positive, check_whole
 from mlmc_ray.errors import ConfigError, ProblemError, one_line
 from mlmc_ray.flat import FlatModel
-from mlmc_ray.problems import Digits, FashionMNIST, Problem, Shard, initial_model
+from mlmc_ray.problems import (
+    Digits,
+    FashionMNIST,
+    MovieReviews,
+    Problem,
+    Shard,
+    initial_model,
+)
 from mlmc_ray.seeding import drawing, generator_for, seed_for
 
-NETWORKS = ("digits", "perceptron", "cnn", "resnet18")
-"""``digits`` is the network of that problem; the others classify Fashion-MNIST."""
+NETWORKS = ("digits", "perceptron", "cnn", "resnet18", "minilm")
+"""``digits`` is the network of that problem and ``minilm`` that of ``MovieReviews``; the others
+classify Fashion-MNIST."""
 _KEPT_ON_THE_WAY = (0, 5, 60, 300)  # rounds, of a longer training
 
 
@@ -58,10 +66,13 @@ class TrainingGradient:
         """Return what is trained.
 
         Args:
-            data_dir: holds Fashion-MNIST; see ``FashionMNIST``.
+            data_dir: holds Fashion-MNIST or the movie reviews; see ``FashionMNIST`` and
+                ``MovieReviews``.
         """
         if self.network == "digits":
             return Digits()
+        if self.network == "minilm":
+            return MovieReviews(data_dir=data_dir)
         return FashionMNIST(network=self.network, data_dir=data_dir)  # type: ignore[arg-type]
 
     def file_name(self, round_index: int) -> str:
@@ -107,7 +118,7 @@ def gradient_of(
     Args:
         wanted: which gradient.
         cache: directory of the files; made where it is not there.
-        data_dir: holds Fashion-MNIST; read only where there is no file yet.
+        data_dir: holds Fashion-MNIST or the movie reviews; read only where there is no file yet.
         console: where the progress of training goes.
 
     Raises:

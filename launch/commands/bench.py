@@ -163,8 +163,7 @@ def frontier(
         str | None,
         typer.Option(
             help="A gradient of training instead, as network:round, such as resnet18:60. Networks: "
-            "digits; perceptron, cnn and resnet18 on Fashion-MNIST. Gradients of text networks "
-            "are left out for now.",
+            "digits; perceptron, cnn and resnet18 on Fashion-MNIST; minilm on movie reviews.",
         ),
     ] = None,
     step_size: Annotated[
@@ -175,7 +174,10 @@ def frontier(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Holds Fashion-MNIST.", show_default="the files of Debian's package"),
+        typer.Option(
+            help="Holds Fashion-MNIST, or the movie reviews.",
+            show_default="where their problems look",
+        ),
     ] = None,
     cache: Annotated[
         Path | None,

@@ -19,6 +19,7 @@ _TOPIC = "caches and space"
 
 def data_sets(data_dir: Path) -> Iterator[Finding]:
     """Look for the files of the problems that come with mlmc_ray."""
+    from mlmc_ray.problems.text_files import default_directory, fetching
     from mlmc_ray.problems.vision import DEBIAN_FASHION_MNIST
 
     topic = "data sets"
@@ -47,6 +48,16 @@ def data_sets(data_dir: Path) -> Iterator[Finding]:
             state="hint",
             text=f"not in {data_dir}; only `problem: cifar-10` needs it, in its data_dir; 170 MB:",
             remedy=f"python -c {shlex.quote(code)}",
+        )
+    if any((reviews := default_directory()).glob("*")):
+        yield Finding(topic=topic, name="text", state="ok", text=str(reviews))
+    else:
+        yield Finding(
+            topic=topic,
+            name="text",
+            state="hint",
+            text=f"no movie reviews in {reviews}; only `problem: text` needs them; 2.4 MB:",
+            remedy=fetching(reviews),
         )
 
 

@@ -5,6 +5,7 @@ from mlmc_ray.problems.digits import Digits
 from mlmc_ray.problems.logistic import LogisticRegression
 from mlmc_ray.problems.quadratic import Quadratic
 from mlmc_ray.problems.source import ProblemSource, explaining, initial_model
+from mlmc_ray.problems.text import MovieReviews
 from mlmc_ray.problems.three_workers import ThreeWorkers
 from mlmc_ray.problems.vision import CIFAR10, FashionMNIST
 
@@ -13,6 +14,7 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "LogisticRegression",
+    "MovieReviews",
     "Problem",
     "ProblemSource",
     "Quadratic",

@@ -17,6 +17,7 @@ from mlmc_ray.problems import (
     Digits,
     FashionMNIST,
     LogisticRegression,
+    MovieReviews,
     Problem,
     ProblemSource,
     Quadratic,
@@ -42,7 +43,8 @@ ALL_PROBLEMS: list[Problem] = [
 def test_the_list_is_complete() -> None:
     paths = {f"{type(p).__module__}.{type(p).__qualname__}" for p in ALL_PROBLEMS}
     vision = {f"{cls.__module__}.{cls.__qualname__}" for cls in (CIFAR10, FashionMNIST)}
-    assert paths | vision == set(PROBLEMS.values())  # those are tried in test_vision.py
+    text = f"{MovieReviews.__module__}.{MovieReviews.__qualname__}"
+    assert paths | vision | {text} == set(PROBLEMS.values())  # those have files of their own
 
 
 @pytest.mark.parametrize("problem", ALL_PROBLEMS, ids=str)
