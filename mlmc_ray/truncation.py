@@ -4,12 +4,14 @@ from dataclasses import dataclass, field, replace
 
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import Context, check_finite
+from mlmc_ray.compressors.base import Context, RunTime, check_finite
+from mlmc_ray.coordination import Place, place_in
 from mlmc_ray.ladders.base import Ladder, Levels, bound_ladder
 from mlmc_ray.ladders.sums import sum_of
-from mlmc_ray.laws import AdaptiveLaw, LevelLaw, check_law, draw_levels
+from mlmc_ray.laws import AdaptiveLaw, LevelLaw, check_law, draw_levels, levels_at
 from mlmc_ray.observing import note_levels
 from mlmc_ray.payloads import Payload, ZeroPayload
+from mlmc_ray.seeding import seed_for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,17 +21,24 @@ class RandomTruncation:
     Unbiased, since level l is sent with probability S_l. It suits levels that can only be read
     together with all below them, such as bit planes.
 
-    Args:
+    Attributes:
         ladder: whose levels are sent up to a random one.
         law: of the level.
+        coordinated: each of the M workers draws from another M-th of the law, as for ``MLMC``: the
+            law of a message is the same, and the variance of the average at most M / (M - 1) times
+            that of independent draws, and no more than that where workers hold the same.
+        place: of the worker among the others; set by ``bind``, None where it draws alone.
 
     References:
         Rhee and Glynn, "Unbiased estimation with square root convergence for SDE models",
-        Operations Research, 2015 (the coupled sum estimator).
+        Operations Research, 2015 (the coupled sum estimator); for ``coordinated`` see
+        ``mlmc_ray.coordination``.
     """
 
     ladder: Ladder
     law: LevelLaw = field(default_factory=AdaptiveLaw)
+    coordinated: bool = False
+    place: RunTime[Place | None] = None
 
     def __post_init__(self) -> None:
         check_law(self.law, self.ladder)
@@ -40,9 +49,16 @@ class RandomTruncation:
         return True
 
     def bind(self, context: Context) -> "RandomTruncation":
-        """Return the compressor whose ladder knows where it is used."""
+        """Return the compressor whose ladder and draw know where they are used.
+
+        What the ladder draws by the seed that workers share is independent of the level.
+        """
+        place = place_in(context) if self.coordinated else None
+        if self.coordinated:
+            context = replace(context, shared_seed=seed_for(context.shared_seed, "ladder"))
         ladder = bound_ladder(self.ladder, context)
-        return self if ladder is self.ladder else replace(self, ladder=ladder)
+        same = ladder is self.ladder and place == self.place
+        return self if same else replace(self, ladder=ladder, place=place)
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Draw a level and return the sum of all up to it, each divided by its chance."""
@@ -51,7 +67,7 @@ class RandomTruncation:
             return ZeroPayload(vector.numel())
         levels = self.ladder.levels(vector.detach(), generator=generator)
         probabilities = self.law.probabilities(levels)
-        drawn = draw_levels(probabilities, 1, generator)
+        drawn = self._drawn(probabilities, vector.numel(), generator)
         note_levels(drawn)
         return _up_to(max(drawn, default=0), levels, probabilities, vector.numel())
 
@@ -75,6 +91,11 @@ class RandomTruncation:
     def paper_cost(self, dim: int) -> None:
         """None: the paper sends one level."""
         return None
+
+    def _drawn(self, probabilities: Tensor, dim: int, generator: Generator) -> list[int]:
+        if self.place is None or not probabilities.any():
+            return draw_levels(probabilities, 1, generator)
+        return levels_at(probabilities, self.place.uniforms(1, dim, generator))
 
 
 def _up_to(last: int, levels: Levels, probabilities: Tensor, dim: int) -> Payload:

@@ -136,7 +136,12 @@ def _mlmc(law: str, ladder: str | Mapping[str, Any]) -> dict[str, Any]:
     return _compressed({"kind": "mlmc", "law": law, "ladder": ladder})
 
 
-_SHARED_VERSIONS = {"shared-thresholds": 1, "shared-directions": 1}
+_SHARED: dict[str, tuple[float, ...]] = {
+    "shared-thresholds": (100.0, 30.0, 10.0),
+    "shared-directions": (240.0, 80.0, 30.0),
+}
+"""Steps over the root mean square of the entries: about 0.01 to 0.15 bits an entry."""
+_SHARED_VERSION = 1
 
 CONTENDERS = (
     Contender(name="SGD", method="sgd"),
@@ -159,12 +164,12 @@ CONTENDERS = (
     Contender(name="EDEN 0.1 bits", method=_compressed({"kind": "eden", "bits": 0.1})),
     *(
         Contender(
-            name=f"{kind} {bits:g} bits",
-            method=_compressed({"kind": kind, "bits_per_value": bits}),
-            version=version,
+            name=f"{kind} {rms:g} rms",
+            method=_compressed({"kind": kind, "rms": rms}),
+            version=_SHARED_VERSION,
         )
-        for kind, version in _SHARED_VERSIONS.items()
-        for bits in (0.01, 0.03, 0.1)
+        for kind, steps in _SHARED.items()
+        for rms in steps
     ),
 )
 

@@ -58,9 +58,10 @@ from mlmc_ray.ladders import (
     RefinementLadder,
     RTNLadder,
     SegmentedTopKLadder,
+    ThresholdLadder,
     TopKLadder,
 )
-from mlmc_ray.laws import OwnLaw
+from mlmc_ray.laws import CostAwareLaw, OwnLaw
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.truncation import RandomTruncation
 
@@ -124,6 +125,7 @@ _BENCHED: list[Compressor] = [
     MLMC(ladder=ECUQLadder()),
     MLMC(ladder=ECUQLadder(construction="unbiased")),
     MLMC(ladder=RefinementLadder(compressor=TopK(k=0.01), steps=3)),
+    MLMC(ladder=ThresholdLadder(), law=CostAwareLaw()),
     RandomTruncation(ladder=GeometricLadder(first=0.001)),
 ]
 

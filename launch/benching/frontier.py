@@ -52,7 +52,8 @@ class Point:
         error_standard_error: of that mean.
         merit: R (1 + omega).
         norm_variation: standard deviation of |C(v)| over its mean; None where nothing was sent.
-        error_cosine: mean of <e, v> / (|e| |v|); None without an error.
+        error_cosine: mean of <e, v> over |v| times the root mean square of |e|, which is 0 on
+            average without bias, also where |e| varies; None without an error.
         neighbour_correlation: sum of e_j e_(j+1) / (d - 1) over that of e_j^2 / d, in all repeats;
             None without an error.
     """
@@ -189,7 +190,9 @@ def _point(line: str, compressor: Compressor, vector: Tensor, repeats: int) -> P
         error_standard_error=_standard_error(errors),
         merit=float(bits.mean() * (1 + errors.mean())),
         norm_variation=float(norm.std(ddof=1) / norm.mean()) if norm.any() else None,
-        error_cosine=float((along / np.sqrt(energy * total)).mean()) if energy.all() else None,
+        error_cosine=(
+            float(along.mean() / math.sqrt(energy.mean() * total)) if energy.any() else None
+        ),
         neighbour_correlation=(
             float(neighbours.sum() / pairs / (energy.sum() / dim)) if energy.any() else None
         ),

@@ -21,8 +21,9 @@ def frontier_table(frontier: Frontier, dim: int, vector: str) -> Table:
     table = _table(
         f"{dim:,} values, {vector}",
         "R: bits a value of the whole frame. Error: omega = |e|² / |v|², e = C(v) - v. Merit: "
-        "R (1 + omega). CV: standard deviation of |C(v)| over its mean. Cosine: of e with v. "
-        "Neighbours: mean of e_j e_(j+1) over that of e_j². ± standard error, where above 2%.",
+        "R (1 + omega). CV: standard deviation of |C(v)| over its mean. Cosine: mean of "
+        "<e, v> over |v| and the root mean square of |e|. Neighbours: mean of e_j e_(j+1) over "
+        "that of e_j². ± standard error, where above 2%.",
     )
     for column in ("frame", "bits R", "error", "merit", "CV", "cosine", "neighbours"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -13,6 +13,7 @@ _FRACTIONS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # of the entries
 _BUCKETS = (65536, 16384, 4096, 1024, 256, 64)
 _DRAWS = (1, 2, 4, 8, 16)  # of levels
 _BITS = (0.01, 0.03, 0.1, 0.3, 1.0, 1.5, 2.0, 3.0)
+_RMS = (100.0, 30.0, 10.0, 5.0, 3.0, 2.0, 1.0, 0.5)  # multiples of the root mean square
 Description = Mapping[str, Any]
 """Of a compressor, as in a configuration."""
 
@@ -57,12 +58,39 @@ SETTINGS: dict[str, list[Description]] = {
     "mlmc(s-top-k)": [
         {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": size}} for size in _FRACTIONS
     ],
+    "mlmc(s-top-k, contiguous)": [
+        {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": size, "contiguous": True}}
+        for size in _FRACTIONS
+    ],
+    "mlmc(top-k)": [
+        {"kind": "mlmc", "ladder": {"kind": "top-k"}, "draws": draws}
+        for draws in (16, 64, 256, 1024)
+    ],
+    "mlmc(thresholds)": [
+        {"kind": "mlmc", "ladder": {"kind": "thresholds", "rms": rms}} for rms in _RMS
+    ],
+    "mlmc(thresholds, cost-aware)": [
+        {"kind": "mlmc", "ladder": {"kind": "thresholds", "rms": rms}, "law": "cost-aware"}
+        for rms in _RMS[2:]
+    ],
     "mlmc(geometric)": [
         {"kind": "mlmc", "ladder": {"kind": "geometric", "first": k, "tail_segment": 8 * k}}
         for k in _FRACTIONS
     ],
     "mlmc(fixed-point)": [
         {"kind": "mlmc", "ladder": {"kind": "fixed-point"}, "draws": draws} for draws in _DRAWS
+    ],
+    "mlmc(floating-point)": [
+        {"kind": "mlmc", "ladder": {"kind": "floating-point"}, "draws": draws}
+        for draws in (1, 2, 4)
+    ],
+    "mlmc(ecuq)": [
+        {"kind": "mlmc", "ladder": {"kind": "ecuq", "construction": "unbiased", **more}, "draws": n}
+        for more, n in (({"budgets": [1]}, 1), ({"budgets": [1, 2]}, 1), ({}, 1), ({}, 4))
+    ],
+    "per-layer(mlmc(rank))": [
+        {"kind": "per-layer", "compressor": {"kind": "mlmc", "ladder": "rank", "draws": draws}}
+        for draws in (1, 4, 16)
     ],
     "mlmc(rtn)": [
         {"kind": "mlmc", "ladder": {"kind": "rtn", "construction": "nested-unbiased"}, "draws": n}
@@ -91,8 +119,9 @@ SETTINGS: dict[str, list[Description]] = {
 """By line of the figure, the settings that span about 0.01 to 3 bits a value.
 
 The name of a line is a kind, with what tells it from other lines of that kind in brackets. Levels
-have the adaptive law: under laws with rare levels of much weight, such as the own law of
-``fixed-point``, a few messages say little about the mean error.
+have the adaptive law where the name says no other: under laws with rare levels of much weight, such
+as the own law of ``fixed-point``, a few messages say little about the mean error. That is why the
+cost-aware law is there only for steps up to ten times the root mean square.
 """
 
 

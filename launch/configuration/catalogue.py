@@ -54,6 +54,7 @@ from mlmc_ray.ladders import (
     RefinementLadder,
     RTNLadder,
     SegmentedTopKLadder,
+    ThresholdLadder,
     TopKLadder,
 )
 from mlmc_ray.laws import AdaptiveLaw, CostAwareLaw, GivenLaw, LevelLaw, OwnLaw
@@ -148,6 +149,7 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
         "ecuq": ECUQLadder,
         "rank": RankLadder,
         "refinement": RefinementLadder,
+        "thresholds": ThresholdLadder,
     },
     LevelLaw: {
         "own": OwnLaw,
@@ -178,6 +180,7 @@ PROBLEMS = {
     "logistic": "mlmc_ray.problems.logistic.LogisticRegression",
     "quadratic": "mlmc_ray.problems.quadratic.Quadratic",
     "replicated": "mlmc_ray.problems.replicated.Replicated",
+    "text": "mlmc_ray.problems.text.MovieReviews",
     "three-workers": "mlmc_ray.problems.three_workers.ThreeWorkers",
 }
 """Problems that come with mlmc_ray; any other ``kind`` is a dotted path."""

@@ -1,7 +1,6 @@
-"""Groups of a vector on their way into a message: their step, their sizes, and what is sent."""
+"""Groups of a vector on their way into a message: their magnitudes, and what is sent of them."""
 
 import math
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -9,186 +8,165 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors.step_rates import expected_bits, numbers_above, step_of
-from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.kernels.device import array_of
+from mlmc_ray.kernels.nearest_rows import may_reach, nearest_rows
 from mlmc_ray.kernels.norms import bucket_norms
-from mlmc_ray.kernels.shared_rounding import group_entries, group_squares, rounded_entries
-from mlmc_ray.payloads.shared_rounding import Grouping, LayerGroups, codebook, fits
+from mlmc_ray.kernels.shared_rounding import group_entries, group_squares, sent_entries
+from mlmc_ray.payloads.shared_rounding import MOST_STEPS, Grouping, LayerGroups, codebook
 
-_Array = npt.NDArray[np.floating]
-_Ints = npt.NDArray[np.int64]
-_Floats = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
-LARGEST = float(np.finfo(np.float32).max)
-_SMALLEST = 2.0**-149
-_LEAST_GROUP = 4  # below which entries are rounded one by one
-_FULLEST = 0.8  # steps in the mean magnitude of a layer's groups, above which they are halved
-_TIE = 1e-5  # by which products in float32 are relied on to differ
 _CHUNK = 8192  # groups whose products with a codebook are taken at once
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
-    """What a compressor says of all vectors.
+class Layers:
+    """A vector as the matrices that its layers are, and the squares of their groups.
+
+    Args:
+        vector: shape (d,); not modified.
+        shapes: rows and columns of every layer; none if the vector is one layer.
+        interleaved: whether groups of more than one entry are.
 
     Attributes:
-        step: the step, or None.
-        rms: the step over the root mean square of the entries, or None.
-        bits_per_value: bits an entry that are wanted, or None.
-        interleaved: see ``kernels.shared_rounding``.
-        layer_sizes: entries of every layer; none if the vector is one layer.
-        largest_group: entries a group where nothing speaks for fewer.
-        bits: of a direction.
-        block: groups of one entry that share a threshold.
+        dim: d.
+        shapes: as given, or of the one layer.
+        energies: the sum of squares of every layer.
     """
 
-    step: float | None
-    rms: float | None
-    bits_per_value: float | None
-    interleaved: bool
-    layer_sizes: tuple[int, ...]
-    largest_group: int
-    bits: int
-    block: int
-
-
-class Plan:
-    """One vector on its way: its layers, and what is computed of them once."""
-
-    def __init__(self, rule: Rule, vector: Tensor) -> None:
-        self._rule = rule
-        self._values: _Array = array_of(vector.detach().cpu())
-        self._sizes = rule.layer_sizes or (len(self._values),)
-        if sum(self._sizes) != len(self._values):
+    def __init__(
+        self, vector: Tensor, shapes: tuple[tuple[int, int], ...], interleaved: bool
+    ) -> None:
+        values: Array = array_of(vector.detach().cpu())
+        self.dim = len(values)
+        self.shapes = shapes or ((1, self.dim),)
+        self._interleaved = interleaved
+        sizes = [rows * columns for rows, columns in self.shapes]
+        if sum(sizes) != self.dim:
             raise ValueError(
-                f"layer_sizes add up to {sum(self._sizes)}, and the vector has "
-                f"{len(self._values)} entries"
+                f"layer_shapes hold {sum(sizes)} entries, and the vector has {self.dim}"
             )
-        ends = np.cumsum(self._sizes)[:-1]
-        parts = np.split(self._values, ends)
-        norms = (float(bucket_norms(torch.from_numpy(part), len(part), 2)) for part in parts)
-        self._energies = [norm**2 for norm in norms]
-        self._tables = cache(self._table)
-        self._codebooks = cache(codebook)
+        self._parts = np.split(values, np.cumsum(sizes)[:-1])
+        norms = (bucket_norms(torch.from_numpy(part), len(part), 2) for part in self._parts)
+        self.energies = [float(norm) ** 2 for norm in norms]
+        self._squares: dict[tuple[int, int], Floats] = {}
 
-    def step(self) -> float:
-        """Return the step, as float32 holds it; at least the smallest such number."""
-        rule = self._rule
-        rms = math.sqrt(sum(self._energies) / len(self._values))
-        if rule.step is not None:
-            wanted = rule.step
-        elif rule.rms is not None:
-            wanted = rule.rms * rms
-        else:
-            assert rule.bits_per_value is not None
-            bits = rule.bits_per_value * len(self._values)
-            wanted = step_of(self._expected_bits, bits, rms)
-        if not wanted <= LARGEST:
-            raise NonFiniteError(
-                f"a step of {wanted:g} does not fit float32, whose largest number is "
-                f"{LARGEST:g}: scale the vector down"
-            )
-        return max(float(np.float32(wanted)), _SMALLEST)
+    @property
+    def energy(self) -> float:
+        """The sum of squares of the vector."""
+        return sum(self.energies)
 
-    def grouping(self, step: float) -> Grouping:
-        """Return how the layers are cut for a step."""
-        rule = self._rule
-        pairs = zip(self._sizes, self._energies, strict=True)
-        groups = tuple(self._group_size(size, energy, step) for size, energy in pairs)
-        return Grouping(self._sizes, groups, rule.bits, rule.block, rule.interleaved)
+    @property
+    def rms(self) -> float:
+        """The root mean square of the entries."""
+        return math.sqrt(self.energy / self.dim)
 
-    def rounded(self, layer: LayerGroups, step: float, seed: int) -> tuple[_Ints, _Floats, _Ints]:
-        """Return the groups sent of a layer, in the numbers of all layers; counts, and codes."""
-        uniforms, values = layer.uniforms(seed), self._layer(layer)
+    @property
+    def peak(self) -> float:
+        """The largest magnitude."""
+        return max(float(np.abs(part).max()) for part in self._parts)
+
+    def part(self, index: int) -> Array:
+        """Return the entries of a layer."""
+        return self._parts[index]
+
+    def squares(self, index: int, group_size: int) -> Floats:
+        """Return the sum of squares of every group of a layer; not to be modified."""
+        key = (index, group_size)
+        if key not in self._squares:
+            part = self._parts[index]
+            if self._interleaved or group_size <= 4 or group_size & 1:
+                number = -(-len(part) // group_size)
+                found = group_squares(part, group_size, number, self._interleaved)
+            else:
+                halves = self.squares(index, group_size // 2)
+                found = np.add.reduceat(halves, np.arange(0, len(halves), 2))
+            self._squares[key] = found
+        return self._squares[key]
+
+
+class Rounding:
+    """What is sent of a vector whose layers are cut into groups.
+
+    Args:
+        layers: of the vector.
+        grouping: of the layers.
+        step: positive.
+        seed: of thresholds and codebooks.
+    """
+
+    def __init__(self, layers: Layers, grouping: Grouping, step: float, seed: int) -> None:
+        self._layers = layers
+        self._grouping = grouping
+        self._step = step
+        self._seed = seed
+        self._codebooks = cache(lambda size: codebook(seed, grouping, size))
+
+    def sent(self) -> tuple[Ints, Ints, Ints]:
+        """Return the groups sent, in the numbers of all layers; their counts, and their codes.
+
+        A count of ``MOST_STEPS`` + 1 stands for all that is more.
+        """
+        found = [self._sent(layer) for layer in self._grouping.layers()]
+        places, counts, codes = (np.concatenate(column) for column in zip(*found, strict=True))
+        return places, counts, codes
+
+    def expected_error(self) -> float:
+        """Return E|C(v) - v|^2 over the thresholds: see ``SharedThresholds.expected_error``."""
+        error = 0.0
+        for layer in self._grouping.layers():
+            squares = self._layers.squares(layer.index, layer.group_size)
+            magnitudes = np.sqrt(squares)
+            if layer.group_size > 1:
+                there = np.flatnonzero(squares)
+                least = np.zeros(len(there))
+                magnitudes[there] = self._directions(layer, there, squares[there], least)[1]
+            fraction = np.modf(magnitudes / self._step)[0]
+            terms = self._step**2 * fraction * (1 - fraction) + magnitudes**2 - squares
+            error += float(terms.sum())
+        return error
+
+    def _sent(self, layer: LayerGroups) -> tuple[Ints, Ints, Ints]:
+        uniforms, step = layer.uniforms(self._seed), self._step
         if layer.group_size == 1:
-            places, signed = rounded_entries(values, step, uniforms, layer.block, layer.interleaved)
-            return layer.first + places, np.abs(signed), (signed < 0).astype(np.int64)
-        squares = self._squares(layer)
+            places, counts, signs = sent_entries(
+                self._layers.part(layer.index), step, uniforms, layer.block, layer.interleaved
+            )
+            return layer.first + places, counts, signs
+        squares, least = self._layers.squares(layer.index, layer.group_size), (1 - uniforms) * step
         bound = np.sqrt(squares * layer.group_size) * (1 + 1e-6)
-        near = np.flatnonzero((bound >= (1 - uniforms) * step) & (squares > 0))
-        magnitudes, codes = self._directions(layer, near, squares[near], seed)
-        counts = np.floor(magnitudes / step + uniforms[near])
+        near = np.flatnonzero((bound >= least) & (squares > 0))
+        groups, magnitudes, codes = self._directions(layer, near, squares[near], least[near])
+        counts = np.minimum(np.floor(magnitudes / step + uniforms[groups]), MOST_STEPS + 1)
         sent = counts > 0
-        return layer.first + near[sent], counts[sent], codes[sent]
-
-    def magnitudes(self, layer: LayerGroups, seed: int) -> tuple[_Floats, _Floats]:
-        """Return S and |x|^2 of every group of a layer."""
-        squares = self._squares(layer)
-        if layer.group_size == 1:
-            return np.sqrt(squares), squares
-        there = np.flatnonzero(squares)
-        result = np.zeros(len(squares))
-        result[there] = self._directions(layer, there, squares[there], seed)[0]
-        return result, squares
+        return layer.first + groups[sent], counts[sent].astype(np.int64), codes[sent]
 
     def _directions(
-        self, layer: LayerGroups, groups: _Ints, squares: _Floats, seed: int
-    ) -> tuple[_Floats, _Ints]:
-        """Return S and the code of the best direction of some groups that are not zero."""
-        rows = self._codebooks(seed, self._rule.bits, layer.group_size)
-        magnitudes, codes = np.empty(len(groups)), np.empty(len(groups), dtype=np.int64)
-        for start in range(0, len(groups), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            entries = group_entries(self._layer(layer), groups[part], *self._cut(layer))
-            norms = np.sqrt(squares[part])
+        self, layer: LayerGroups, groups: Ints, squares: Floats, least: Floats
+    ) -> tuple[Ints, Floats, Ints]:
+        """Return some groups, S and the codes of their best directions.
+
+        Args:
+            layer: of the groups.
+            groups: ascending, none of which is zero.
+            squares: |x|^2 of these.
+            least: below which S is not needed; groups with such an S may be left out.
+        """
+        rows, part = self._codebooks(layer.group_size), self._layers.part(layer.index)
+        found = []
+        for start in range(0, max(1, len(groups)), _CHUNK):
+            some = groups[start : start + _CHUNK]
+            entries = group_entries(
+                part, some, layer.group_size, layer.num_groups, layer.interleaved
+            )
+            norms = np.sqrt(squares[start : start + _CHUNK])
             units = entries / norms[:, None]
-            best = _nearest(units, rows)
+            ratios = least[start : start + _CHUNK] / norms
+            kept = np.flatnonzero(may_reach(units, rows[: layer.group_size], ratios))
+            units = units[kept]
+            best = nearest_rows(units, rows)
             cosines = np.einsum("ij,ij->i", units, rows[best].astype(np.float64))
-            magnitudes[part] = norms / np.abs(cosines)
-            codes[part] = 2 * best + (cosines < 0)
-        return magnitudes, codes
-
-    def _group_size(self, size: int, energy: float, step: float) -> int:
-        """Return the entries a group of a layer: see ``SharedDirections``."""
-        n, bits = self._rule.largest_group, self._rule.bits
-        least = min(n, _LEAST_GROUP)
-        root = math.sqrt(energy / size)
-        while n > 1 and (
-            n > size
-            or not fits(n, bits, len(self._values))
-            or root * math.sqrt(n) / _typical_cosine(n, bits) > _FULLEST * step
-        ):
-            n = n // 2 if n > least else 1
-        return n
-
-    def _expected_bits(self, step: float) -> float:
-        layers = self.grouping(step).layers()
-        return expected_bits((self._tables(layer) for layer in layers), step)
-
-    def _table(self, layer: LayerGroups) -> tuple[_Floats, int]:
-        """Return ``numbers_above`` of the magnitudes of a layer's groups, and the bits of each."""
-        n, bits = layer.group_size, self._rule.bits
-        if n == 1:
-            return numbers_above(self._layer(layer).astype(np.float32, copy=False)), 1
-        magnitudes = np.sqrt(self._squares(layer)) / _typical_cosine(n, bits)
-        return numbers_above(np.minimum(magnitudes, LARGEST).astype(np.float32)), bits
-
-    def _layer(self, layer: LayerGroups) -> _Array:
-        return self._values[layer.start : layer.start + layer.size]
-
-    def _squares(self, layer: LayerGroups) -> _Floats:
-        return group_squares(self._layer(layer), *self._cut(layer))
-
-    @staticmethod
-    def _cut(layer: LayerGroups) -> tuple[int, int, bool]:
-        return layer.group_size, layer.num_groups, layer.interleaved
-
-
-def _nearest(units: _Floats, rows: npt.NDArray[np.float32]) -> _Ints:
-    """Return the row of largest |<x, row>| for every unit vector x, the same on every machine.
-
-    Products in float32 decide where the best stands out; the others are compared in float64.
-    """
-    products = (torch.from_numpy(units.astype(np.float32)) @ torch.from_numpy(rows).T).abs_()
-    largest, places = products.max(dim=1)
-    near = (products >= (largest * (1 - _TIE))[:, None]).sum(dim=1) > 1
-    best: _Ints = places.numpy()
-    ties = np.flatnonzero(near.numpy())
-    best[ties] = np.abs(units[ties] @ rows.T.astype(np.float64)).argmax(axis=1)
-    return best
-
-
-def _typical_cosine(n: int, bits: int) -> float:
-    """Return about what <x, c> / |x| is for the best of 2^bits random directions c."""
-    return min(1.0, math.sqrt(2 * math.log(2) * bits / n))
+            found.append((some[kept], norms[kept] / np.abs(cosines), 2 * best + (cosines < 0)))
+        kept, magnitudes, codes = (np.concatenate(column) for column in zip(*found, strict=True))
+        return kept, magnitudes, codes

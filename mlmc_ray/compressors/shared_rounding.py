@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -16,49 +15,68 @@ from mlmc_ray.compressors.base import (
     is_whole,
     peak_of,
 )
+from mlmc_ray.compressors.low_rank import sides_of
 from mlmc_ray.compressors.rounding import draw_seed
-from mlmc_ray.compressors.shared_groups import LARGEST, Plan, Rule
+from mlmc_ray.compressors.shared_groups import Layers, Rounding
+from mlmc_ray.compressors.shared_plans import LARGEST, STEPS, Plan, Rule
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.payloads import Payload, ZeroPayload
 from mlmc_ray.payloads.shared_rounding import (
     MAX_BITS,
     MAX_GROUP,
     MOST_STEPS,
+    Grouping,
     SharedRoundingPayload,
 )
+from mlmc_ray.seeding import seed_for
 
 _Self = TypeVar("_Self", bound="_SharedRounding")
+_Layout = Literal["interleaved", "contiguous"]
+_BLOCK = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """Who draws the thresholds of a round.
+
+    Attributes:
+        seed: of the round, shared by the workers.
+        worker_id: 0 to ``num_workers`` - 1.
+        num_workers: how many draw from the seed.
+    """
+
+    seed: int
+    worker_id: int
+    num_workers: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _SharedRounding:
-    """What the two kinds share: how the step is found, and how layers are cut.
-
-    Attributes:
-        step: the step itself.
-        rms: the step over the root mean square of the entries.
-        bits_per_value: the step is that at which an ideal code takes so many bits an entry.
-        layout: of groups and blocks in a layer.
-        layer_sizes: set by ``bind``; while there are none, the vector is one layer.
-    """
+    """What the two kinds share: how the step is found, and how layers are cut."""
 
     step: float | None = None
     rms: float | None = None
+    peak: float | None = None
     bits_per_value: float | None = None
-    layout: Literal["interleaved", "contiguous"] = "interleaved"
-    layer_sizes: RunTime[tuple[int, ...]] = ()
+    message_bytes: int | None = None
+    target_omega: float | None = None
+    layout: _Layout = "interleaved"
+    coordinated: bool = False
+    layer_shapes: RunTime[tuple[tuple[int, int], ...]] = ()
+    drawing: RunTime[Drawing | None] = None
 
     def __post_init__(self) -> None:
-        rules = {"step": self.step, "rms": self.rms, "bits_per_value": self.bits_per_value}
-        given = {name: value for name, value in rules.items() if value is not None}
+        given = {name: value for name, value in self._given().items() if value is not None}
         if len(given) != 1:
-            raise ValueError(f"{sorted(given) or 'nothing'} is given: give one of {sorted(rules)}")
+            raise ValueError(f"{sorted(given) or 'nothing'} is given: give one of {sorted(STEPS)}")
         for name, value in given.items():
             check_positive(name, value)
+        if self.message_bytes is not None:
+            check_whole("message_bytes", self.message_bytes, 1)
         if self.layout not in ("interleaved", "contiguous"):
             raise ValueError(f"layout is {self.layout!r}: give 'interleaved' or 'contiguous'")
-        for size in self.layer_sizes:
-            check_whole("an entry of layer_sizes", size, 1)
+        for side in (side for shape in self.layer_shapes for side in shape):
+            check_whole("a side in layer_shapes", side, 1)
 
     @property
     def unbiased(self) -> bool:
@@ -66,31 +84,42 @@ class _SharedRounding:
         return True
 
     def bind(self: _Self, context: Context) -> _Self:
-        """Return the compressor that knows the layers that have entries."""
-        return replace(self, layer_sizes=tuple(size for size in context.layer_sizes if size))
+        """Return the compressor that knows the layers, and where coordinated, whose draws it is."""
+        known = len(context.layer_shapes) == len(context.layer_sizes)
+        shapes = context.layer_shapes if known else [(size,) for size in context.layer_sizes]
+        drawing = None
+        if self.coordinated and context.num_workers > 1 and context.worker_id >= 0:
+            seed = seed_for(context.shared_seed, "thresholds")
+            drawing = Drawing(
+                seed=seed, worker_id=context.worker_id, num_workers=context.num_workers
+            )
+        return replace(
+            self,
+            layer_shapes=tuple(sides_of(shape) for shape in shapes if math.prod(shape)),
+            drawing=drawing,
+        )
 
     def compress(self, vector: Tensor, *, generator: Generator) -> Payload:
         """Return the groups whose count is not zero; the vector is read on the host.
 
         Raises:
             NonFiniteError: there is NaN or infinity, or what is decoded may not fit float32.
-            ValueError: the layers do not add up to the vector, or an entry is too many steps.
+            ValueError: the layers do not add up to the vector, an entry is too many steps, or no
+                message is as short as wanted.
         """
         peak = peak_of(vector)
         if not peak:
             return ZeroPayload(vector.numel())
-        return self.with_seed(vector, draw_seed(generator))
+        seed = draw_seed(generator)
+        return self.with_seed(vector, seed if self.drawing is None else self.drawing.seed)
 
     def with_seed(self, vector: Tensor, seed: int) -> Payload:
         """Return the payload of a vector that is not zero that a given seed makes, undrawn."""
-        plan = Plan(self._rule(), vector)
-        step = plan.step()
-        grouping = plan.grouping(step)
-        found = [plan.rounded(layer, step, seed) for layer in grouping.layers()]
-        places, counts, codes = (np.concatenate(column) for column in zip(*found, strict=True))
+        layers, step, grouping = self._cut(vector)
+        places, counts, codes = Rounding(layers, grouping, step, seed).sent()
         if not len(places):
             return ZeroPayload(vector.numel())
-        largest = float(counts.max())
+        largest = int(counts.max())
         if largest > MOST_STEPS:
             raise ValueError(f"the step {step:g} is below 2^-32 of an entry: give a larger one")
         if not largest * step <= LARGEST:
@@ -99,8 +128,7 @@ class _SharedRounding:
                 f"{LARGEST:g}: scale the vector down"
             )
         tensors = (torch.from_numpy(part).to(vector.device) for part in (places, counts, codes))
-        where, steps, which = (part.to(torch.int64) for part in tensors)
-        return SharedRoundingPayload(grouping, seed, step, where, steps, which)
+        return SharedRoundingPayload(grouping, seed, step, *tensors)
 
     def expected_error(self, vector: Tensor, seed: int) -> float:
         """Return E|C(v) - v|^2 over the thresholds, given the codebooks of a seed.
@@ -113,26 +141,23 @@ class _SharedRounding:
             vector: shape (d,), not zero; not modified.
             seed: of the codebooks.
         """
-        plan = Plan(self._rule(), vector)
-        step = plan.step()
-        error = 0.0
-        for layer in plan.grouping(step).layers():
-            magnitudes, squares = plan.magnitudes(layer, seed)
-            fraction = np.modf(magnitudes / step)[0]
-            terms = step**2 * fraction * (1 - fraction) + magnitudes**2 - squares
-            error += float(terms.sum())
-        return error
+        layers, step, grouping = self._cut(vector)
+        return Rounding(layers, grouping, step, seed).expected_error()
 
     def omega(self, dim: int) -> float | None:
         """With n the largest group, c sqrt(n) - 1 for c = ``rms`` >= 2 sqrt(n), else n - 1 + c^2/4.
 
-        None without ``rms``. A direction has S <= sqrt(n)|x|, as its codebook holds a basis; and
-        f (1 - f) <= h(S / step) with h(a) = a - a^2 up to 1/2 and 1/4 beyond, which is concave in
-        a^2, so that Jensen's inequality bounds the sum. For n = 1 equal entries attain it.
+        A direction has S <= sqrt(n)|x|, as its codebook holds a basis; and f (1 - f) <= h(S / step)
+        with h(a) = a - a^2 up to 1/2 and 1/4 beyond, which is concave in a^2, so that Jensen's
+        inequality bounds the sum. For n = 1 equal entries attain it. With c = ``peak`` >= 1 and
+        n = 1 it is c (1 + sqrt(d)) / 2 - 1: the error is at most step |v|_1 - |v|^2, and
+        max|v| |v|_1 <= |v|^2 (1 + sqrt(d)) / 2. For other steps None.
         """
+        n = self._rule().largest_group
+        if self.peak is not None and n == 1 and self.peak >= 1:
+            return self.peak * (1 + math.sqrt(dim)) / 2 - 1
         if self.rms is None:
             return None
-        n = self._rule().largest_group
         if self.rms >= 2 * math.sqrt(n):
             return self.rms * math.sqrt(n) - 1
         return n - 1 + self.rms**2 / 4
@@ -145,16 +170,30 @@ class _SharedRounding:
         """None: there is no formula."""
         return None
 
-    def _rule(self, largest_group: int = 1, bits: int = 1, block: int = 256) -> Rule:
+    def _given(self) -> dict[str, float | None]:
+        return {name: getattr(self, name) for name in STEPS}
+
+    def _cut(self, vector: Tensor) -> tuple[Layers, float, Grouping]:
+        """Return the layers of a vector, the step, and the groups."""
+        rule = self._rule()
+        layers = Layers(vector, rule.shapes, rule.interleaved_groups)
+        plan = Plan(rule, layers)
+        step = plan.step()
+        return layers, step, plan.grouping(step)
+
+    def _rule(self) -> Rule:
+        """Return what is asked for, as if groups had one entry and blocks one group."""
+        step, value = next((name, x) for name, x in self._given().items() if x is not None)
+        drawing = self.drawing or Drawing(seed=0, worker_id=0, num_workers=1)
+        interleaved = self.layout == "interleaved"
         return Rule(
-            step=self.step,
-            rms=self.rms,
-            bits_per_value=self.bits_per_value,
-            interleaved=self.layout == "interleaved",
-            layer_sizes=self.layer_sizes,
-            largest_group=largest_group,
-            bits=bits,
-            block=block,
+            step=step,
+            value=value,
+            shapes=self.layer_shapes,
+            interleaved_entries=interleaved,
+            interleaved_groups=interleaved,
+            worker_id=drawing.worker_id,
+            num_workers=drawing.num_workers,
         )
 
 
@@ -169,31 +208,38 @@ class SharedThresholds(_SharedRounding):
     and tell the receiver where to expect entries. The variance is the sum of step^2 f (1 - f), f
     being the fraction of |v| / step.
 
-    Give exactly one of ``step``, ``rms`` and ``bits_per_value``.
+    Give exactly one of the first six.
 
     Attributes:
         step: the step itself.
         rms: the step over the root mean square of the entries.
-        bits_per_value: bits an entry that an ideal code takes, headers not counted.
+        peak: the step over the largest magnitude; from 1, no count is above 1.
+        bits_per_value: bits of the frame an entry that are expected; the step is solved for.
+        message_bytes: bytes of the frame that are expected; the step is solved for.
+        target_omega: E|C(v) - v|^2 / |v|^2 that is expected; the step is solved for.
         layout: "interleaved": entry j of a layer is in block j modulo B; "contiguous": a block is
             a run of entries, which costs less where magnitudes differ by place, but whose errors
             have a common sign where neighbours have.
         block: entries that share a threshold.
-        layer_sizes: set by ``bind``; while there are none, the vector is one layer.
+        coordinated: the workers' thresholds are evenly spread as well, by a seed that they share in
+            a round, so that errors of like vectors cancel; every worker's own stay uniform.
+        layer_shapes: set by ``bind``; while there are none, the vector is one layer.
+        drawing: set by ``bind`` where coordinated.
 
     References:
         The rounding is that of TernGrad, Wen et al., 2017, arXiv:1705.07878; the shared thresholds
-        are this project's own, near to No and Weissman, 2014, arXiv:1406.6730.
+        are this project's own, near to No and Weissman, 2014, arXiv:1406.6730; their spread over
+        the workers is that of Suresh et al., 2022, arXiv:2203.04925.
     """
 
-    block: int = 256
+    block: int = _BLOCK
 
     def __post_init__(self) -> None:
         super(SharedThresholds, self).__post_init__()
         check_whole("block", self.block, 1, (1 << 31) - 1)
 
-    def _rule(self, largest_group: int = 1, bits: int = 1, block: int = 256) -> Rule:
-        return super(SharedThresholds, self)._rule(block=self.block)
+    def _rule(self) -> Rule:
+        return replace(super(SharedThresholds, self)._rule(), block=self.block)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,27 +253,35 @@ class SharedDirections(_SharedRounding):
     mean is x exactly, but for the rounding of the codebook to float32. Given the codebook the
     variance is the sum of step^2 f (1 - f) + S^2 - |x|^2, f being the fraction of S / step.
 
-    Groups of a layer are halved while its mean S would be above 0.8 steps, while it has fewer
-    entries than that, and while the codebook has more than 16 entries for each of the vector;
-    below 4 its entries are rounded one by one, as by ``SharedThresholds``.
+    The groups of a layer have ``group_size`` entries, or half as many and so on down to 4, or its
+    entries are rounded one by one, as by ``SharedThresholds`` in interleaved blocks: whatever is
+    expected to cost least in bits and error. A codebook has at most 16 entries for each of the
+    vector.
 
-    Give exactly one of ``step``, ``rms`` and ``bits_per_value``.
+    Give exactly one of the first six.
 
     Attributes:
         step: the step itself.
         rms: the step over the root mean square of the entries.
-        bits_per_value: bits an entry that an ideal code takes, headers not counted.
+        peak: the step over the largest magnitude; from 1, no count is above 1.
+        bits_per_value: bits of the frame an entry that are expected; the step is solved for.
+        message_bytes: bytes of the frame that are expected; the step is solved for.
+        target_omega: E|C(v) - v|^2 / |v|^2 that is expected; the step is solved for.
         layout: "interleaved": group g of G has the entries g, g + G, g + 2 G of a layer;
             "contiguous": a group is a run of entries.
         group_size: the largest n, a power of two from 2 to 128.
         bits: of a direction, 4 to 12; enough for a basis, 2^(bits - 1) >= ``group_size``.
-        layer_sizes: set by ``bind``; while there are none, the vector is one layer.
+        coordinated: the workers' thresholds are evenly spread as well, as for
+            ``SharedThresholds``; the directions of a worker are its own.
+        layer_shapes: set by ``bind``; while there are none, the vector is one layer.
+        drawing: set by ``bind`` where coordinated.
 
     References:
         Sakrison, 1968; Dai et al., 2019, arXiv:1911.04655; Gandikota et al., 2019,
         arXiv:1911.07971; the scale is that of Vargaftik et al., 2021, arXiv:2105.08339.
     """
 
+    layout: _Layout = "contiguous"
     group_size: int = 64
     bits: int = 10
 
@@ -242,5 +296,11 @@ class SharedDirections(_SharedRounding):
                 f"bits is {self.bits}: give at least {size.bit_length()} for groups of {size}"
             )
 
-    def _rule(self, largest_group: int = 1, bits: int = 1, block: int = 256) -> Rule:
-        return super(SharedDirections, self)._rule(self.group_size, self.bits)
+    def _rule(self) -> Rule:
+        return replace(
+            super(SharedDirections, self)._rule(),
+            interleaved_entries=True,
+            largest_group=self.group_size,
+            bits=self.bits,
+            block=_BLOCK,
+        )

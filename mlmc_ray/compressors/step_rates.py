@@ -1,87 +1,158 @@
-"""The step at which rounding by shared thresholds takes a wanted number of bits.
+"""What rounding by shared thresholds costs at a step: bits and error, from histograms alone.
 
 With the thresholds known to the receiver, a group is sent or not according to its magnitude S and
 to t = (1 - u) step, and an ideal code takes the binary entropy of the share of the layer's groups
-with S >= t. That is a function of the layer's magnitudes alone, of which a histogram is enough.
+with S >= t. That is a function of the layer's magnitudes alone, and so is the error of rounding.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from mlmc_ray.kernels.compiled import compiled
 
-_Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 _SHIFT = 20  # leaves 8 bits of exponent and 3 of mantissa of a float32
 _BINS = 1 << (31 - _SHIFT)
-_POINTS = 32  # of u
-_COUNTS = np.append(np.arange(8), 2.0 ** np.arange(3, 20))
+_EDGES = (np.arange(_BINS - 7, dtype=np.int32) << _SHIFT).view(np.float32).astype(np.float64)
+"""Where bins begin: those of the finite float32, then infinity."""
+_LEAST_NORMAL = 2.0**-126
+_ROOTS = (np.arange(24) + 0.5) / 24
+_HEIGHTS, _WEIGHTS = _ROOTS**2, 2 * _ROOTS / len(_ROOTS)
+"""Heights 1 - u that stand for all, denser near 0, where small magnitudes are sent or not."""
+_COUNTS = np.append(np.arange(8), 2.0 ** np.arange(3, 33))
 """The counts that a decision of its own tells from those below; between two, bits are raw."""
 _ROUNDS = 20  # of halving the range of the step's logarithm
 _OCTAVES = 16  # between the root mean square and the ends of the first range
-_EDGES = (np.arange(_BINS - 7, dtype=np.int32) << _SHIFT).view(np.float32).astype(np.float64)
-"""Where bins begin: those of the finite float32, then infinity."""
 
 
-def numbers_above(magnitudes: npt.NDArray[np.float32]) -> _Floats:
+def numbers_above(magnitudes: npt.NDArray[np.float32]) -> Floats:
     """Return how many magnitudes are at least as large as the beginning of every bin."""
     histogram = np.zeros(_BINS, dtype=np.int64)
     _count(magnitudes.view(np.int32), histogram)
     return histogram[::-1].cumsum()[::-1].astype(np.float64)[: len(_EDGES)]
 
 
-def expected_bits(layers: Iterable[tuple[_Floats, int]], step: float) -> float:
-    """Return the bits that an ideal code takes, averaged over the thresholds.
+def rounding_cost(above: Floats, step: float, bits: int) -> tuple[float, float]:
+    """Return the bits of an ideal code and the error of rounding, averaged over the thresholds.
 
     Args:
-        layers: of each ``numbers_above`` of its magnitudes S, and the bits of a direction.
+        above: ``numbers_above`` of the magnitudes S of a layer's groups.
         step: positive.
+        bits: of the direction of a group that is sent.
+
+    Returns:
+        the bits; and the sum of step^2 f (1 - f) over the groups, f being the fraction of S / step.
     """
-    heights = (np.arange(_POINTS) + 0.5) / _POINTS
-    limits = step * (heights[:, None] + _COUNTS)
-    bins = np.searchsorted(_EDGES, limits, side="right") - 1
-    bins = np.minimum(bins, len(_EDGES) - 2)
-    share = np.clip((limits - _EDGES[bins]) / (_EDGES[bins + 1] - _EDGES[bins]), 0, 1)
-    total = 0.0
-    for above, bits in layers:
-        reached = above[bins] * (1 - share) + above[bins + 1] * share
-        asked = np.concatenate([np.full((_POINTS, 1), above[0]), reached[:, :-1]], axis=1)
-        cost = _entropy(reached, asked).sum(axis=1) + bits * reached[:, 0]
-        between = reached[:, :-1] - reached[:, 1:]
-        total += float((cost + between @ np.log2(np.diff(_COUNTS))).mean())
-    return total
+    return _bits(above, step, bits), step**2 * _variance(above, step)
 
 
-def step_of(expected: Callable[[float], float], wanted: float, rms: float) -> float:
-    """Return the step at which as many bits are expected as wanted, or as near as it gets.
+def step_of(falling: Callable[[float], float], wanted: float, rms: float) -> float:
+    """Return the step at which a function has a value, or is as near to it as it gets.
 
     Args:
-        expected: bits at a step; they fall with it.
-        wanted: how many.
+        falling: of the step; it falls, or about.
+        wanted: the value.
         rms: the root mean square of the entries, where the search begins.
     """
     low, high = math.log2(rms) - _OCTAVES, math.log2(rms) + _OCTAVES
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
-        if expected(2.0**middle) > wanted:
+        if falling(2.0**middle) > wanted:
             low = middle
         else:
             high = middle
     return float(2.0**high)
 
 
-def _entropy(part: _Floats, whole: _Floats) -> _Floats:
-    """Return the bits that say which ``part`` of ``whole`` decisions are positive."""
-    rest = whole - part
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first = np.where(part > 0, part * np.log2(whole / part), 0)
-        second = np.where(rest > 0, rest * np.log2(whole / rest), 0)
-    return np.asarray(first + second)
+@cache
+def inverse_square_cosine(n: int, bits: int) -> float:
+    """Return E[1 / c^2] for the largest c = <x, y> / |x| of 2^bits independent random directions y.
+
+    In n dimensions a cosine has the density proportional to (1 - c^2)^((n - 3) / 2); the largest
+    magnitude of half as many has the distribution function F^(2^(bits - 1)) of magnitudes.
+    """
+    if n == 1:
+        return 1.0
+    angles = (np.arange(1 << 14) + 0.5) * (math.pi / 2 / (1 << 14))  # c = cos(angle)
+    density = np.sin(angles) ** (n - 2)
+    beyond = np.cumsum(density) / density.sum()  # the share of directions with a smaller angle
+    largest = (1 - beyond) ** (1 << (bits - 1))
+    weights = -np.diff(largest, prepend=1.0)
+    return float(weights @ np.cos(angles) ** -2)
 
 
 @compiled
 def _count(patterns: npt.NDArray[np.int32], histogram: npt.NDArray[np.int64]) -> None:
     for pattern in patterns:
         histogram[(pattern & 0x7FFFFFFF) >> _SHIFT] += 1
+
+
+@compiled
+def _number_above(above: Floats, limit: float) -> float:
+    """Return about how many magnitudes are at least ``limit``, linearly within a bin."""
+    if limit < _LEAST_NORMAL:
+        place = limit / _LEAST_NORMAL * 8
+    else:
+        mantissa, exponent = math.frexp(limit)
+        place = (exponent + 125 + 2 * mantissa) * 8
+    if place >= len(above) - 1:
+        return 0.0
+    bin_ = int(place)
+    share = place - bin_
+    return float(above[bin_] * (1 - share) + above[bin_ + 1] * share)
+
+
+@compiled
+def _entropy(part: float, whole: float) -> float:
+    """Return the bits that say which ``part`` of ``whole`` decisions are positive."""
+    rest = whole - part
+    if part <= 0 or rest <= 0:
+        return 0.0
+    return part * math.log2(whole / part) + rest * math.log2(whole / rest)
+
+
+@compiled
+def _bits(above: Floats, step: float, bits: int) -> float:
+    total = 0.0
+    for i in range(len(_HEIGHTS)):
+        asked = above[0]
+        cost = 0.0
+        for j in range(len(_COUNTS)):
+            reached = _number_above(above, step * (_HEIGHTS[i] + _COUNTS[j]))
+            cost += _entropy(reached, asked)
+            if j == 0:
+                cost += bits * reached
+            else:
+                cost += (asked - reached) * math.log2(_COUNTS[j] - _COUNTS[j - 1])
+            if reached <= 0:
+                break
+            asked = reached
+        total += _WEIGHTS[i] * cost
+    return total
+
+
+@compiled
+def _variance(above: Floats, step: float) -> float:
+    """Return the sum of f (1 - f), magnitudes being spread evenly within their bins."""
+    total = 0.0
+    for b in range(len(above) - 1):
+        number = above[b] - above[b + 1]
+        if number > 0:
+            low, high = _EDGES[b] / step, _EDGES[b + 1] / step
+            if not high < 1e12:  # hence evenly spread fractions
+                total += number / 6
+            else:
+                total += number * (_integral(high) - _integral(low)) / (high - low)
+    return total
+
+
+@compiled
+def _integral(x: float) -> float:
+    """Return the integral of f (1 - f) from 0 to x, f being the fraction."""
+    whole = math.floor(x)
+    f = x - whole
+    return whole / 6 + f * f / 2 - f * f * f / 3

@@ -99,53 +99,83 @@ def keep(coder: Coder, state: State) -> None:
 
 
 @compiled
-def encode_bit(coder: Coder, words: Words, bit: bool | int, probability: int) -> Coder:
-    """Write a bit.
+def code_bit(
+    coder: Coder, words: Words, writing: bool, bit: bool | int, probability: int
+) -> tuple[Coder, int]:
+    """Write a bit, or read one that was written with the same probability, and return it.
+
+    A loop that takes most of its time here spells these lines out: numba counts the references to
+    an array that is passed on, which takes longer than the bit.
 
     Args:
-        coder: of a writer.
-        words: with room for one word more; a bit of probability 2**-16 takes half a word.
-        bit: 0 or 1.
+        coder: of a writer, or of a reader.
+        words: of a writer with room for one word more, and a bit of probability 2**-16 takes half a
+            word; those of a reader. Zeros are past the end.
+        writing: whether to write.
+        bit: 0 or 1; if reading, anything.
         probability: of a 1, 1 to 2**16 - 1.
     """
-    low, length, at, ahead = coder
-    share = (length >> _PROBABILITY_BITS) * np.uint64(probability)
-    if bit:
-        length = share
-    else:
-        low += share
-        length -= share
-        if low < share:  # what is carried never leaves the first word
-            before = at - _ONE
-            while words[before] == _LAST_WORD:
-                words[before] = 0
-                before -= _ONE
-            words[before] += _CARRIED
-    if length < _LEAST_LENGTH:
-        words[at] = np.uint32(low >> _HALF)
-        at += _ONE
-        low <<= _HALF
-        length <<= _HALF
-    return low, length, at, ahead
+    share = share_of(coder, probability)
+    if not writing:
+        bit = is_one(coder, share)
+    coder = narrowed(coder, bit, share)
+    if writing and has_carried(coder, bit, share):
+        carry(coder, words)
+    if is_short(coder):
+        coder = lengthened(coder, words, writing)
+    return coder, int(bit)
 
 
 @compiled
-def decode_bit(coder: Coder, words: Words, probability: int) -> tuple[Coder, int]:
-    """Read a bit that ``encode_bit`` wrote with the same probability; zeros are past the end."""
+def share_of(coder: Coder, probability: int) -> np.uint64:
+    """Return the part of the interval that is for a 1."""
+    return (coder[1] >> _PROBABILITY_BITS) * np.uint64(probability)
+
+
+@compiled
+def is_one(coder: Coder, share: np.uint64) -> bool:
+    """Return the bit that a reader finds."""
+    return bool(coder[3] < share)
+
+
+@compiled
+def narrowed(coder: Coder, bit: bool | int, share: np.uint64) -> Coder:
+    """Return the coder with the bit's part of the interval."""
     low, length, at, ahead = coder
-    share = (length >> _PROBABILITY_BITS) * np.uint64(probability)
-    bit = 1
-    if ahead < share:
-        length = share
-    else:
-        bit = 0
-        low += share
-        ahead -= share
-        length -= share
-    if length < _LEAST_LENGTH:
-        word = np.uint64(words[at + _TWO]) if at + _TWO < np.uint64(len(words)) else _NONE
-        at += _ONE
-        low <<= _HALF
-        ahead = ahead << _HALF | word
-        length <<= _HALF
-    return (low, length, at, ahead), bit
+    if bit:
+        return low, share, at, ahead
+    return low + share, length - share, at, ahead - share
+
+
+@compiled
+def has_carried(coder: Coder, bit: bool | int, share: np.uint64) -> bool:
+    """Return whether ``carry`` is to be called after ``narrowed``."""
+    return bool(not bit and coder[0] < share)
+
+
+@compiled
+def carry(coder: Coder, words: Words) -> None:
+    """Add 1 to what is written, which never leaves the first word."""
+    before = coder[2] - _ONE
+    while words[before] == _LAST_WORD:
+        words[before] = 0
+        before -= _ONE
+    words[before] += _CARRIED
+
+
+@compiled
+def is_short(coder: Coder) -> bool:
+    """Return whether ``lengthened`` is to be called before the next bit."""
+    return bool(coder[1] < _LEAST_LENGTH)
+
+
+@compiled
+def lengthened(coder: Coder, words: Words, writing: bool) -> Coder:
+    """Write or read the next word."""
+    low, length, at, ahead = coder
+    word = _NONE
+    if writing:
+        words[at] = np.uint32(low >> _HALF)
+    elif at + _TWO < np.uint64(len(words)):
+        word = np.uint64(words[at + _TWO])
+    return low << _HALF, length << _HALF, at + _ONE, ahead << _HALF | word

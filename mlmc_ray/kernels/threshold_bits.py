@@ -1,4 +1,4 @@
-"""The loops of ``threshold_coding``: the same one writes and reads, so that both learn the same."""
+"""The loop of ``threshold_coding``: the same one writes and reads, so that both learn the same."""
 
 from typing import NamedTuple
 
@@ -9,16 +9,21 @@ from mlmc_ray.kernels.adaptive_bits import (
     Coder,
     State,
     Words,
-    decode_bit,
-    encode_bit,
+    carry,
+    code_bit,
+    has_carried,
+    is_one,
+    is_short,
     keep,
+    lengthened,
+    narrowed,
     resumed,
+    share_of,
 )
 from mlmc_ray.kernels.compiled import compiled
 from mlmc_ray.kernels.logistic import Weights, correction, learn, probability_of, rates
 
 Ints = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.uint32]
 Bytes = npt.NDArray[np.uint8]
 
 MAX_UNARY = 16
@@ -58,6 +63,7 @@ class Layout(NamedTuple):
     Attributes:
         order: shape (num_blocks,): the blocks as they are coded.
         bins: shape (num_blocks,): of the thresholds.
+        num_groups: of all blocks.
         block_size: groups of a block.
         interleaved: whether a block's groups are ``len(order)`` apart, or else next to each other.
         columns: of the layer's matrix, in groups.
@@ -65,174 +71,135 @@ class Layout(NamedTuple):
 
     order: Ints
     bins: Bytes
+    num_groups: int
     block_size: int
     interleaved: bool
     columns: int
 
 
-def words_needed(counts: Counts, block_size: int) -> int:
+def words_needed(num_groups: int, block_size: int, num_sent: int) -> int:
     """Return a bound on the words that a layer's counts take; a bit takes half a word at most."""
-    bits = len(counts) + len(counts) // block_size + 1
-    return bits // 2 + 1 + _WORDS_OF_COUNT * int(np.count_nonzero(counts))
+    bits = num_groups + num_groups // block_size + 1
+    return bits // 2 + 1 + _WORDS_OF_COUNT * num_sent
 
 
 @compiled
-def mark_positive(counts: Counts, block_size: int, interleaved: bool, marks: Bytes) -> None:
-    """Set bit i of row b of ``marks`` where group i of block b has a count above 0.
-
-    One pass through the counts in order: blocks that are interleaved are then not read in strides.
-    """
-    blocks = len(marks)
-    block = 0
-    place = 0
-    for count in counts:
-        if count > 0:
-            marks[block, place >> 3] |= np.uint8(1 << (place & 7))
-        if interleaved:
-            block += 1
-            if block == blocks:
-                block = 0
-                place += 1
-        else:
-            place += 1
-            if place == block_size:
-                place = 0
-                block += 1
-
-
-@compiled
-def code_blocks(
+def code_layer(
     state: State,
     words: Words,
     writing: bool,
-    counts: Counts,
-    marks: Bytes,
+    groups: Ints,
+    counts: Ints,
     layout: Layout,
     model: Model,
-) -> bool:
-    """Write the counts of a layer, or read them.
+) -> tuple[int, bool]:
+    """Write the counts of a layer that are above 0, or read them.
+
+    A decision has a level: -1 is whether a block has any count above 0, 0 whether a count is, and
+    k > 0 whether it is above k. All are made in one place, for the sake of speed: see ``code_bit``.
 
     Args:
         state: of a writer or a reader; changed.
         words: those of the coder; for a writer with room for ``words_needed`` more.
         writing: whether to write.
-        counts: shape (num_groups,): read, or zeros, which are written.
-        marks: of ``mark_positive``; if reading, of any length.
+        groups: which counts are above 0, in the order of the blocks and ascending in each; for a
+            writer with one number more, which is no group, and for a reader to be written, with
+            room for ``num_groups``.
+        counts: of these groups, likewise.
         layout: of the groups.
         model: changed on the way.
 
     Returns:
-        Whether all counts are below 2**32.
+        How many counts were written or read, and whether all are below 2**32. A writer that finds
+        groups in another order returns fewer than there are.
     """
+    order, thresholds, num_groups, size, interleaved, width = layout
+    blocks, bins, rows, columns, tail, slopes = model
     coder = resumed(state)
-    fits, filled = True, 1
-    for block in layout.order:
-        threshold = layout.bins[block]
-        if layout.block_size > 1:
-            probability = probability_of(model.blocks[threshold, 0])
-            if writing:
-                filled = _any_marked(marks, block)
-            coder, filled = _code(coder, words, writing, filled, probability)
-            learn(model.blocks, threshold, correction(filled, probability), _BLOCK_RATES)
-        if filled:
-            coder, good = _code_block(coder, words, writing, counts, marks, block, layout, model)
-            fits = fits and good
-    keep(coder, state)
-    return fits
-
-
-@compiled
-def _any_marked(marks: Bytes, block: int) -> int:
-    for byte in range(marks.shape[1]):
-        if marks[block, byte]:
-            return 1
-    return 0
-
-
-@compiled
-def _code_block(
-    coder: Coder,
-    words: Words,
-    writing: bool,
-    counts: Counts,
-    marks: Bytes,
-    block: int,
-    layout: Layout,
-    model: Model,
-) -> tuple[Coder, bool]:
-    """Write or read the counts of a block that has some above 0, or of one group."""
-    size, width = layout.block_size, layout.columns
-    step = len(layout.order) if layout.interleaved else 1
-    group = block if layout.interleaved else block * size
-    end = len(counts) if layout.interleaved else min(group + size, len(counts))
+    number, fits, told, bit = 0, True, len(rows) > 0, 0
+    step = len(order) if interleaved else 1
     step_row, step_column = step // width, step % width
-    row, column = group // width, group % width
-    threshold = layout.bins[block]
-    bins, rows, columns, tail = model.bins, model.rows, model.columns, model.tail
-    slope = model.slopes[threshold]
-    told = len(rows) > 0
-    place, bit, fits = 0, 0, True
-    some_left = size > 1  # the last count of a block is above 0 if no other is
-    while group < end:
-        if some_left and group + step >= end:
-            bit = 1
-        else:
-            if writing:
-                bit = marks[block, place >> 3] >> (place & 7) & 1
-            weight = bins[threshold, 0]
+    for block in order:
+        group = block if interleaved else block * size
+        end = num_groups if interleaved else min(group + size, num_groups)
+        threshold = thresholds[block]
+        slope = slopes[threshold]
+        row, column = (group // width, group % width) if told else (0, 0)
+        only_zeros = size > 1  # the last count of a block is above 0 if no other is
+        level = -1 if size > 1 else 0
+        while group < end:
+            if level == 0 and only_zeros and group + step >= end:
+                bit = 1
+            else:
+                if level > 0:
+                    weight = tail[level - 1, 0]
+                elif level < 0:
+                    weight = blocks[threshold, 0]
+                else:
+                    weight = bins[threshold, 0]
+                    if told:
+                        weight += (rows[row, 0] + columns[column, 0]) * slope >> SLOPE_BITS
+                probability = probability_of(weight)
+                share = share_of(coder, probability)
+                if not writing:
+                    bit = int(is_one(coder, share))
+                elif level > 0:
+                    bit = int(counts[number] > level)
+                elif level < 0:
+                    sent = groups[number]
+                    bit = int(group <= sent < end and (sent - group) % step == 0)
+                else:
+                    bit = int(groups[number] == group)
+                coder = narrowed(coder, bit, share)
+                if writing and has_carried(coder, bit, share):
+                    carry(coder, words)
+                if is_short(coder):
+                    coder = lengthened(coder, words, writing)
+                error = correction(bit, probability)
+                if level > 0:
+                    learn(tail, level - 1, error, _TAIL_RATES)
+                elif level < 0:
+                    learn(blocks, threshold, error, _BLOCK_RATES)
+                else:
+                    learn(bins, threshold, error, _BIN_RATES)
+                    if told:
+                        learn(rows, row, error * slope >> SLOPE_BITS, _PLACE_RATES)
+                        learn(columns, column, error * slope >> SLOPE_BITS, _PLACE_RATES)
+            if level < 0 and not bit:
+                break
+            if level < 0 or (bit and level < MAX_UNARY):
+                level += 1
+                continue
+            if level > 0:
+                count = level
+                if bit:
+                    coder, above = _code_gamma(coder, words, writing, counts[number] - MAX_UNARY)
+                    count = MAX_UNARY + above
+                fits = fits and count >> 32 == 0
+                groups[number], counts[number] = group, count
+                number += 1
+                only_zeros = False
+                level = 0
+            group += step
             if told:
-                weight += (rows[row, 0] + columns[column, 0]) * slope >> SLOPE_BITS
-            probability = probability_of(weight)
-            coder, bit = _code(coder, words, writing, bit, probability)
-            error = correction(bit, probability)
-            learn(bins, threshold, error, _BIN_RATES)
-            if told:
-                learn(rows, row, error * slope >> SLOPE_BITS, _PLACE_RATES)
-                learn(columns, column, error * slope >> SLOPE_BITS, _PLACE_RATES)
-        if bit:
-            coder, count = _code_count(coder, words, writing, counts[group], tail)
-            some_left = False
-            fits = fits and count >> 32 == 0
-            counts[group] = count & 0xFFFFFFFF
-        place += 1
-        group += step
-        row += step_row
-        column += step_column
-        if column >= width:
-            column -= width
-            row += 1
-    return coder, fits
+                row += step_row
+                column += step_column
+                if column >= width:
+                    column -= width
+                    row += 1
+    keep(coder, state)
+    return number, fits
 
 
 @compiled
-def _code_count(
-    coder: Coder, words: Words, writing: bool, count: int, tail: Weights
-) -> tuple[Coder, int]:
-    """Write or read a count above 0, and return it; what is read is below 2**33 + 16."""
-    for least in range(1, MAX_UNARY + 1):
-        probability = probability_of(tail[least - 1, 0])
-        coder, more = _code(coder, words, writing, int(count > least), probability)
-        learn(tail, least - 1, correction(more, probability), _TAIL_RATES)
-        if not more:
-            return coder, least
-    value = int(count) - MAX_UNARY
-    length = -1
-    last = 0
+def _code_gamma(coder: Coder, words: Words, writing: bool, value: int) -> tuple[Coder, int]:
+    """Write or read a number above 0, and return it; what is read is below 2**33."""
+    length, last = -1, 0
     while length < 32 and not last:
         length += 1
-        coder, last = _code(coder, words, writing, int(value >> (length + 1) == 0), _EVEN)
+        coder, last = code_bit(coder, words, writing, int(value >> (length + 1) == 0), _EVEN)
     result = 1
     for place in range(length - 1, -1, -1):
-        coder, bit = _code(coder, words, writing, value >> place & 1, _EVEN)
+        coder, bit = code_bit(coder, words, writing, value >> place & 1, _EVEN)
         result = result << 1 | bit
-    return coder, result + MAX_UNARY
-
-
-@compiled
-def _code(
-    coder: Coder, words: Words, writing: bool, bit: int, probability: int
-) -> tuple[Coder, int]:
-    """Write or read a bit, and return it."""
-    if writing:
-        return encode_bit(coder, words, bit, probability), bit
-    return decode_bit(coder, words, probability)
+    return coder, result

@@ -21,17 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mlmc_ray.kernels.adaptive_bits import check_end, finished, reader, writer
+from mlmc_ray.kernels.block_order import ascending_order, coding_order
 from mlmc_ray.kernels.logistic import EXACT, WEIGHT_BITS, Weights, new_weights, weight_of_tail
 from mlmc_ray.kernels.threshold_bits import (
     MAX_UNARY,
     SLOPE_BITS,
     Bytes,
-    Counts,
     Ints,
     Layout,
     Model,
-    code_blocks,
-    mark_positive,
+    code_layer,
     words_needed,
 )
 
@@ -129,33 +128,36 @@ def num_blocks(num_groups: int, block_size: int) -> int:
     return -(-num_groups // block_size)
 
 
-def encode_counts(counts: Sequence[Counts], layers: Sequence[Blocks]) -> bytes:
-    """Return the code of the counts of some layers.
+def encode_places(
+    places: Sequence[Ints], counts: Sequence[Ints], layers: Sequence[Blocks]
+) -> bytes:
+    """Return the code of the counts of some layers, of which those above 0 are given.
 
     Args:
-        counts: of every layer, shape (num_groups,), uint32; not modified.
+        places: of every layer the groups whose counts are above 0, ascending; not modified.
+        counts: of these groups, 1 to 2**32 - 1; not modified.
         layers: what the receiver knows of them.
 
     Raises:
-        ValueError: there are other counts than ``layers`` say.
+        ValueError: places are not those of groups, not ascending, or a count is out of range.
     """
     room = 1
-    for layer, sent in zip(layers, counts, strict=True):
-        if sent.shape != (layer.num_groups,) or sent.dtype != np.uint32:
-            raise ValueError(f"counts: expected {layer.num_groups} of uint32, got {_said(sent)}")
-        room += words_needed(sent, layer.block_size)
+    for layer, sent, numbers in zip(layers, places, counts, strict=True):
+        _check_sent(layer, sent, numbers)
+        room += words_needed(layer.num_groups, layer.block_size, len(sent))
     state, words, tail = writer(), np.empty(room, dtype=np.uint32), _new_tail()
-    for layer, sent in zip(layers, counts, strict=True):
-        sent = np.require(sent, requirements=["C", "W"])  # what the loops are compiled for
-        longest = min(layer.block_size, layer.num_groups)
-        marks = np.zeros((len(layer.order), (longest + 7) // 8), dtype=np.uint8)
-        mark_positive(sent, layer.block_size, layer.interleaved, marks)
-        code_blocks(state, words, True, sent, marks, _layout(layer), _model(layer, tail))
+    for layer, sent, numbers in zip(layers, places, counts, strict=True):
+        order = coding_order(sent, layer.order, layer.block_size, layer.interleaved)
+        groups, steps = np.append(sent[order], -1), np.append(numbers[order], 0)
+        layout, model = _layout(layer), _model(layer, tail)
+        number, _ = code_layer(state, words, True, groups, steps, layout, model)
+        if number != len(sent):
+            raise ValueError("places: sort them, and give each once")
     return finished(state, words)
 
 
-def decode_counts(data: bytes, layers: Sequence[Blocks]) -> list[Counts]:
-    """Undo ``encode_counts``: the counts of every layer, shape (num_groups,), uint32.
+def decode_places(data: bytes, layers: Sequence[Blocks]) -> list[tuple[Ints, Ints]]:
+    """Undo ``encode_places``: of every layer the groups whose counts are above 0, and the counts.
 
     It takes the time and the memory that ``layers`` say, whatever ``data`` is.
 
@@ -163,20 +165,42 @@ def decode_counts(data: bytes, layers: Sequence[Blocks]) -> list[Counts]:
         ValueError: ``data`` is not what such counts give.
     """
     state, words = reader(data)
-    tail, no_marks = _new_tail(), np.zeros((0, 0), dtype=np.uint8)
-    result: list[Counts] = []
+    tail = _new_tail()
+    result: list[tuple[Ints, Ints]] = []
     for layer in layers:
-        counts = np.zeros(layer.num_groups, dtype=np.uint32)
+        groups = np.empty(layer.num_groups, dtype=np.int64)  # memory is taken where it is written
+        counts = np.empty(layer.num_groups, dtype=np.int64)
         layout, model = _layout(layer), _model(layer, tail)
-        if not code_blocks(state, words, False, counts, no_marks, layout, model):
+        number, fits = code_layer(state, words, False, groups, counts, layout, model)
+        if not fits:
             raise ValueError(f"layer {len(result)}: a count is not below 2**32")
-        result.append(counts)
+        found = groups[:number]
+        order = ascending_order(found, len(layer.order), layer.block_size, layer.interleaved)
+        result.append((found[order], counts[:number][order]))
     check_end(state, data)
     return result
 
 
+def _check_sent(layer: Blocks, places: Ints, counts: Ints) -> None:
+    if places.shape != counts.shape or {places.dtype, counts.dtype} != {np.dtype(np.int64)}:
+        raise ValueError(f"expected places and counts, got {_said(places)} and {_said(counts)}")
+    if len(places) and not 0 <= places.min() <= places.max() < layer.num_groups:
+        raise ValueError(
+            f"places: expected 0 to {layer.num_groups - 1}, got {places.min()} to {places.max()}"
+        )
+    if len(counts) and not 0 < counts.min() <= counts.max() < 1 << 32:
+        raise ValueError(f"counts: expected 1 to 2**32 - 1, got {counts.min()} to {counts.max()}")
+
+
 def _layout(layer: Blocks) -> Layout:
-    return Layout(layer.order, layer.bins, layer.block_size, layer.interleaved, layer.columns)
+    return Layout(
+        layer.order,
+        layer.bins,
+        layer.num_groups,
+        layer.block_size,
+        layer.interleaved,
+        layer.columns,
+    )
 
 
 def _model(layer: Blocks, tail: Weights) -> Model:

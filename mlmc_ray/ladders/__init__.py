@@ -8,6 +8,7 @@ from mlmc_ray.ladders.geometric import GeometricLadder
 from mlmc_ray.ladders.rank import RankLadder
 from mlmc_ray.ladders.refinement import RefinementLadder
 from mlmc_ray.ladders.rtn import RTNLadder
+from mlmc_ray.ladders.thresholds import ThresholdLadder
 from mlmc_ray.ladders.topk import SegmentedTopKLadder, TopKLadder
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "RankLadder",
     "RefinementLadder",
     "SegmentedTopKLadder",
+    "ThresholdLadder",
     "TopKLadder",
 ]

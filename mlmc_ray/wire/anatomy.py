@@ -17,6 +17,7 @@ from mlmc_ray.payloads import (
     SeededScatteredPayload,
     SeededSparsePayload,
     SegmentsPayload,
+    SharedRoundingPayload,
     SparsePayload,
     SumPayload,
 )
@@ -126,7 +127,10 @@ def _shares(payload: Payload, start: int, sizes: Tensor) -> Tensor:
 
 
 def _indices(payload: Payload) -> Tensor | None:
-    """Return where the entries are that a payload says; None for all of them, or any."""
+    """Return where the entries are that a payload says; None for all of them, or any.
+
+    Of a group of entries that are said together, it is the first.
+    """
     match payload:
         case SparsePayload() | ScatteredPayload():
             return payload.indices
@@ -137,6 +141,8 @@ def _indices(payload: Payload) -> Tensor | None:
             | PermutedBlockPayload()
         ):
             return payload.indices()
+        case SharedRoundingPayload():
+            return payload.first_entries()
     return None
 
 

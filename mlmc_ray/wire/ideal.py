@@ -27,6 +27,9 @@ from mlmc_ray.payloads import (
     SumPayload,
 )
 
+_TOGETHER = 256  # groups that are a block of their own
+_NEAREST = 32  # blocks
+
 
 def subset_bits(dim: int, size: int) -> float:
     """Return log2 C(dim, size)."""
@@ -69,14 +72,28 @@ def ideal_bits(payload: Payload) -> float:
 
 
 def _shared_bits(payload: SharedRoundingPayload) -> float:
-    """Count the places as those of a set, thresholds not taken into account."""
+    """Count the places of every block as a set, whose size its threshold says something about.
+
+    A size costs the entropy of those of the 32 blocks with the nearest thresholds. Blocks of one
+    group are taken 256 together, in the order of their thresholds.
+    """
     bits = entropy_bits(payload.counts) + 32
+    places = payload.places.cpu().numpy()
     for layer in payload.grouping.layers():
-        low, high = torch.searchsorted(
-            payload.places, payload.places.new_tensor([layer.first, layer.first + layer.num_groups])
-        ).tolist()
-        each = payload.grouping.bits if layer.group_size > 1 else 1
-        bits += subset_bits(layer.num_groups, high - low) + each * (high - low)
+        low, high = np.searchsorted(places, (layer.first, layer.first + layer.num_groups))
+        every = np.arange(layer.num_groups)
+        number = -(-layer.num_groups // layer.block)
+        blocks = every % number if layer.interleaved else every // layer.block
+        order = np.argsort(layer.uniforms(payload.seed))
+        if layer.block == 1:
+            blocks[order] = every // _TOGETHER
+            order = np.arange(-(-layer.num_groups // _TOGETHER))
+        sizes = np.bincount(blocks)
+        sent = np.bincount(blocks[places[low:high] - layer.first], minlength=len(sizes))
+        bits += sum(map(subset_bits, sizes.tolist(), sent.tolist()))
+        near = np.array_split(sent[order], -(-len(order) // _NEAREST))
+        bits += sum(entropy_bits(torch.from_numpy(part)) for part in near)
+        bits += int(high - low) * (payload.grouping.bits if layer.group_size > 1 else 1)
     return bits
 
 

@@ -157,15 +157,23 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
         "shared-thresholds": {
             "step": None,
             "rms": None,
+            "peak": None,
             "bits_per_value": 0.25,
+            "message_bytes": None,
+            "target_omega": None,
             "layout": "contiguous",
+            "coordinated": True,
             "block": 64,
         },
         "shared-directions": {
             "step": None,
             "rms": 30.0,
+            "peak": None,
             "bits_per_value": None,
-            "layout": "contiguous",
+            "message_bytes": None,
+            "target_omega": None,
+            "layout": "interleaved",
+            "coordinated": False,
             "group_size": 32,
             "bits": 9,
         },
@@ -183,7 +191,11 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
             "expected_levels": 1.0,
             "coordinated": True,
         },
-        "random-truncation": {"ladder": {"kind": "top-k"}, "law": {"kind": "cost-aware"}},
+        "random-truncation": {
+            "ladder": {"kind": "top-k"},
+            "law": {"kind": "cost-aware"},
+            "coordinated": True,
+        },
     },
     Ladder: {
         "top-k": {},
@@ -195,6 +207,7 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
         "ecuq": {"budgets": [1, 3], "construction": "unbiased"},
         "rank": {"rows": 2},
         "refinement": {"compressor": TOP_K, "steps": 3, "top": RAND_K},
+        "thresholds": {"steps": 32, "rms": 10.0},
     },
     LevelLaw: {
         "own": {},
@@ -437,7 +450,7 @@ def test_settings_are_shown_with_the_defaults_that_are_made() -> None:
 # Problems.
 
 
-NEEDS_DATA = {"fashion-mnist", "cifar-10"}
+NEEDS_DATA = {"fashion-mnist", "cifar-10", "text"}
 """Problems whose data need not be here."""
 
 NEEDED: dict[str, dict[str, Any]] = {

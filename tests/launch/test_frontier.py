@@ -25,6 +25,7 @@ from launch.configuration.fields import name_of
 from mlmc_ray.compressors import EDEN, Bernoulli, Compressor, Identity, PaperCost, RandK, bound
 from mlmc_ray.compressors.base import Context
 from mlmc_ray.errors import ConfigError, ProblemError
+from mlmc_ray.ladders import Ladder
 from mlmc_ray.payloads import DensePayload, Message, Payload
 from mlmc_ray.problems import initial_model
 from mlmc_ray.seeding import generator_for
@@ -96,6 +97,18 @@ def test_every_unbiased_kind_has_a_line() -> None:
     assert [line for line in SETTINGS if kind_of(line) not in KINDS[Compressor]] == []
 
 
+def test_every_ladder_has_a_line() -> None:
+    """Of MLMC, for a whole vector or layer by layer."""
+    found = set()
+    for descriptions in SETTINGS.values():
+        for one in descriptions:
+            inner = one["compressor"] if one["kind"] == "per-layer" else one
+            if inner["kind"] == "mlmc":
+                ladder = inner["ladder"]
+                found.add(ladder if isinstance(ladder, str) else ladder["kind"])
+    assert found == set(KINDS[Ladder])
+
+
 def test_all_of_a_line_are_unbiased_and_different() -> None:
     for line, compressors in lines(square_layers(DIM)).items():
         assert all(one.unbiased for one in compressors), line
@@ -165,6 +178,45 @@ def test_errors_of_neighbours_may_be_of_opposite_signs() -> None:
     (found,) = measured({"own": [Alternating(first=0.5)]}, vector).points
     assert found.neighbour_correlation == pytest.approx(-1, rel=1e-5)
     assert found.bits_per_value == pytest.approx(32, rel=0.01)
+
+
+def test_columns_are_what_the_table_says() -> None:
+    """From what is decoded of three messages that are known: 1, 2 and 2 times the same error."""
+    vector = torch.tensor([3.0, -1.0, 2.0, 4.0])
+    (found,) = measured({"own": [Alternating(first=0.5)]}, vector, 3).points
+    errors, norms = [], []
+    for repeat in range(3):
+        sent = Alternating(first=0.5).compress(
+            vector, generator=generator_for(0, "frontier", repeat)
+        )
+        errors.append(sent.to_dense().double().numpy() - vector.double().numpy())
+        norms.append(float(np.linalg.norm(sent.to_dense().numpy())))
+    assert {round(abs(error[0]), 6) for error in errors} == {0.5, 1.0}
+    assert found.norm_variation == pytest.approx(np.std(norms, ddof=1) / np.mean(norms))
+    along = np.mean([error @ vector.numpy() for error in errors])
+    length = np.mean([error @ error for error in errors]) ** 0.5
+    assert found.error_cosine == pytest.approx(along / length / 30**0.5)
+    products = np.mean([error[:-1] * error[1:] for error in errors])
+    squares = np.mean([error**2 for error in errors])
+    assert found.neighbour_correlation == pytest.approx(products / squares)
+    assert found.relative_error == pytest.approx(np.mean([error @ error for error in errors]) / 30)
+
+
+def test_errors_of_any_length_without_bias_have_no_direction() -> None:
+    """Rare messages that are far too long make up for many that say nothing.
+
+    The mean of the cosines of single messages is p - (1 - p): it is -0.8 for p = 0.1.
+    """
+    (found,) = measured({"bernoulli": [Bernoulli(p=0.1)]}, torch.ones(1), 400).points
+    assert found.error_cosine == pytest.approx(0, abs=4 / 400**0.5)
+
+
+@pytest.mark.parametrize("kind", ["student-t", "log-normal"])
+def test_heavy_tails_run(kind: str) -> None:
+    result = run("--kind", kind, "--dim", "3000", "--repeats", "2", "--only", "mlmc")
+    assert result.exit_code == 0, result.output
+    assert f"3,000 values, {kind}" in result.output
+    assert "failed" not in result.output
 
 
 def test_what_has_no_error_has_no_direction_of_it() -> None:

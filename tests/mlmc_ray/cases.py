@@ -59,6 +59,7 @@ from mlmc_ray.ladders import (
     RefinementLadder,
     RTNLadder,
     SegmentedTopKLadder,
+    ThresholdLadder,
     TopKLadder,
 )
 from mlmc_ray.laws import AdaptiveLaw, CostAwareLaw, GivenLaw, LevelLaw, OwnLaw
@@ -101,6 +102,8 @@ ALL_COMPRESSORS: list[Compressor] = [
     MLMC(ladder=SegmentedTopKLadder(segment_size=2), draws=2, base=TopK(k=1)),
     MLMC(ladder=GeometricLadder(first=1), inclusion=True, expected_levels=1.5),
     MLMC(ladder=RefinementLadder(compressor=ScaledSign(), steps=2)),
+    MLMC(ladder=ThresholdLadder(steps=20)),
+    MLMC(ladder=ThresholdLadder(steps=8, rms=0.5), law=CostAwareLaw()),
     RandomTruncation(ladder=GeometricLadder(first=1)),
     HalfPrecision(),
     Bernoulli(p=0.3),
@@ -165,8 +168,10 @@ ROUNDED_LADDERS: list[Ladder] = [
     RankLadder(rows=1),
     ECUQLadder(budgets=(1, 2)),
     RefinementLadder(compressor=TopK(k=1), steps=2),
+    ThresholdLadder(steps=16),
+    ThresholdLadder(steps=8, rms=0.7),
 ]
-"""With a base, or with increments that are exact up to their float32 scales."""
+"""With a base, a random top, or increments that are exact up to their float32 scales."""
 
 ALL_LADDERS = [*EXACT_LADDERS, *ROUNDED_LADDERS]
 

@@ -103,7 +103,16 @@ MESSAGES = {
     "shared_rounding": Message(  # three groups of four entries, then five entries
         {
             "gradient": SharedRoundingPayload(
-                Grouping((10, 5), (4, 1), bits=4, block=2, interleaved=True),
+                Grouping(
+                    shapes=((2, 5), (1, 5)),
+                    group_sizes=(4, 1),
+                    bits=4,
+                    block=2,
+                    interleaved_entries=True,
+                    interleaved_groups=False,
+                    worker_id=1,
+                    num_workers=3,
+                ),
                 2**62 + 1,
                 0.25,
                 torch.tensor([0, 2, 4]),

@@ -10,8 +10,7 @@ from mlmc_ray.kernels.adaptive_bits import (
     State,
     Words,
     check_end,
-    decode_bit,
-    encode_bit,
+    code_bit,
     finished,
     keep,
     reader,
@@ -40,7 +39,7 @@ BITS = st.lists(st.tuples(st.integers(0, 1), st.one_of(EXTREME, st.integers(1, W
 def _write(state: State, words: Words, bits: Ints, probabilities: Ints) -> None:
     coder = resumed(state)
     for i in range(len(bits)):
-        coder = encode_bit(coder, words, bits[i], probabilities[i])
+        coder, _ = code_bit(coder, words, True, bits[i], probabilities[i])
     keep(coder, state)
 
 
@@ -48,7 +47,7 @@ def _write(state: State, words: Words, bits: Ints, probabilities: Ints) -> None:
 def _read(state: State, words: Words, bits: Ints, probabilities: Ints) -> None:
     coder = resumed(state)
     for i in range(len(bits)):
-        coder, bit = decode_bit(coder, words, probabilities[i])
+        coder, bit = code_bit(coder, words, False, 0, probabilities[i])
         bits[i] = bit
     keep(coder, state)
 

@@ -20,13 +20,20 @@ from mlmc_ray.compressors import Compressor, Context, PerLayer, PermK, ScaledSig
 from mlmc_ray.compressors import bound as bound_compressor
 from mlmc_ray.coordination import Place, place_in
 from mlmc_ray.estimator import MLMC, GivenLaw
-from mlmc_ray.ladders import Ladder, RefinementLadder, SegmentedTopKLadder, TopKLadder
+from mlmc_ray.ladders import (
+    FloatingPointLadder,
+    Ladder,
+    RefinementLadder,
+    SegmentedTopKLadder,
+    TopKLadder,
+)
 from mlmc_ray.laws import levels_at
 from mlmc_ray.methods import DIANA, SERVER, CompressedSGD, Method, PartialParticipation
 from mlmc_ray.methods.theory import Setting
 from mlmc_ray.problems import Quadratic
 from mlmc_ray.problems.constants import Constants
 from mlmc_ray.seeding import generator_for
+from mlmc_ray.truncation import RandomTruncation
 from tests.mlmc_ray.cases import GOLDEN, dense, received
 from tests.mlmc_ray.driver import QuadraticOracle, Run, oracles_of
 
@@ -34,6 +41,8 @@ LAW = (7 / 12, 3 / 12, 2 / 12)
 WORKERS, CELLS = 3, 4  # a stratum, a third of [0, 1), is 4 cells of 1 / 12
 PLACE = Place(seed=0, worker_id=0, num_workers=WORKERS)
 ESTIMATOR = MLMC(ladder=TopKLadder(), law=GivenLaw(LAW), coordinated=True)
+TRUNCATION = RandomTruncation(ladder=TopKLadder(), law=GivenLaw(LAW), coordinated=True)
+Estimator = MLMC | RandomTruncation
 
 
 def here(worker_id: int = 0, num_workers: int = 4, seed: int = 7, **others: Any) -> Context:
@@ -130,7 +139,7 @@ def numbers_of(stratum: int) -> list[float]:
     return [(stratum * CELLS + cell + 0.5) / (WORKERS * CELLS) for cell in range(CELLS)]
 
 
-def sent_by(estimator: MLMC, vector: Tensor) -> Tensor:
+def sent_by(estimator: Estimator, vector: Tensor) -> Tensor:
     """Return what is decoded of a draw in every stratum and cell, shape (M, n, d)."""
     strata = []
     for stratum in range(WORKERS):
@@ -148,14 +157,15 @@ def averages(sent: list[Tensor]) -> Iterator[Tensor]:
             yield torch.stack(drawn).mean(dim=0)
 
 
-def moments(estimator: MLMC, vectors: list[Tensor]) -> tuple[float, float]:
+def moments(estimator: Estimator, vectors: list[Tensor]) -> tuple[float, float]:
     """Return the variance of the average, and what it is for independent draws; check the mean."""
     sent = [sent_by(estimator, vector) for vector in vectors]
     outcomes = torch.stack(list(averages(sent)))
     mean = torch.stack(vectors).double().mean(dim=0)
     torch.testing.assert_close(outcomes.mean(dim=0), mean, rtol=0, atol=2e-6)
     variance = float((outcomes - mean).square().sum(dim=1).mean())
-    alone = sum(estimator.variance(vector) for vector in vectors) / len(vectors) ** 2
+    errors = [each - vector for each, vector in zip(sent, vectors, strict=True)]
+    alone = sum(float(error.square().sum(dim=2).mean()) for error in errors) / len(vectors) ** 2
     return variance, alone
 
 
@@ -168,20 +178,33 @@ LADDERS: list[tuple[Ladder, tuple[int, ...]]] = [
 ]
 EVERY_LADDER = pytest.mark.parametrize(
     "estimator",
-    [MLMC(ladder=each, law=GivenLaw(tuple(n / 12 for n in law))) for each, law in LADDERS],
-    ids=lambda estimator: type(estimator.ladder).__name__,
+    [
+        kind(ladder=each, law=GivenLaw(tuple(n / 12 for n in law)))
+        for kind in (MLMC, RandomTruncation)
+        for each, law in LADDERS
+    ],
+    ids=lambda estimator: f"{type(estimator).__name__}-{type(estimator.ladder).__name__}",
 )
 
 
 @EVERY_LADDER
-def test_workers_that_hold_the_same_never_have_more_noise(estimator: MLMC) -> None:
+def test_workers_that_hold_the_same_never_have_more_noise(estimator: Estimator) -> None:
     for vector in VECTORS:
         variance, alone = moments(estimator, [vector] * WORKERS)
         assert variance <= alone * (1 + 1e-6)
 
 
+def test_every_worker_truncates_by_the_law() -> None:
+    """Over strata and cells, which are as likely: 7, 3 and 2 of 12 up to each level."""
+    vector = torch.tensor([-4.0, 3.0, 1.0])
+    sent = sent_by(TRUNCATION, vector).flatten(end_dim=1)
+    for level, number in ((1, 7), (2, 3), (3, 2)):
+        expected = dense(TRUNCATION.at_level(vector, level))
+        assert int((sent == expected).all(dim=1).sum()) == number
+
+
 @EVERY_LADDER
-def test_other_workers_have_at_most_the_excess(estimator: MLMC) -> None:
+def test_other_workers_have_at_most_the_excess(estimator: Estimator) -> None:
     """Also those who are left of them where one is not asked, or does not answer."""
     for i in range(4):
         for number in (WORKERS, WORKERS - 1):
@@ -243,14 +266,55 @@ def test_it_knows_its_place() -> None:
     assert placed(replace(ESTIMATOR, coordinated=False), here(2, 5)).place is None
 
 
+@pytest.mark.parametrize("estimator", [ESTIMATOR, TRUNCATION], ids=["mlmc", "truncation"])
 @pytest.mark.parametrize("context", [here(0, 1), here(SERVER, 5)], ids=["alone", "server"])
-def test_who_has_no_others_draws_as_usual(context: Context) -> None:
+def test_who_has_no_others_draws_as_usual(context: Context, estimator: Estimator) -> None:
     assert place_in(context) is None
-    own, usual = placed(ESTIMATOR, context), replace(ESTIMATOR, coordinated=False)
-    assert own is ESTIMATOR
+    own, usual = bound_compressor(estimator, context), replace(estimator, coordinated=False)
+    assert own is estimator
     for seed in range(20):
         sent = [each.compress(GOLDEN[:3], generator=generator_for(seed)) for each in (own, usual)]
         assert torch.equal(dense(sent[0]), dense(sent[1]))
+
+
+def test_a_truncation_knows_its_place_and_its_ladder_has_another_seed() -> None:
+    ladder = RefinementLadder(compressor=TopK(k=1), top=ESTIMATOR)
+    seeds = []
+    for coordinated in (True, False):
+        own = bound_compressor(RandomTruncation(ladder=ladder, coordinated=coordinated), here(2, 5))
+        assert isinstance(own, RandomTruncation)
+        assert own == bound_compressor(own, here(2, 5)) != bound_compressor(own, here(2, 5, seed=8))
+        assert isinstance(own.ladder, RefinementLadder)
+        assert isinstance(own.ladder.top, MLMC)
+        assert own.ladder.top.place is not None
+        seeds.append(own.ladder.top.place.seed)
+        if coordinated:
+            assert own.place is not None
+            assert (own.place.worker_id, own.place.num_workers) == (2, 5)
+            seeds.append(own.place.seed)
+        else:
+            assert own.place is None
+    assert seeds[0] != seeds[1] == seeds[2]
+
+
+def test_truncations_of_workers_fall_into_every_stratum() -> None:
+    """Of 3 workers one has the third of [0, 1) that levels 2 and 3 have most of."""
+    vector = torch.tensor([-4.0, 3.0, 1.0])
+    for seed in range(30):
+        sent = [
+            dense(own.compress(vector, generator=generator_for(seed, worker_id)))
+            for worker_id in range(WORKERS)
+            for own in [bound_compressor(TRUNCATION, here(worker_id, WORKERS, seed))]
+        ]
+        further = sum(int(each.count_nonzero() > 1) for each in sent)
+        assert further in (1, 2)
+
+
+def test_a_truncation_of_nothing_but_the_base_draws_nothing() -> None:
+    powers = torch.tensor([1.0, -2.0, 0.5])
+    own = RandomTruncation(ladder=FloatingPointLadder(), coordinated=True)
+    own = replace(own, place=Place(seed=0, worker_id=1, num_workers=2))
+    assert torch.equal(dense(own.compress(powers, generator=generator_for(0))), powers.double())
 
 
 def seeds_in(estimator: MLMC) -> list[int]:

@@ -67,7 +67,14 @@ ALL_PAYLOADS: list[tuple[Payload, list[float]]] = [
     (PermutedBlockPayload(5, 11, 2, 1, torch.tensor([1.0, 2.0])), [0, 0, 0, 1, 2]),
     (
         SharedRoundingPayload(
-            Grouping((2, 3), (1, 1), bits=1, block=2, interleaved=True),
+            Grouping(
+                shapes=((1, 2), (1, 3)),
+                group_sizes=(1, 1),
+                bits=1,
+                block=2,
+                interleaved_entries=True,
+                interleaved_groups=True,
+            ),
             *(7, 0.5, torch.tensor([0, 3]), torch.tensor([2, 1]), torch.tensor([1, 0])),
         ),
         [-1, 0, 0, 0.5, 0],

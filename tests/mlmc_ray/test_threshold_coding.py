@@ -1,5 +1,6 @@
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 from mlmc_ray.kernels import threshold_coding as module
 from mlmc_ray.kernels.adaptive_bits import finished, writer
 from mlmc_ray.kernels.shared_uniform import shared_uniform
-from mlmc_ray.kernels.threshold_bits import code_blocks
+from mlmc_ray.kernels.threshold_bits import code_layer
 from mlmc_ray.kernels.threshold_coding import (
     NUM_BINS,
     Blocks,
     bins_of,
-    decode_counts,
-    encode_counts,
+    decode_places,
+    encode_places,
     num_blocks,
 )
 
@@ -25,6 +26,21 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.uint32]
 
 SOME = settings(max_examples=150, deadline=None)  # the first example compiles
+
+
+def encode_counts(counts: Sequence[Counts], layers: Sequence[Blocks]) -> bytes:
+    places = [np.flatnonzero(every) for every in counts]
+    found = [every[there].astype(np.int64) for every, there in zip(counts, places, strict=True)]
+    return encode_places(places, found, layers)
+
+
+def decode_counts(data: bytes, layers: Sequence[Blocks]) -> list[Counts]:
+    result = [np.zeros(layer.num_groups, dtype=np.uint32) for layer in layers]
+    for every, (places, counts) in zip(result, decode_places(data, layers), strict=True):
+        assert places.dtype == counts.dtype == np.int64
+        assert (np.diff(places) > 0).all()
+        every[places] = counts
+    return result
 
 
 def blocks_of(
@@ -96,12 +112,14 @@ def test_counts_of_every_size_come_back(largest: int, block_size: int) -> None:
     np.testing.assert_array_equal(back, counts)
 
 
-def test_counts_may_be_read_only_or_a_strided_view() -> None:
+def test_places_may_be_read_only_or_strided_views() -> None:
     blocks, counts, _ = uneven_layer(10.0)
-    expected = encode_counts([counts], [blocks])
-    strided = np.repeat(counts, 2)[::2]
-    strided.flags.writeable = False
-    assert encode_counts([strided], [blocks]) == expected
+    places = np.flatnonzero(counts)
+    strided = [np.repeat(part, 2)[::2] for part in (places, counts[places].astype(np.int64))]
+    for part in strided:
+        part.flags.writeable = False
+    data = encode_places([strided[0]], [strided[1]], [blocks])
+    assert data == encode_counts([counts], [blocks])
 
 
 def test_a_block_may_be_larger_than_the_layer() -> None:
@@ -179,10 +197,10 @@ def test_damaged_bytes_are_refused_or_are_other_counts() -> None:
 @pytest.mark.parametrize("count", [1 << 32, (1 << 32) + 15, 1 << 33])
 def test_counts_beyond_32_bits_are_refused(count: int) -> None:
     blocks, _ = blocks_of(1, 1, False, 1, 1.0, 0)
-    state, words, marks = writer(), np.empty(20, np.uint32), np.ones((1, 1), np.uint8)
+    state, words = writer(), np.empty(20, np.uint32)
     layout, model = module._layout(blocks), module._model(blocks, module._new_tail())
-    counts: Any = np.array([count])  # what an honest writer has no room for
-    code_blocks(state, words, True, counts, marks, layout, model)
+    groups, counts = np.array([0, -1]), np.array([count, 0])  # an honest writer refuses them
+    code_layer(state, words, True, groups, counts, layout, model)
     with pytest.raises(ValueError, match="layer 0: a count is not below"):
         decode_counts(finished(state, words), [blocks])
 
@@ -217,8 +235,22 @@ def test_blocks_that_do_not_fit_are_refused(change: dict[str, Any], said: str) -
         dataclasses.replace(blocks, **change)
 
 
-@pytest.mark.parametrize("counts", [np.zeros(15, dtype=np.uint32), np.zeros(16, dtype=np.int64)])
-def test_counts_that_do_not_fit_are_refused(counts: npt.NDArray[Any]) -> None:
+@pytest.mark.parametrize(
+    ("places", "counts", "said"),
+    [
+        ([3], [1, 1], r"got shape \(1,\) of int64 and shape \(2,\) of int64"),
+        ([3], [1.5], "of float64"),
+        ([3, 16], [1, 1], "places: expected 0 to 15, got 3 to 16"),
+        ([-1, 3], [1, 1], "places: expected 0 to 15, got -1 to 3"),
+        ([3], [0], r"counts: expected 1 to 2\*\*32 - 1, got 0 to 0"),
+        ([3], [1 << 32], "counts: expected"),
+        ([3, 3], [1, 1], "places: sort them, and give each once"),
+        ([7, 3], [1, 1], "places: sort them, and give each once"),
+    ],
+)
+def test_counts_that_do_not_fit_are_refused(
+    places: list[int], counts: list[int], said: str
+) -> None:
     blocks, _ = blocks_of(16, 4, True, 4, 1.0, 0)
-    with pytest.raises(ValueError, match="counts: expected 16 of uint32, got shape"):
-        encode_counts([counts], [blocks])
+    with pytest.raises(ValueError, match=said):
+        encode_places([np.array(places)], [np.array(counts)], [blocks])

@@ -199,10 +199,20 @@ def codes_payloads(draw: st.DrawFn) -> CodesPayload:
 
 @st.composite
 def shared_payloads(draw: st.DrawFn) -> SharedRoundingPayload:
-    layers = st.tuples(st.integers(4, 30), st.sampled_from([1, 4, 8]))
-    sizes, groups = zip(*draw(st.lists(layers, min_size=1, max_size=4)), strict=True)
-    block, interleaved = draw(st.integers(1, 9)), draw(st.booleans())
-    grouping = Grouping(sizes, groups, 4, block, interleaved)
+    shapes = st.tuples(st.integers(1, 6), st.integers(4, 30))
+    layers = st.tuples(shapes, st.sampled_from([1, 4, 8]))
+    sides, groups = zip(*draw(st.lists(layers, min_size=1, max_size=4)), strict=True)
+    num_workers = draw(st.integers(1, 9))
+    grouping = Grouping(
+        shapes=sides,
+        group_sizes=groups,
+        bits=4,
+        block=draw(st.integers(1, 9)),
+        interleaved_entries=draw(st.booleans()),
+        interleaved_groups=draw(st.booleans()),
+        worker_id=draw(st.integers(0, num_workers - 1)),
+        num_workers=num_workers,
+    )
     places = draw(subsets(grouping.num_groups))
     signs = torch.cat(
         [torch.full((layer.num_groups,), layer.group_size == 1) for layer in grouping.layers()]
