@@ -38,7 +38,7 @@ _LOG_LEVELS = {
 
 _TRANSFER_TIMEOUT_S = 3600
 _TLS_CLOSING_S = 0.25
-"""How long aiohttp's documentation has one wait for a TLS connection to close behind its session."""
+"""What aiohttp's documentation has one wait for a TLS connection to close behind its session."""
 
 _BLOCK = 1 << 16
 _OTHER_SHAPES = (KeyError, TypeError, AttributeError, RecursionError)
