@@ -23,7 +23,8 @@ from mlmc_ray.compressors.quantization import ECUQ, RTN, FloatingPoint
 from mlmc_ray.compressors.randk import RandK
 from mlmc_ray.compressors.random_sparse import AdaptiveRandom, Bernoulli, RandomSparse
 from mlmc_ray.compressors.rotation import DRIVE, EDEN
-from mlmc_ray.compressors.shared_rounding import SharedDirections, SharedThresholds
+from mlmc_ray.compressors.shared_directions import SharedDirections
+from mlmc_ray.compressors.shared_thresholds import SharedThresholds
 from mlmc_ray.compressors.signs import OneBit, ScaledSign
 from mlmc_ray.compressors.sparse_dithering import SparseDithering
 from mlmc_ray.compressors.ternary import TernGrad

@@ -12,7 +12,8 @@ from mlmc_ray.kernels.device import array_of
 from mlmc_ray.kernels.nearest_rows import may_reach, nearest_rows
 from mlmc_ray.kernels.norms import bucket_norms
 from mlmc_ray.kernels.shared_rounding import group_entries, group_squares, sent_entries
-from mlmc_ray.payloads.shared_rounding import MOST_STEPS, Grouping, LayerGroups, codebook
+from mlmc_ray.payloads.grouping import Grouping, LayerGroups, codebook
+from mlmc_ray.payloads.shared_rounding import MOST_STEPS
 
 Array = npt.NDArray[np.floating]
 Floats = npt.NDArray[np.float64]

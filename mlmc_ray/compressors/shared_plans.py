@@ -19,8 +19,9 @@ from mlmc_ray.compressors.step_rates import (
     step_of,
 )
 from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.payloads.grouping import Grouping, fits
 from mlmc_ray.payloads.shared_counts import layers_of, pack_counts
-from mlmc_ray.payloads.shared_rounding import MOST_STEPS, Grouping, fits
+from mlmc_ray.payloads.shared_rounding import MOST_STEPS
 
 LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = 2.0**-149

@@ -12,7 +12,6 @@ from mlmc_ray.compressors.base import (
     RunTime,
     check_positive,
     check_whole,
-    is_whole,
     peak_of,
 )
 from mlmc_ray.compressors.low_rank import sides_of
@@ -21,18 +20,14 @@ from mlmc_ray.compressors.shared_groups import Layers, Rounding
 from mlmc_ray.compressors.shared_plans import LARGEST, STEPS, Plan, Rule
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.payloads import Payload, ZeroPayload
-from mlmc_ray.payloads.shared_rounding import (
-    MAX_BITS,
-    MAX_GROUP,
-    MOST_STEPS,
-    Grouping,
-    SharedRoundingPayload,
-)
+from mlmc_ray.payloads.grouping import Grouping
+from mlmc_ray.payloads.shared_rounding import MOST_STEPS, SharedRoundingPayload
 from mlmc_ray.seeding import seed_for
 
-_Self = TypeVar("_Self", bound="_SharedRounding")
-_Layout = Literal["interleaved", "contiguous"]
-_BLOCK = 256
+_Self = TypeVar("_Self", bound="SharedRounding")
+Layout = Literal["interleaved", "contiguous"]
+BLOCK = 256
+"""Entries that share a threshold, where nothing else is said."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +46,7 @@ class Drawing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _SharedRounding:
+class SharedRounding:
     """What the two kinds share: how the step is found, and how layers are cut."""
 
     step: float | None = None
@@ -60,7 +55,7 @@ class _SharedRounding:
     bits_per_value: float | None = None
     message_bytes: int | None = None
     target_omega: float | None = None
-    layout: _Layout = "interleaved"
+    layout: Layout = "interleaved"
     coordinated: bool = False
     layer_shapes: RunTime[tuple[tuple[int, int], ...]] = ()
     drawing: RunTime[Drawing | None] = None
@@ -194,113 +189,4 @@ class _SharedRounding:
             interleaved_groups=interleaved,
             worker_id=drawing.worker_id,
             num_workers=drawing.num_workers,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SharedThresholds(_SharedRounding):
-    """Round magnitudes to q = floor(|v| / step + u) steps, with u shared by both sides.
-
-    The entries of a layer lie in blocks that have one u each. It is (pi(b) + U) / B for block b of
-    B, with pi a random permutation and U uniform, so that every u is uniform, hence E q = |v| /
-    step exactly, and thresholds are evenly spread over [0, 1), which keeps the size of the message
-    and its norm steady. Both sides draw them from a seed in the message, so that they cost nothing
-    and tell the receiver where to expect entries. The variance is the sum of step^2 f (1 - f), f
-    being the fraction of |v| / step.
-
-    Give exactly one of the first six.
-
-    Attributes:
-        step: the step itself.
-        rms: the step over the root mean square of the entries.
-        peak: the step over the largest magnitude; from 1, no count is above 1.
-        bits_per_value: bits of the frame an entry that are expected; the step is solved for.
-        message_bytes: bytes of the frame that are expected; the step is solved for.
-        target_omega: E|C(v) - v|^2 / |v|^2 that is expected; the step is solved for.
-        layout: "interleaved": entry j of a layer is in block j modulo B; "contiguous": a block is
-            a run of entries, which costs less where magnitudes differ by place, but whose errors
-            have a common sign where neighbours have.
-        block: entries that share a threshold.
-        coordinated: the workers' thresholds are evenly spread as well, by a seed that they share in
-            a round, so that errors of like vectors cancel; every worker's own stay uniform.
-        layer_shapes: set by ``bind``; while there are none, the vector is one layer.
-        drawing: set by ``bind`` where coordinated.
-
-    References:
-        The rounding is that of TernGrad, Wen et al., 2017, arXiv:1705.07878; the shared thresholds
-        are this project's own, near to No and Weissman, 2014, arXiv:1406.6730; their spread over
-        the workers is that of Suresh et al., 2022, arXiv:2203.04925.
-    """
-
-    block: int = _BLOCK
-
-    def __post_init__(self) -> None:
-        super(SharedThresholds, self).__post_init__()
-        check_whole("block", self.block, 1, (1 << 31) - 1)
-
-    def _rule(self) -> Rule:
-        return replace(super(SharedThresholds, self)._rule(), block=self.block)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SharedDirections(_SharedRounding):
-    """Send groups of entries as random directions, with magnitudes rounded by shared thresholds.
-
-    For a group x of n entries c is the unit vector of largest <x, c> in a codebook of 2^bits that
-    both sides draw, S = |x|^2 / <x, c>, and the group becomes q step c with q = floor(S / step +
-    u). The codebook is made of independent random bases and of their negatives: its law is that of
-    any of its rotations, so E[S c] is parallel to x, and <S c, x> = |x|^2 in every draw; hence the
-    mean is x exactly, but for the rounding of the codebook to float32. Given the codebook the
-    variance is the sum of step^2 f (1 - f) + S^2 - |x|^2, f being the fraction of S / step.
-
-    The groups of a layer have ``group_size`` entries, or half as many and so on down to 4, or its
-    entries are rounded one by one, as by ``SharedThresholds`` in interleaved blocks: whatever is
-    expected to cost least in bits and error. A codebook has at most 16 entries for each of the
-    vector.
-
-    Give exactly one of the first six.
-
-    Attributes:
-        step: the step itself.
-        rms: the step over the root mean square of the entries.
-        peak: the step over the largest magnitude; from 1, no count is above 1.
-        bits_per_value: bits of the frame an entry that are expected; the step is solved for.
-        message_bytes: bytes of the frame that are expected; the step is solved for.
-        target_omega: E|C(v) - v|^2 / |v|^2 that is expected; the step is solved for.
-        layout: "interleaved": group g of G has the entries g, g + G, g + 2 G of a layer;
-            "contiguous": a group is a run of entries.
-        group_size: the largest n, a power of two from 2 to 128.
-        bits: of a direction, 4 to 12; enough for a basis, 2^(bits - 1) >= ``group_size``.
-        coordinated: the workers' thresholds are evenly spread as well, as for
-            ``SharedThresholds``; the directions of a worker are its own.
-        layer_shapes: set by ``bind``; while there are none, the vector is one layer.
-        drawing: set by ``bind`` where coordinated.
-
-    References:
-        Sakrison, 1968; Dai et al., 2019, arXiv:1911.04655; Gandikota et al., 2019,
-        arXiv:1911.07971; the scale is that of Vargaftik et al., 2021, arXiv:2105.08339.
-    """
-
-    layout: _Layout = "contiguous"
-    group_size: int = 64
-    bits: int = 10
-
-    def __post_init__(self) -> None:
-        super(SharedDirections, self).__post_init__()
-        check_whole("bits", self.bits, 4, MAX_BITS)
-        size = self.group_size
-        if not (is_whole(size) and 2 <= size <= MAX_GROUP and size & (size - 1) == 0):
-            raise ValueError(f"group_size is {size!r}: give a power of two, 2 to {MAX_GROUP}")
-        if size > 1 << (self.bits - 1):
-            raise ValueError(
-                f"bits is {self.bits}: give at least {size.bit_length()} for groups of {size}"
-            )
-
-    def _rule(self) -> Rule:
-        return replace(
-            super(SharedDirections, self)._rule(),
-            interleaved_entries=True,
-            largest_group=self.group_size,
-            bits=self.bits,
-            block=_BLOCK,
         )

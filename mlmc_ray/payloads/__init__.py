@@ -7,6 +7,7 @@ the vector they came from; on the wire they are float32, or half precision where
 
 from mlmc_ray.payloads.base import Message, Payload
 from mlmc_ray.payloads.codes import Codebook, CodesPayload, Grid, Powers, Table
+from mlmc_ray.payloads.grouping import Grouping
 from mlmc_ray.payloads.nested import (
     ConcatPayload,
     LowRankPayload,
@@ -24,7 +25,7 @@ from mlmc_ray.payloads.plain import (
     ZeroPayload,
 )
 from mlmc_ray.payloads.reach import reach
-from mlmc_ray.payloads.shared_rounding import Grouping, SharedRoundingPayload
+from mlmc_ray.payloads.shared_rounding import SharedRoundingPayload
 
 __all__ = [
     "Codebook",

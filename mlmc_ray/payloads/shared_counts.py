@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from mlmc_ray.kernels.byte_reader import ByteReader
 from mlmc_ray.kernels.threshold_coding import Blocks, bins_of, decode_places, encode_places
-from mlmc_ray.payloads.shared_rounding import Grouping, LayerGroups
+from mlmc_ray.payloads.grouping import Grouping, LayerGroups
 
 _Ints = npt.NDArray[np.int64]
 _SCALES = np.ldexp(1 + np.arange(256) % 4 / 4, np.arange(256) // 4 - 32)

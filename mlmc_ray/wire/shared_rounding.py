@@ -10,16 +10,9 @@ import torch
 from mlmc_ray.errors import NonFiniteError, WireError
 from mlmc_ray.kernels.byte_reader import ByteReader, length_bytes
 from mlmc_ray.kernels.packing import pack_bits, unpack_bits
+from mlmc_ray.payloads.grouping import MAX_BITS, MAX_GROUP, MAX_LAYERS, MAX_TURNS, Grouping
 from mlmc_ray.payloads.shared_counts import layers_of, pack_counts, unpack_counts
-from mlmc_ray.payloads.shared_rounding import (
-    MAX_BITS,
-    MAX_GROUP,
-    MAX_LAYERS,
-    MAX_TURNS,
-    MOST_STEPS,
-    Grouping,
-    SharedRoundingPayload,
-)
+from mlmc_ray.payloads.shared_rounding import MOST_STEPS, SharedRoundingPayload
 from mlmc_ray.wire.fields import (
     Limits,
     check_count,

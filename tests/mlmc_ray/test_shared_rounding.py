@@ -21,8 +21,9 @@ from mlmc_ray.compressors.step_rates import inverse_square_cosine
 from mlmc_ray.errors import NonFiniteError, WireError
 from mlmc_ray.kernels.sphere_codebook import random_bases
 from mlmc_ray.payloads import Message, SharedRoundingPayload, ZeroPayload
+from mlmc_ray.payloads import grouping as cutting
 from mlmc_ray.payloads import shared_rounding as payloads
-from mlmc_ray.payloads.shared_rounding import Grouping, codebook
+from mlmc_ray.payloads.grouping import Grouping, codebook
 from mlmc_ray.problems import Digits
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.wire import decode, encode
@@ -54,7 +55,7 @@ def thresholds(of_blocks: npt.NDArray[np.float64]) -> Iterator[None]:
     def given(seed: int, num_blocks: int, **_: int) -> npt.NDArray[np.float64]:
         return of_blocks[:num_blocks]
 
-    with mock.patch.object(payloads, "shared_uniform", given):
+    with mock.patch.object(cutting, "shared_uniform", given):
         yield
 
 
