@@ -110,6 +110,8 @@ class Rounding:
         A count of ``MOST_STEPS`` + 1 stands for all that is more.
         """
         found = [self._sent(layer) for layer in self._grouping.layers()]
+        if len(found) == 1:
+            return found[0]
         places, counts, codes = (np.concatenate(column) for column in zip(*found, strict=True))
         return places, counts, codes
 

@@ -8,6 +8,7 @@ References:
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -28,7 +29,10 @@ _SMALLEST = 2.0**-149
 _LEAST_GROUP = 4  # below which entries are rounded one by one
 _OTHER_SEED = 0x5EED
 _FRAME_BYTES = 50  # of what a frame has beside layers, counts and directions
-_LAYER_BYTES = 6  # of the shape, the group size and the scale of a layer
+_RUN_BYTES = 5  # of the number, shape and group size of layers that are alike
+_CORRECTIONS = 2  # by the length of other messages
+
+_Sizes = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,78 +77,97 @@ class Plan:
         self._layers = layers
         self._tables: dict[tuple[int, int], Floats] = {}
 
-    def step(self) -> float:
-        """Return the step, as float32 holds it; at least the smallest such number.
+    def cut(self) -> tuple[float, Grouping]:
+        """Return the step, as float32 holds it, and how the layers are cut.
+
+        Where the step is not solved for, a layer is cut as is cheapest for it: in its expected bits
+        and, for an error of step^2, as many bits as a direction has. So the two trade where few
+        groups are sent and the step changes.
 
         Raises:
-            NonFiniteError: it does not fit float32.
+            NonFiniteError: the step does not fit float32.
             ValueError: no message is as short as wanted.
         """
-        wanted = STEPS[self._rule.step](self, self._rule.value)
+        rule = self._rule
+        wanted, sizes = STEPS[rule.step](self, rule.value)
         if not wanted <= LARGEST:
             raise NonFiniteError(
                 f"a step of {wanted:g} does not fit float32, whose largest number is "
                 f"{LARGEST:g}: scale the vector down"
             )
-        return max(float(np.float32(wanted)), _SMALLEST)
+        step = max(float(np.float32(wanted)), _SMALLEST)
+        return step, self._grouping(self._cheapest_sizes(step) if sizes is None else sizes)
 
-    def grouping(self, step: float) -> Grouping:
-        """Return how the layers are cut for a step: each as is cheapest.
+    def for_step(self, value: float) -> tuple[float, None]:
+        """Return the step itself."""
+        return value, None
 
-        The cost of a layer is its expected bits and, for an error of step^2, as many bits as a
-        direction has: so the two trade where few groups are sent and the step changes.
-        """
-        rule, layers = self._rule, range(len(self._layers.shapes))
-        alone = rule.largest_group == 1
-        return Grouping(
-            shapes=self._layers.shapes,
-            group_sizes=tuple(1 if alone else self._cheapest(i, step)[0] for i in layers),
-            bits=rule.bits,
-            block=rule.block,
-            interleaved_entries=rule.interleaved_entries,
-            interleaved_groups=rule.interleaved_groups,
-            worker_id=rule.worker_id,
-            num_workers=rule.num_workers,
-        )
-
-    def for_rms(self, value: float) -> float:
+    def for_rms(self, value: float) -> tuple[float, None]:
         """Return the step that is ``value`` times the root mean square of the entries."""
-        return value * self._layers.rms
+        return value * self._layers.rms, None
 
-    def for_peak(self, value: float) -> float:
+    def for_peak(self, value: float) -> tuple[float, None]:
         """Return the step that is ``value`` times the largest magnitude."""
-        return value * self._layers.peak
+        return value * self._layers.peak, None
 
-    def for_bytes(self, value: float) -> float:
-        """Return the step whose frame is expected to have ``value`` bytes.
+    def for_bytes(self, value: float) -> tuple[float, _Sizes]:
+        """Return the step and the group sizes whose frame is expected to have ``value`` bytes.
 
-        It is found for an ideal code that knows layers and thresholds, and once more by what a
-        message with other thresholds takes, since the code knows rows and columns too.
+        They are found for an ideal code that knows layers and thresholds, and again by what
+        messages with other thresholds take, since the code knows rows and columns too.
 
         Raises:
             ValueError: a frame has more whatever the step is.
         """
-        header = _FRAME_BYTES + _LAYER_BYTES * len(self._layers.shapes)
+        shapes = self._layers.shapes
+        header = _FRAME_BYTES + len(shapes) + _RUN_BYTES * sum(1 for _ in groupby(shapes))
         if not value > header:
             raise ValueError(
-                f"{value:g} bytes are asked for where a message of {len(self._layers.shapes)} "
-                f"layers and {self._layers.dim} entries takes about {header} before it says "
-                "anything: ask for more"
+                f"{value:g} bytes are asked for where a message of {len(shapes)} layers and "
+                f"{self._layers.dim} entries takes about {header} before it says anything: ask "
+                "for more"
             )
-        wanted = 8 * (value - header)
-        first = self._step_of_bits(wanted)
-        needed = self._bits_of_another(first)
-        return self._step_of_bits(wanted * wanted / needed) if needed else first
+        wanted = asked = 8 * (value - header)
+        for _ in range(_CORRECTIONS):
+            needed = self._bits_of_another(*self._solved(asked, self._bits))
+            if needed == 0:
+                break
+            asked *= wanted / needed
+        return self._solved(asked, self._bits)
 
-    def _step_of_bits(self, wanted: float) -> float:
-        return step_of(lambda step: sum(self._costs(step, 1)), wanted, self._layers.rms)
+    def for_bits_per_value(self, value: float) -> tuple[float, _Sizes]:
+        """Return those whose frame is expected to have ``value`` bits an entry; as above."""
+        return self.for_bytes(value * self._layers.dim / 8)
 
-    def _bits_of_another(self, step: float) -> int:
+    def for_omega(self, value: float) -> tuple[float, _Sizes]:
+        """Return those at which E|C(v) - v|^2 is expected to be ``value`` times |v|^2."""
+        return self._solved(-value * self._layers.energy, self._accuracy)
+
+    def _bits(self, step: float, sizes: _Sizes) -> float:
+        return sum(self._cost(index, n, step)[0] for index, n in enumerate(sizes))
+
+    def _accuracy(self, step: float, sizes: _Sizes) -> float:
+        return -sum(self._cost(index, n, step)[1] for index, n in enumerate(sizes))
+
+    def _solved(
+        self, wanted: float, falling: Callable[[float, _Sizes], float]
+    ) -> tuple[float, _Sizes]:
+        """Return the step and sizes at which a function of both, which falls with the step, is met.
+
+        Where the cheapest sizes change, the function jumps: then the sizes are those of the finer
+        side, with a coarser step.
+        """
+        rms = self._layers.rms
+        finer, _ = step_of(lambda step: falling(step, self._cheapest_sizes(step)), wanted, rms)
+        sizes = self._cheapest_sizes(finer)
+        return step_of(lambda step: falling(step, sizes), wanted, rms)[1], sizes
+
+    def _bits_of_another(self, step: float, sizes: _Sizes) -> int:
         """Return the bits of counts and directions of a message that nobody gets.
 
         Its seed has nothing to do with that of the message sent, which stays unbiased so.
         """
-        grouping = self.grouping(step)
+        grouping = self._grouping(sizes)
         places, counts, _ = Rounding(self._layers, grouping, step, _OTHER_SEED).sent()
         code = pack_counts(grouping, _OTHER_SEED, places, np.minimum(counts, MOST_STEPS))
         signs: int = sum(
@@ -155,39 +178,43 @@ class Plan:
         directions = (len(places) - signs) * self._rule.bits + signs
         return 8 * (len(code) - len(grouping.shapes)) + directions
 
-    def for_bits_per_value(self, value: float) -> float:
-        """Return the step whose frame is expected to have ``value`` bits an entry; as above."""
-        return self.for_bytes(value * self._layers.dim / 8)
+    def _grouping(self, sizes: _Sizes) -> Grouping:
+        rule = self._rule
+        return Grouping(
+            shapes=self._layers.shapes,
+            group_sizes=sizes,
+            bits=rule.bits,
+            block=rule.block,
+            interleaved_entries=rule.interleaved_entries,
+            interleaved_groups=rule.interleaved_groups,
+            worker_id=rule.worker_id,
+            num_workers=rule.num_workers,
+        )
 
-    def for_omega(self, value: float) -> float:
-        """Return the step at which E|C(v) - v|^2 is expected to be ``value`` times |v|^2."""
-        wanted = -value * self._layers.energy
-        return step_of(lambda step: -sum(self._costs(step, 2)), wanted, self._layers.rms)
+    def _cheapest_sizes(self, step: float) -> _Sizes:
+        if self._rule.largest_group == 1:
+            return (1,) * len(self._layers.shapes)
+        return tuple(self._cheapest(index, step) for index in range(len(self._layers.shapes)))
 
-    def _costs(self, step: float, place: int) -> Iterator[float]:
-        """Yield the expected bits (``place`` 1) or errors (2) of the layers."""
-        for index in range(len(self._layers.shapes)):
-            yield self._cheapest(index, step)[place]
-
-    def _cheapest(self, index: int, step: float) -> tuple[int, float, float]:
-        """Return the group size of a layer, its expected bits, and its expected error."""
+    def _cheapest(self, index: int, step: float) -> int:
+        """Return the group size of a layer; the smaller of two as cheap."""
         options = []
         for n in self._group_sizes(index):
             bits, error = self._cost(index, n, step)
-            options.append((bits + self._rule.bits * error / step**2, n, bits, error))
-        return min(options)[1:]
+            options.append((bits + self._rule.bits * error / step**2, n))
+        return min(options)[1]
 
     def _group_sizes(self, index: int) -> Iterator[int]:
         """Yield the sizes that groups of a layer may have."""
         yield 1
-        n = self._rule.largest_group
-        least = min(n, _LEAST_GROUP)
-        while n > 1 and n >= least:
-            if n <= math.prod(self._layers.shapes[index]) and fits(
-                n, self._rule.bits, self._layers.dim
-            ):
-                yield n
-            n //= 2
+        most = min(
+            largest_group(self._rule.largest_group, self._rule.bits, self._layers.dim),
+            math.prod(self._layers.shapes[index]),
+        )
+        n = min(self._rule.largest_group, _LEAST_GROUP)
+        while 1 < n <= most:
+            yield n
+            n *= 2
 
     def _cost(self, index: int, n: int, step: float) -> tuple[float, float]:
         """Return the expected bits and error of a layer in groups of n entries."""
@@ -207,8 +234,16 @@ class Plan:
         return self._tables[index, n]
 
 
-STEPS: Mapping[str, Callable[[Plan, float], float]] = {
-    "step": lambda _, value: value,
+def largest_group(wanted: int, bits: int, dim: int) -> int:
+    """Return the most entries of a group of a vector: ``wanted``, or what its codebook allows."""
+    n = wanted
+    while n > 1 and not fits(n, bits, dim):
+        n //= 2
+    return n
+
+
+STEPS: Mapping[str, Callable[[Plan, float], tuple[float, _Sizes | None]]] = {
+    "step": Plan.for_step,
     "rms": Plan.for_rms,
     "peak": Plan.for_peak,
     "bits_per_value": Plan.for_bits_per_value,

@@ -17,7 +17,7 @@ from mlmc_ray.compressors.base import (
 from mlmc_ray.compressors.low_rank import sides_of
 from mlmc_ray.compressors.rounding import draw_seed
 from mlmc_ray.compressors.shared_groups import Layers, Rounding
-from mlmc_ray.compressors.shared_plans import LARGEST, STEPS, Plan, Rule
+from mlmc_ray.compressors.shared_plans import LARGEST, STEPS, Plan, Rule, largest_group
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.payloads import Payload, ZeroPayload
 from mlmc_ray.payloads.grouping import Grouping
@@ -70,6 +70,8 @@ class SharedRounding:
             check_whole("message_bytes", self.message_bytes, 1)
         if self.layout not in ("interleaved", "contiguous"):
             raise ValueError(f"layout is {self.layout!r}: give 'interleaved' or 'contiguous'")
+        if not isinstance(self.coordinated, bool):
+            raise ValueError(f"coordinated is {self.coordinated!r}: give true or false")
         for side in (side for shape in self.layer_shapes for side in shape):
             check_whole("a side in layer_shapes", side, 1)
 
@@ -148,7 +150,8 @@ class SharedRounding:
         n = 1 it is c (1 + sqrt(d)) / 2 - 1: the error is at most step |v|_1 - |v|^2, and
         max|v| |v|_1 <= |v|^2 (1 + sqrt(d)) / 2. For other steps None.
         """
-        n = self._rule().largest_group
+        rule = self._rule()
+        n = largest_group(rule.largest_group, rule.bits, dim)
         if self.peak is not None and n == 1 and self.peak >= 1:
             return self.peak * (1 + math.sqrt(dim)) / 2 - 1
         if self.rms is None:
@@ -172,9 +175,7 @@ class SharedRounding:
         """Return the layers of a vector, the step, and the groups."""
         rule = self._rule()
         layers = Layers(vector, rule.shapes, rule.interleaved_groups)
-        plan = Plan(rule, layers)
-        step = plan.step()
-        return layers, step, plan.grouping(step)
+        return layers, *Plan(rule, layers).cut()
 
     def _rule(self) -> Rule:
         """Return what is asked for, as if groups had one entry and blocks one group."""

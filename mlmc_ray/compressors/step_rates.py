@@ -25,8 +25,8 @@ _HEIGHTS, _WEIGHTS = _ROOTS**2, 2 * _ROOTS / len(_ROOTS)
 """Heights 1 - u that stand for all, denser near 0, where small magnitudes are sent or not."""
 _COUNTS = np.append(np.arange(8), 2.0 ** np.arange(3, 33))
 """The counts that a decision of its own tells from those below; between two, bits are raw."""
-_ROUNDS = 20  # of halving the range of the step's logarithm
-_OCTAVES = 16  # between the root mean square and the ends of the first range
+_ROUNDS = 22  # of halving the range of the step's logarithm
+_OCTAVES = 40  # between the root mean square and the ends of the first range
 
 
 def numbers_above(magnitudes: npt.NDArray[np.float32]) -> Floats:
@@ -50,13 +50,17 @@ def rounding_cost(above: Floats, step: float, bits: int) -> tuple[float, float]:
     return _bits(above, step, bits), step**2 * _variance(above, step)
 
 
-def step_of(falling: Callable[[float], float], wanted: float, rms: float) -> float:
-    """Return the step at which a function has a value, or is as near to it as it gets.
+def step_of(falling: Callable[[float], float], wanted: float, rms: float) -> tuple[float, float]:
+    """Return steps next to each other between which a function passes a value.
 
     Args:
         falling: of the step; it falls, or about.
         wanted: the value.
         rms: the root mean square of the entries, where the search begins.
+
+    Returns:
+        the last step at which it is above, and the first at which it is not; the ends of the range,
+        2^-40 and 2^40 times ``rms``, where it is nowhere above, or everywhere.
     """
     low, high = math.log2(rms) - _OCTAVES, math.log2(rms) + _OCTAVES
     for _ in range(_ROUNDS):
@@ -65,7 +69,7 @@ def step_of(falling: Callable[[float], float], wanted: float, rms: float) -> flo
             low = middle
         else:
             high = middle
-    return float(2.0**high)
+    return 2.0**low, 2.0**high
 
 
 @cache

@@ -327,6 +327,21 @@ def test_the_error_is_what_was_asked_for(kind: type[Shared], omega: float) -> No
     assert np.mean(errors) == pytest.approx(omega, rel=0.08)
 
 
+@pytest.mark.parametrize("rate", [0.75, 1.0, 1.3, 2.0, 2.5])
+def test_a_vector_of_one_layer_has_any_size_and_error(rate: float) -> None:
+    """Also between those at which the cheapest group size changes."""
+    vector = torch.randn(20_000, generator=generator_for(3))
+    size = len(encode(Message({"v": SharedDirections(bits_per_value=rate).with_seed(vector, 1)})))
+    assert size == pytest.approx(rate * len(vector) / 8, rel=0.03)
+    error = SharedDirections(target_omega=rate / 4).expected_error(vector, 1)
+    assert error == pytest.approx(rate / 4 * squared(vector), rel=0.05)
+
+
+def test_the_bound_is_of_the_groups_that_the_vector_may_have() -> None:
+    assert SharedDirections(rms=30.0).omega(1000) == 30 * math.sqrt(16) - 1
+    assert SharedDirections(rms=30.0).omega(10) == 29
+
+
 def test_the_step_may_be_that_of_the_largest_entry() -> None:
     payload = SharedThresholds(peak=1.5).with_seed(SMALL, 3)
     assert isinstance(payload, SharedRoundingPayload)
@@ -399,6 +414,7 @@ def test_what_no_step_can_say_is_refused() -> None:
         (SharedThresholds, {"rms": 1.0, "block": 0}, "block is 0: give 1 to 2147483647"),
         (SharedThresholds, {"rms": 1.0, "layer_shapes": ((1, 0),)}, "a side in layer_shapes is 0"),
         (SharedThresholds, {"message_bytes": 1.5}, "message_bytes is 1.5: give"),
+        (SharedThresholds, {"rms": 1.0, "coordinated": "no"}, "coordinated is 'no': give true or"),
         (SharedDirections, {"rms": 1.0, "bits": 13}, "bits is 13: give 4 to 12"),
         (SharedDirections, {"rms": 1.0, "group_size": 12}, "group_size is 12: give a power of two"),
         (SharedDirections, {"rms": 1.0, "bits": 6}, "bits is 6: give at least 7 for groups of 64"),
