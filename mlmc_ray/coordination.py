@@ -69,9 +69,10 @@ class Place:
         """
         stream = np.random.Philox(key=seed_for(self.seed, dim))
         keys = stream.random_raw(number * self.num_workers).reshape(number, self.num_workers)
-        strata = torch.from_numpy(keys.argsort(axis=1, kind="stable")[:, self.worker_id])
+        own = keys[:, self.worker_id, None]
+        strata = (keys < own).sum(axis=1) + (keys[:, : self.worker_id] == own).sum(axis=1)
         within = torch.rand(number, dtype=torch.float64, generator=generator)
-        spread = (strata + within) / self.num_workers
+        spread = (torch.from_numpy(strata) + within) / self.num_workers
         return spread.clamp(max=_BELOW_ONE)  # a sum may be rounded up to M
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, PaperCost, RunTime, bound, peak_of
+from mlmc_ray.compressors.wrappers.named import named
 from mlmc_ray.coordination import Place, place_in
 from mlmc_ray.ladders.base import (
     BindableLadder,
@@ -38,7 +39,6 @@ from mlmc_ray.laws import (
 )
 from mlmc_ray.observing import note_levels
 from mlmc_ray.payloads import Payload, ZeroPayload
-from mlmc_ray.seeding import seed_for
 
 __all__ = [
     "MLMC",
@@ -114,9 +114,7 @@ class MLMC:
         several = self.base is not None and isinstance(self.ladder, BindableLadder)
 
         def inside(name: str) -> Context:
-            if not (self.coordinated or several):
-                return context
-            return replace(context, shared_seed=seed_for(context.shared_seed, name))
+            return named(context, name) if self.coordinated or several else context
 
         base = None if self.base is None else bound(self.base, inside("base"))
         ladder = bound_ladder(self.ladder, inside("ladder"))

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import Context, RunTime, check_finite
+from mlmc_ray.compressors.wrappers.named import named
 from mlmc_ray.coordination import Place, place_in
 from mlmc_ray.ladders.base import Ladder, Levels, bound_ladder
 from mlmc_ray.ladders.sums import sum_of
 from mlmc_ray.laws import AdaptiveLaw, LevelLaw, check_law, draw_levels, levels_at
 from mlmc_ray.observing import note_levels
 from mlmc_ray.payloads import Payload, ZeroPayload
-from mlmc_ray.seeding import seed_for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,9 +54,8 @@ class RandomTruncation:
         What the ladder draws by the seed that workers share is independent of the level.
         """
         place = place_in(context) if self.coordinated else None
-        if self.coordinated:
-            context = replace(context, shared_seed=seed_for(context.shared_seed, "ladder"))
-        ladder = bound_ladder(self.ladder, context)
+        inside = named(context, "ladder") if self.coordinated else context
+        ladder = bound_ladder(self.ladder, inside)
         same = ladder is self.ladder and place == self.place
         return self if same else replace(self, ladder=ladder, place=place)
 

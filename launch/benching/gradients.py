@@ -1,8 +1,9 @@
 """Gradients of a model in training, made once and kept in files."""
 
+import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,22 @@ class TrainingGradient:
             return MovieReviews(data_dir=data_dir)
         return FashionMNIST(network=self.network, data_dir=data_dir)  # type: ignore[arg-type]
 
-    def file_name(self, round_index: int) -> str:
-        """Return the name of the file that keeps a round's gradient, made of all settings."""
+    def file_name(self, round_index: int, data_dir: Path | None = None) -> str:
+        """Return the name of the file that keeps a round's gradient, made of all settings.
+
+        Args:
+            round_index: of the gradient.
+            data_dir: of ``problem``; a hash of the whole path stands for it.
+        """
+        place = "" if data_dir is None else f"-data{_short_hash(data_dir)}"
         return (
             f"{self.network}-round{round_index}-step{self.step_size!r}-batch{self.batch_size}-"
-            f"seed{self.seed}.npy"
+            f"seed{self.seed}{place}.npy"
         )
+
+
+def _short_hash(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path.expanduser().resolve())).hexdigest()[:8]
 
 
 def parsed(text: str, settings: Mapping[str, Any]) -> TrainingGradient:
@@ -127,14 +138,22 @@ def gradient_of(
     """
     problem = wanted.problem(data_dir)
     model = initial_model(problem, wanted.seed)
-    path = cache / wanted.file_name(wanted.round_index)
+
+    def path_of(round_index: int) -> Path:
+        return cache / wanted.file_name(round_index, data_dir)
+
+    path = path_of(wanted.round_index)
     if not path.exists():
-        _train(wanted, problem, model, cache, console)
+        _train(wanted, problem, model, path_of, console)
     return _read(path, model.parameters.numel()), model.layer_shapes
 
 
 def _train(
-    wanted: TrainingGradient, problem: Problem, model: FlatModel, cache: Path, console: Console
+    wanted: TrainingGradient,
+    problem: Problem,
+    model: FlatModel,
+    path_of: Callable[[int], Path],
+    console: Console,
 ) -> None:
     """Keep the gradients of the wanted round and of some before it."""
     shard = problem.shard(0, 1, generator_for(wanted.seed, "shards"))
@@ -144,7 +163,7 @@ def _train(
         for round_index in range(wanted.round_index + 1):
             gradient = _gradient(wanted, problem, model, shard, round_index)
             if round_index in kept:
-                _keep(gradient, cache / wanted.file_name(round_index))
+                _keep(gradient, path_of(round_index))
             model.parameters.add_(gradient, alpha=-wanted.step_size)
             progress.advance(task)
 

@@ -3,7 +3,8 @@
 The number of block b for worker i is (place(b) / num_blocks + turn(i) / num_workers + U) mod 1, of
 a permutation of the blocks, one of the workers and a uniform U that they all share. Whatever the
 permutations are, every number is uniform; those of a worker are evenly spaced, and so are those of
-a block. All is integers in units of 2**-64, so that every machine draws the same.
+a block. All is integers in units of 2**-64, so that every machine draws the same. Workers take
+turns by rising hashes, no two of which are equal, so that a turn is counted and takes no memory.
 
 References:
     Cranley and Patterson, "Randomization of number theoretic methods for multiple integration",
@@ -17,7 +18,7 @@ from mlmc_ray.kernels.compiled import compiled
 from mlmc_ray.kernels.splitmix import UNIT, random_bits
 
 _MAX = 1 << 32
-_OFFSET, _BLOCKS, _WORKERS = 0, 1, 2  # what the three hashes of the seed are for
+_OFFSET, _BLOCKS, _WORKERS = 1, 2, 3  # what the three hashes of the seed are for
 _S11, _S32 = np.uint64(11), np.uint64(32)
 
 
@@ -46,10 +47,24 @@ def shared_uniform(
         raise ValueError(
             f"expected 0 <= worker_id < num_workers <= 2**32, got {worker_id} and {num_workers}"
         )
-    keys = [int(_hash(np.uint64(seed), purpose)) for purpose in (_OFFSET, _BLOCKS, _WORKERS)]
-    turn = int(permutation(keys[_WORKERS], num_workers)[worker_id])
-    offset = (keys[_OFFSET] + turn * ((1 << 64) // num_workers)) % (1 << 64)
-    return _spread(permutation(keys[_BLOCKS], num_blocks), np.uint64(offset))
+    spacing = np.uint64((1 << 64) // num_workers % (1 << 64))
+    return _drawn(np.uint64(seed), num_blocks, worker_id, num_workers, spacing)
+
+
+@compiled
+def falling_order(uniforms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the blocks by falling numbers, shape (num_blocks,), in linear time.
+
+    Args:
+        uniforms: of a worker, as ``shared_uniform`` returns them for at most 2**31 blocks; not
+            modified.
+    """
+    blocks, least = len(uniforms), uniforms.min()
+    order = np.empty(blocks, dtype=np.int64)
+    for b in range(blocks):
+        rank = np.int64((uniforms[b] - least) * blocks + 0.5)  # off by less than 0.3 before
+        order[blocks - 1 - rank] = b
+    return order
 
 
 def permutation(key: int, size: int) -> npt.NDArray[np.int64]:
@@ -65,8 +80,24 @@ def permutation(key: int, size: int) -> npt.NDArray[np.int64]:
 
 
 @compiled
-def _hash(seed: np.uint64, purpose: int) -> np.uint64:
-    return random_bits(random_bits(seed, 0), purpose + 1)
+def _drawn(
+    seed: np.uint64, num_blocks: int, worker_id: int, num_workers: int, spacing: np.uint64
+) -> npt.NDArray[np.float64]:
+    key = random_bits(seed, 0)
+    places = np.arange(num_blocks)
+    _shuffle(random_bits(key, _BLOCKS), places)
+    turn = _turn(random_bits(key, _WORKERS), worker_id, num_workers)
+    return _spread(places, random_bits(key, _OFFSET) + np.uint64(turn) * spacing)
+
+
+@compiled
+def _turn(key: np.uint64, worker_id: int, num_workers: int) -> int:
+    """Return how many workers have a lesser hash; a hash is one to one, so no two are equal."""
+    own = random_bits(key, worker_id + 1)
+    turn = 0
+    for i in range(num_workers):
+        turn += int(random_bits(key, i + 1) < own)
+    return turn
 
 
 @compiled

@@ -16,20 +16,21 @@ from mlmc_ray.kernels.splitmix import random_bits, uniform_of
 
 _Floats = npt.NDArray[np.float64]
 _FIXED_SEED = np.uint64(0)
+_LEAST_SQUARE = 2.0**-60  # of what is left of a draw; among axes one always has 1 / size or more
 
 
 def random_bases(seed: int, rows: int, size: int) -> npt.NDArray[np.float32]:
     """Return unit vectors, the rows of orthonormal bases one after the other, randomly turned.
 
     A basis is Gram and Schmidt's of ``size`` vectors of normal draws, hence uniformly distributed;
-    so is the rotation. The last basis is cut short where ``size`` does not divide ``rows``. Draws
-    are Box and Muller's of ``kernels.splitmix``, in float64, where machines whose logarithm or
-    cosine is rounded otherwise differ in the last bits, of which rounding to float32 leaves nothing
-    but in rare cases.
+    so is the rotation. Draws are Box and Muller's of ``kernels.splitmix``, in float64, where
+    machines whose logarithm or cosine is rounded otherwise differ in the last bits, of which
+    rounding to float32 leaves nothing but in rare cases. A seed for which the draws of a basis
+    depend on one another gives a basis all the same.
 
     Args:
         seed: of the rotation, 0 to 2**64 - 1.
-        rows: how many vectors.
+        rows: how many vectors, a multiple of ``size``.
         size: entries of each.
 
     Returns:
@@ -80,18 +81,36 @@ def _fill_with_normals(seed: np.uint64, values: _Floats) -> None:
 
 @compiled
 def _orthonormalize(vectors: _Floats) -> None:
+    """Make every ``size`` rows a basis, with axes for draws that nearly depend on those before."""
     rows, size = vectors.shape
     for row in range(rows):
-        vector = vectors[row]
-        for _ in range(2):  # the second time removes what rounding has left
-            for before in range(row - row % size, row):
-                product = 0.0
-                for j in range(size):
-                    product += vector[j] * vectors[before, j]
-                for j in range(size):
-                    vector[j] -= product * vectors[before, j]
-            square = 0.0
-            for j in range(size):
-                square += vector[j] * vector[j]
-            for j in range(size):
-                vector[j] /= math.sqrt(square)
+        vector, before = vectors[row], vectors[row - row % size : row]
+        square, least, axis = _reduced(vector, before), _LEAST_SQUARE, 0
+        while square < least:
+            vector[:] = 0.0
+            vector[axis] = 1.0
+            square, least, axis = _reduced(vector, before), 0.5 / size, axis + 1
+        _divide(vector, math.sqrt(square))
+        # once more, which removes what rounding has left
+        _divide(vector, math.sqrt(_reduced(vector, before)))
+
+
+@compiled
+def _reduced(vector: _Floats, before: _Floats) -> float:
+    """Subtract the products with unit vectors, and return the sum of squares that is left."""
+    for row in range(len(before)):
+        product = 0.0
+        for j in range(len(vector)):
+            product += vector[j] * before[row, j]
+        for j in range(len(vector)):
+            vector[j] -= product * before[row, j]
+    square = 0.0
+    for j in range(len(vector)):
+        square += vector[j] * vector[j]
+    return square
+
+
+@compiled
+def _divide(vector: _Floats, norm: float) -> None:
+    for j in range(len(vector)):
+        vector[j] /= norm

@@ -8,7 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from mlmc_ray.compressors.base import Compressor, Context, bound, check_compressor, check_whole
+from mlmc_ray.compressors.base import (
+    Compressor,
+    Context,
+    RunTime,
+    bound,
+    check_compressor,
+    check_whole,
+)
+from mlmc_ray.compressors.wrappers.named import named
 from mlmc_ray.ladders.base import Levels, check_level, fixed_generator
 from mlmc_ray.ladders.sizes import packed_bits
 from mlmc_ray.ladders.sums import difference
@@ -27,6 +35,7 @@ class RefinementLadder:
         compressor: C, biased.
         steps: how many times it is applied; there is one level more.
         top: an unbiased compressor for the rest; by default all of its entries are sent.
+        step_compressors: the compressor as it is bound for each of the steps; set by ``bind``.
 
     References:
         Zukerman et al., 2025, arXiv:2507.05508, section 3, for any ladder; the steps are those of
@@ -38,6 +47,7 @@ class RefinementLadder:
     compressor: Compressor
     steps: int = 1
     top: Compressor | None = None
+    step_compressors: RunTime[tuple[Compressor, ...]] = ()
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1)
@@ -57,15 +67,24 @@ class RefinementLadder:
             )
 
     def bind(self, context: Context) -> "RefinementLadder":
-        """Return the ladder whose compressors know where they are used."""
-        compressor = bound(self.compressor, context)
-        top = None if self.top is None else bound(self.top, context)
-        same = compressor is self.compressor and top is self.top
-        return self if same else replace(self, compressor=compressor, top=top)
+        """Return the ladder whose compressors know where they are used.
+
+        Every step, and the top, has a shared seed of its own: what it is given must not depend on
+        its draws, or the top has another mean, and a step need not contract.
+        """
+        each = [bound(self.compressor, named(context, "step", i)) for i in range(self.steps)]
+        top = None if self.top is None else bound(self.top, named(context, "top"))
+        if top is self.top and all(one is self.compressor for one in each):
+            return self
+        return replace(self, top=top, step_compressors=tuple(each))
 
     def levels(self, vector: Tensor, *, generator: Generator | None = None) -> Levels:
         """Return the levels, for which all compressors run at once."""
         return _RefinementLevels(self, vector, generator or fixed_generator())
+
+    def compressors(self) -> tuple[Compressor, ...]:
+        """Return what is applied in each of the steps."""
+        return self.step_compressors or (self.compressor,) * self.steps
 
     def omega(self, dim: int) -> float | None:
         """(1 + 2 sum_(l < n) a^l + a^n (1 + (1 + w)^1/2))^2 - 1 with a^2 = 1 - alpha, n = steps.
@@ -73,7 +92,7 @@ class RefinementLadder:
         w is the omega of the top, 0 by default. Level l has at most a^(l-1) + a^l of the norm of
         the vector, and by Minkowski's inequality random compressors need no more in expectation.
         """
-        alpha = self.compressor.alpha(dim)
+        alpha = self.compressors()[0].alpha(dim)
         top = 0.0 if self.top is None else self.top.omega(dim)
         if alpha is None or top is None:
             return None
@@ -86,7 +105,7 @@ class RefinementLadder:
         top = 0.0 if self.top is None else self.top.omega(dim)
         if not top:
             return top
-        alpha = self.compressor.alpha(dim)
+        alpha = self.compressors()[0].alpha(dim)
         return None if alpha is None else float((1 - alpha) ** self.steps * top)
 
     def paper_cost(self, dim: int) -> None:
@@ -99,8 +118,8 @@ class _RefinementLevels:
         rest = vector.to(torch.promote_types(vector.dtype, torch.float32))
         self._device = vector.device
         self._increments: list[Payload] = []
-        for _ in range(ladder.steps):
-            self._increments.append(ladder.compressor.compress(rest, generator=generator))
+        for compressor in ladder.compressors():
+            self._increments.append(compressor.compress(rest, generator=generator))
             rest = difference(rest, self._increments[-1])
         top = ladder.top
         last = DensePayload(rest) if top is None else top.compress(rest, generator=generator)

@@ -14,7 +14,9 @@ MAX_GROUP = 128
 """The most entries of a group."""
 MAX_BITS = 12
 """The most bits of a direction."""
-MAX_LAYERS = 1 << 16
+MAX_SIDE = (1 << 31) - 1
+"""The most rows, columns, and groups that share a threshold."""
+MAX_LAYERS = 1 << 13
 """The most layers of a message."""
 MAX_TURNS = 1 << 22
 """The most layers of a message, times the workers whose thresholds are spread together."""
@@ -98,15 +100,17 @@ class Grouping:
         shapes: rows and columns of the matrix that every layer is.
         group_sizes: entries a group, for every layer; a power of two, 1 to ``MAX_GROUP``.
         bits: of a direction, 1 to ``MAX_BITS``; a group of one entry has a sign.
-        block: how many groups of one entry share a threshold; larger ones have one each.
+        block: how many groups of one entry share a threshold, 1 to ``MAX_SIDE``; larger ones have
+            one each.
         interleaved_entries: the same for layers whose groups have one entry.
         interleaved_groups: whether larger groups are interleaved.
         worker_id: of the sender, 0 to ``num_workers`` - 1.
         num_workers: whose thresholds are spread together, see ``MAX_TURNS``.
 
     Raises:
-        ValueError: a codebook would have less than a basis, or be too large for the vector, or
-            there is no such worker.
+        ValueError: a value is out of range; there are no layers, more than ``MAX_LAYERS``, or
+            another number of group sizes; a codebook would have less than a basis, or be too large
+            for the vector; or there is no such worker.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -119,6 +123,9 @@ class Grouping:
     num_workers: int = 1
 
     def __post_init__(self) -> None:
+        self._check_layers()
+        _check_whole("bits", self.bits, MAX_BITS)
+        _check_whole("block", self.block, MAX_SIDE)
         largest = max(self.group_sizes)
         if largest > 1 and not fits(largest, self.bits, self.dim):
             raise ValueError(
@@ -131,6 +138,20 @@ class Grouping:
                 f"worker {self.worker_id} of {self.num_workers} with {len(self.shapes)} layers: "
                 f"give one of the workers, and at most {MAX_TURNS} layers times workers"
             )
+
+    def _check_layers(self) -> None:
+        if not 1 <= len(self.shapes) <= MAX_LAYERS:
+            raise ValueError(f"{len(self.shapes)} layers in shapes: give 1 to {MAX_LAYERS}")
+        if len(self.group_sizes) != len(self.shapes):
+            raise ValueError(
+                f"{len(self.group_sizes)} group_sizes for {len(self.shapes)} layers: give one each"
+            )
+        for side in {side for shape in self.shapes for side in shape}:
+            _check_whole("a side in shapes", side, MAX_SIDE)
+        for size in set(self.group_sizes):
+            _check_whole("a size in group_sizes", size, MAX_GROUP)
+            if size & (size - 1):
+                raise ValueError(f"a size in group_sizes is {size!r}: give a power of two")
 
     @property
     def dim(self) -> int:
@@ -162,6 +183,11 @@ class Grouping:
             yield layer
             start += layer.size
             first += layer.num_groups
+
+
+def _check_whole(name: str, value: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+        raise ValueError(f"{name} is {value!r}: give a whole number, 1 to {high}")
 
 
 def codebook(seed: int, grouping: Grouping, group_size: int) -> npt.NDArray[np.float32]:

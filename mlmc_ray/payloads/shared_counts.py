@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlmc_ray.kernels.byte_reader import ByteReader
+from mlmc_ray.kernels.shared_uniform import falling_order
 from mlmc_ray.kernels.threshold_coding import Blocks, bins_of, decode_places, encode_places
 from mlmc_ray.payloads.grouping import Grouping, LayerGroups
 
@@ -53,10 +54,12 @@ def unpack_counts(data: bytes, grouping: Grouping, seed: int) -> tuple[_Ints, _I
 
 def layers_of(grouping: Grouping, places: _Ints) -> Iterator[tuple[LayerGroups, slice]]:
     """Yield every layer that has a place, and where its places are."""
-    for layer in grouping.layers():
-        low, high = np.searchsorted(places, (layer.first, layer.first + layer.num_groups))
+    layers, low = list(grouping.layers()), 0
+    limits = np.searchsorted(places, [layer.first + layer.num_groups for layer in layers])
+    for layer, high in zip(layers, limits.tolist(), strict=True):
         if low < high:
             yield layer, slice(low, high)
+        low = high
 
 
 def _blocks(layer: LayerGroups, seed: int, scale: int) -> Blocks:
@@ -66,7 +69,7 @@ def _blocks(layer: LayerGroups, seed: int, scale: int) -> Blocks:
         num_groups=layer.num_groups,
         block_size=layer.block,
         interleaved=layer.interleaved,
-        order=np.argsort(-uniforms),  # no two are equal, so that every machine finds the same
+        order=falling_order(uniforms),
         bins=bins_of((1 - uniforms) / _SCALES[scale]),
         columns=layer.group_columns,
     )

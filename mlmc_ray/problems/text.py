@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from mlmc_ray.compressors.base import check_whole
 from mlmc_ray.problems.base import TensorShard, check_concentration, split_by_label, split_evenly
 from mlmc_ray.problems.text_files import Sentences, rated_snippets, sst2
 from mlmc_ray.problems.text_networks import MINILM, classifier, lengths, tokenise
@@ -67,12 +68,17 @@ class MovieReviews:
             raise ValueError(f"data is {self.data!r}: give one of {list(get_args(Data))}")
         if self.alpha is not None:
             check_concentration(self.alpha)
-        if not _FEWEST_TOKENS <= self.max_tokens <= _MOST_TOKENS:
+        check_whole("max_tokens", self.max_tokens, _FEWEST_TOKENS, _MOST_TOKENS)
+        if self.test_examples is not None:
+            check_whole("test_examples", self.test_examples, 1, advice=", or nothing for all")
+        if not isinstance(self.network, str | Path) or not str(self.network):
             raise ValueError(
-                f"max_tokens is {self.max_tokens!r}: give {_FEWEST_TOKENS} to {_MOST_TOKENS}"
+                f"network is {self.network!r}: give {MINILM!r}, a directory, or a name on the hub"
             )
-        if self.test_examples is not None and self.test_examples < 1:
-            raise ValueError(f"test_examples is {self.test_examples!r}: give at least 1")
+        if not isinstance(self.data_dir, str | Path | None):
+            raise ValueError(f"data_dir is {self.data_dir!r}: give a path, or nothing")
+        if not isinstance(self.download, bool):
+            raise ValueError(f"download is {self.download!r}: give true or false")
 
     def model(self) -> nn.Module:
         """Load the network, with the dropout that it was made with; it needs no data."""

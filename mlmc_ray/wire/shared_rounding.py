@@ -1,6 +1,5 @@
 """Groups rounded by shared thresholds, on the wire."""
 
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,8 @@ import numpy.typing as npt
 import torch
 
 from mlmc_ray.errors import NonFiniteError, WireError
-from mlmc_ray.kernels.byte_reader import ByteReader, length_bytes
 from mlmc_ray.kernels.packing import pack_bits, unpack_bits
-from mlmc_ray.payloads.grouping import MAX_BITS, MAX_GROUP, MAX_LAYERS, MAX_TURNS, Grouping
+from mlmc_ray.payloads.grouping import MAX_BITS, MAX_LAYERS, MAX_SIDE, MAX_TURNS, Grouping
 from mlmc_ray.payloads.shared_counts import layers_of, pack_counts, unpack_counts
 from mlmc_ray.payloads.shared_rounding import MOST_STEPS, SharedRoundingPayload
 from mlmc_ray.wire.fields import (
@@ -25,14 +23,15 @@ from mlmc_ray.wire.fields import (
     read_integer,
     read_seed,
 )
+from mlmc_ray.wire.layer_runs import pack_runs, read_runs
 
 _Ints = npt.NDArray[np.int64]
-_MOST_BLOCK = (1 << 31) - 1
 
 
 def pack_shared(name: str, payload: SharedRoundingPayload) -> list[Any]:
     """Return dim, seed, step, form, layers, counts, directions."""
     grouping = payload.grouping
+    read_integer(f"{name}.layers", len(grouping.shapes), 1, MAX_LAYERS)
     check_reach(name, payload.reach(), NonFiniteError)
     places, counts, codes = (
         part.cpu().numpy() for part in (payload.places, payload.counts, payload.codes)
@@ -52,7 +51,7 @@ def pack_shared(name: str, payload: SharedRoundingPayload) -> list[Any]:
         read_seed(name, payload.seed),
         step,
         form,
-        _pack_layers(name, grouping),
+        pack_runs(grouping.shapes, grouping.group_sizes),
         _pack_counts(name, payload, places, counts),
         _pack_codes(name, grouping, places, codes),
     ]
@@ -91,20 +90,6 @@ def unpack_shared(
 # -- how the vector is cut ---------------------------------------------------------------------
 
 
-def _pack_layers(name: str, grouping: Grouping) -> bytes:
-    """Return runs of equal layers: how many, rows, columns, and log2 of the group size."""
-    read_integer(f"{name}.layers", len(grouping.shapes), 1, MAX_LAYERS)
-    pairs = zip(grouping.shapes, grouping.group_sizes, strict=True)
-    runs = [(len(list(run)), *shape, group) for (shape, group), run in groupby(pairs)]
-    return b"".join(
-        length_bytes(number)
-        + length_bytes(rows)
-        + length_bytes(columns)
-        + bytes([group.bit_length() - 1])
-        for number, rows, columns, group in runs
-    )
-
-
 def _read_grouping(name: str, dim: int, form: object, layers: object) -> Grouping:
     field = f"{name}.form"
     if not isinstance(form, list) or len(form) != 5:
@@ -116,41 +101,21 @@ def _read_grouping(name: str, dim: int, form: object, layers: object) -> Groupin
     workers = read_integer(f"{field}.num_workers", form[4], 1, MAX_TURNS)
     common = {
         "bits": read_integer(f"{field}.bits", form[0], 1, MAX_BITS),
-        "block": read_integer(f"{field}.block", form[2], 1, _MOST_BLOCK),
+        "block": read_integer(f"{field}.block", form[2], 1, MAX_SIDE),
         "worker_id": read_integer(f"{field}.worker_id", form[3], 0, workers - 1),
         "num_workers": workers,
     }
     try:
-        shapes, groups = _read_layers(read_binary(f"{name}.layers", layers), dim)
+        runs = read_runs(read_binary(f"{name}.layers", layers), dim)
         return Grouping(
-            shapes=shapes,
-            group_sizes=groups,
+            shapes=tuple((run.rows, run.columns) for run in runs for _ in range(run.number)),
+            group_sizes=tuple(run.group_size for run in runs for _ in range(run.number)),
             interleaved_entries=bool(interleaved & 1),
             interleaved_groups=bool(interleaved & 2),
             **common,
         )
     except ValueError as error:
         raise WireError(f"{name}.layers: {error}") from error
-
-
-def _read_layers(data: bytes, dim: int) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
-    reader, left = ByteReader(data), dim
-    shapes: list[tuple[int, int]] = []
-    groups: list[int] = []
-    while left > 0:
-        number, rows, columns = reader.length(), reader.length(), reader.length()
-        size, exponent = rows * columns, reader.take(1)[0]
-        if not (0 < number <= MAX_LAYERS - len(shapes) and 0 < number * size <= left):
-            raise ValueError(
-                f"{number} layers of {rows} by {columns} entries where {left} entries are left"
-            )
-        if exponent >= MAX_GROUP.bit_length():
-            raise ValueError(f"expected groups of 2^7 entries at most, got 2^{exponent}")
-        shapes += [(rows, columns)] * number
-        groups += [1 << exponent] * number
-        left -= number * size
-    reader.expect_end()
-    return tuple(shapes), tuple(groups)
 
 
 # -- which groups, and how many steps ----------------------------------------------------------

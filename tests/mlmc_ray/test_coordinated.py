@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Generator, Tensor
@@ -78,12 +80,28 @@ def test_strata_are_the_same_everywhere() -> None:
     """They are drawn by integers alone."""
     place = Place(seed=3, worker_id=1, num_workers=8)
     strata = (place.uniforms(10, 24, generator_for(0)) * 8).long()
-    assert strata.tolist() == [4, 7, 3, 4, 2, 0, 2, 7, 3, 0]
+    assert strata.tolist() == [6, 5, 7, 6, 3, 0, 6, 7, 0, 2]
     fewer = (place.uniforms(4, 24, generator_for(5)) * 8).long()
-    assert fewer.tolist() == [4, 7, 3, 4]
+    assert fewer.tolist() == [6, 5, 7, 6]
 
 
 DELTA = 1e-9  # a correct sampler fails the next test with at most this probability
+
+
+def test_equal_keys_take_strata_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ties:
+        def __init__(self, key: int) -> None:
+            pass
+
+        def random_raw(self, size: int) -> npt.NDArray[np.uint64]:
+            return np.array([5, 9, 5, 5, 2, 2, 2, 2], dtype=np.uint64)[:size]
+
+    monkeypatch.setattr(np.random, "Philox", Ties)
+    strata = [
+        (Place(seed=0, worker_id=i, num_workers=4).uniforms(2, 3, generator_for(i)) * 4).long()
+        for i in range(4)
+    ]
+    assert torch.stack(strata).T.tolist() == [[0, 3, 1, 2], [0, 1, 2, 3]]
 
 
 def test_a_worker_draws_by_the_law() -> None:
@@ -294,7 +312,7 @@ def test_a_truncation_knows_its_place_and_its_ladder_has_another_seed() -> None:
             seeds.append(own.place.seed)
         else:
             assert own.place is None
-    assert seeds[0] != seeds[1] == seeds[2]
+    assert len(set(seeds)) == len(seeds) == 3
 
 
 def test_truncations_of_workers_fall_into_every_stratum() -> None:

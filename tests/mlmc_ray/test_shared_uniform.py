@@ -1,11 +1,13 @@
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlmc_ray.kernels import shared_uniform as module
-from mlmc_ray.kernels.shared_uniform import permutation, shared_uniform
+from mlmc_ray.kernels.shared_uniform import falling_order, permutation, shared_uniform
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,13 +66,30 @@ def test_a_permutation_is_one_and_the_same_again() -> None:
     np.testing.assert_array_equal(permutation(1 << 63, 1000), permutation(1 << 63, 1000))
 
 
+@SOME
+@given(seed=SEEDS, blocks=st.integers(1, 3000), worker=st.integers(0, 2))
+@example(seed=3, blocks=1_000_003, worker=1)
+def test_the_falling_order_is_that_of_the_numbers(seed: int, blocks: int, worker: int) -> None:
+    uniforms = shared_uniform(seed, blocks, worker_id=worker, num_workers=3)
+    np.testing.assert_array_equal(falling_order(uniforms), np.argsort(-uniforms))
+
+
+def test_turns_are_a_permutation_of_the_workers_all_as_often() -> None:
+    orders = [tuple(module._turn(np.uint64(key), i, 3) for i in range(3)) for key in range(6 * 400)]
+    counts = [orders.count(order) for order in itertools.permutations(range(3))]
+    assert sum(counts) == len(orders)
+    # Hoeffding: more than 120 off with probability 12 * exp(-2 * 2400 * 0.05**2) = 7e-5 at most
+    assert max(counts) - 400 < 120
+    assert 400 - min(counts) < 120
+
+
 def test_the_numbers_do_not_change_between_machines() -> None:
     first = shared_uniform(7, 4, worker_id=1, num_workers=3)
     assert [float(number).hex() for number in first] == [
-        "0x1.b721bce942c02p-1",
-        "0x1.3721bce942c02p-1",
-        "0x1.6e4379d285804p-2",
-        "0x1.b90de74a16010p-4",
+        "0x1.0c77123e98157p-1",
+        "0x1.18ee247d302aep-2",
+        "0x1.8ee247d302ae0p-6",
+        "0x1.8c77123e98157p-1",
     ]
     np.testing.assert_array_equal(first, shared_uniform(7, 4, worker_id=1, num_workers=3))
     assert not np.array_equal(first, shared_uniform(8, 4, worker_id=1, num_workers=3))

@@ -1,7 +1,6 @@
 import itertools
 import math
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ from mlmc_ray.payloads import (
     ZeroPayload,
 )
 from mlmc_ray.payloads.permuted import PermutedBlockPayload
-from mlmc_ray.seeding import generator_for
+from mlmc_ray.seeding import generator_for, seed_for
 from mlmc_ray.wire.payload_codecs import CODECS_BY_CLASS
 from tests.mlmc_ray.cases import GOLDEN, dense, received
 from tests.mlmc_ray.strategies import vectors
@@ -648,7 +647,8 @@ def test_every_layer_knows_its_own_shape() -> None:
     layers = bound(PerLayer(compressor=PowerSGD(rank=1)), here)
     assert isinstance(layers, PerLayer)
     assert layers.layer_compressors == tuple(
-        PowerSGD(rank=1, layer_shapes=(shape,), seed=7) for shape in shapes[:2]
+        PowerSGD(rank=1, layer_shapes=(shape,), seed=seed_for(7, "layer", i))
+        for i, shape in enumerate(shapes[:2])
     )
     payload = layers.compress(GOLDEN, generator=generator_for(0))
     assert isinstance(payload, ConcatPayload)
@@ -675,16 +675,28 @@ def test_an_error_names_the_layer_or_bucket_that_it_comes_from() -> None:
 
 def test_wrappers_bind_what_they_wrap() -> None:
     here = context(1, 4, 11, layer_sizes=(2, 6))
-    inner = PermK(worker_id=1, num_workers=4, seed=11)
-    assert bound(Lazy(compressor=PermK(), p=0.5), here) == Lazy(compressor=inner, p=0.5)
+
+    def inner(*names: int | str) -> PermK:
+        return PermK(worker_id=1, num_workers=4, seed=seed_for(11, *names) if names else 11)
+
+    assert bound(Lazy(compressor=PermK(), p=0.5), here) == Lazy(compressor=inner(), p=0.5)
     assert bound(Induced(contractive=TopK(k=1), correction=PermK()), here) == Induced(
-        contractive=TopK(k=1), correction=inner
+        contractive=TopK(k=1), correction=inner("correction")
     )
     assert bound(PerLayer(compressor=PermK()), here) == PerLayer(
-        compressor=inner, layer_sizes=(2, 6), layer_compressors=(inner, inner)
+        compressor=inner(),
+        layer_sizes=(2, 6),
+        layer_compressors=(inner("layer", 0), inner("layer", 1)),
     )
-    buckets = PerBucket(compressor=PerLayer(compressor=PermK()), bucket_size=2)
-    assert bound(buckets, here) == replace(buckets, compressor=PerLayer(compressor=inner))
+    buckets = bound(PerBucket(compressor=PermK(), bucket_size=2), here)
+    assert isinstance(buckets, PerBucket)
+    payload = buckets.compress(GOLDEN, generator=generator_for(0))
+    assert isinstance(payload, ConcatPayload)
+    alone = [
+        inner("bucket", i).compress(part, generator=generator_for(0))
+        for i, part in enumerate(torch.split(GOLDEN, 2))
+    ]
+    assert torch.equal(dense(payload), torch.cat([dense(part) for part in alone]))
 
 
 def test_paper_costs() -> None:

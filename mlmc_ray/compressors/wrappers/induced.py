@@ -13,6 +13,7 @@ from mlmc_ray.compressors.base import (
     check_compressor,
     check_finite,
 )
+from mlmc_ray.compressors.wrappers.named import named
 from mlmc_ray.kernels.device import at_least_single
 from mlmc_ray.payloads import Payload, SumPayload, ZeroPayload
 
@@ -44,11 +45,11 @@ class Induced:
             )
 
     def bind(self, context: Context) -> "Induced":
-        """Bind both."""
+        """Bind both, each with a shared seed of its own: C2 must not know what C1 left out."""
         return replace(
             self,
-            contractive=bound(self.contractive, context),
-            correction=bound(self.correction, context),
+            contractive=bound(self.contractive, named(context, "contractive")),
+            correction=bound(self.correction, named(context, "correction")),
         )
 
     @property

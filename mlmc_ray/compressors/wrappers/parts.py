@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from mlmc_ray.compressors.base import (
     check_vector,
     check_whole,
 )
+from mlmc_ray.compressors.wrappers.named import named
 from mlmc_ray.errors import NonFiniteError
 from mlmc_ray.payloads import ConcatPayload, Payload, ZeroPayload
 
@@ -46,13 +47,21 @@ class PerLayer:
             check_whole("an entry of layer_sizes", size, 1)
 
     def bind(self, context: Context) -> "PerLayer":
-        """Bind the inner compressor to every layer that has entries."""
+        """Bind the inner compressor to every layer that has entries, each with a seed of its own.
+
+        Of the seed that workers share, that is: errors of layers that had the same draws would
+        grow and shrink together.
+        """
         known = len(context.layer_shapes) == len(context.layer_sizes)
         shapes = context.layer_shapes if known else (None,) * len(context.layer_sizes)
         layers = [pair for pair in zip(context.layer_sizes, shapes, strict=True) if pair[0]]
         each = [
-            replace(context, layer_sizes=(size,), layer_shapes=() if shape is None else (shape,))
-            for size, shape in layers
+            replace(
+                named(context, "layer", i),
+                layer_sizes=(size,),
+                layer_shapes=() if shape is None else (shape,),
+            )
+            for i, (size, shape) in enumerate(layers)
         ]
         return replace(
             self,
@@ -117,22 +126,24 @@ class PerBucket:
     Every bucket is a message with fields of its own, made by itself. For small buckets use the
     bucket size that a quantiser itself has, which costs one scale each.
 
-    Args:
+    Attributes:
         compressor: of every bucket.
         bucket_size: entries a bucket.
+        context: of the vector; set by ``bind``. A bucket has a seed of its own, as a layer has in
+            ``PerLayer``; how many there are is known with the vector.
     """
 
     compressor: Compressor
     bucket_size: int
+    context: RunTime[Context | None] = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_compressor("compressor", self.compressor)
         check_whole("bucket_size", self.bucket_size, 1, advice=" entry")
 
     def bind(self, context: Context) -> "PerBucket":
-        """Bind the inner compressor, to which a bucket is a vector without layers."""
-        inner = bound(self.compressor, replace(context, layer_sizes=(), layer_shapes=()))
-        return replace(self, compressor=inner)
+        """Take the context, in which a bucket is a vector without layers."""
+        return replace(self, context=replace(context, layer_sizes=(), layer_shapes=()))
 
     @property
     def unbiased(self) -> bool:
@@ -144,20 +155,26 @@ class PerBucket:
         check_vector(vector)
         full, rest = divmod(vector.numel(), self.bucket_size)
         sizes = (self.bucket_size,) * full + ((rest,) if rest else ())
-        return _in_parts("bucket", [self.compressor] * len(sizes), vector, sizes, generator)
+        compressors = [self._of_bucket(i) for i in range(len(sizes))]
+        return _in_parts("bucket", compressors, vector, sizes, generator)
 
     def omega(self, dim: int) -> float | None:
         """The larger of a whole bucket's and the last one's."""
-        return _over(max, (self.compressor.omega(size) for size, _ in self._counts(dim)))
+        return _over(max, (self._of_bucket(0).omega(size) for size, _ in self._counts(dim)))
 
     def alpha(self, dim: int) -> float | None:
         """The smaller of a whole bucket's and the last one's."""
-        return _over(min, (self.compressor.alpha(size) for size, _ in self._counts(dim)))
+        return _over(min, (self._of_bucket(0).alpha(size) for size, _ in self._counts(dim)))
 
     def paper_cost(self, dim: int) -> PaperCost | None:
         """The sum over the buckets."""
         counts = self._counts(dim)
-        return _total("buckets", [(self.compressor.paper_cost(size), n) for size, n in counts])
+        return _total("buckets", [(self._of_bucket(0).paper_cost(size), n) for size, n in counts])
+
+    def _of_bucket(self, index: int) -> Compressor:
+        if self.context is None:
+            return self.compressor
+        return bound(self.compressor, named(self.context, "bucket", index))
 
     def _counts(self, dim: int) -> list[tuple[int, int]]:
         """Return every size of bucket there is, and how many have it."""

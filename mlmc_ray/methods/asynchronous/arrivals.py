@@ -27,7 +27,7 @@ class ArrivalWorker(Half):
     """Answers with a compressed gradient and the version at which it was computed.
 
     Every report has draws of its own, independent of all others: what a compressor draws alike on
-    all workers elsewhere (PermK) it draws for each report here.
+    all workers elsewhere (PermK, or coordinated levels) it draws for each report here.
     """
 
     def __init__(self, compressor: Compressor) -> None:

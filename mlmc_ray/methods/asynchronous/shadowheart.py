@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
+from mlmc_ray.compressors.wrappers.named import named
 from mlmc_ray.methods.asynchronous.equilibrium import Plan, plan_for
 from mlmc_ray.methods.base import Facts, Half, Method, Oracle, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import require_unbiased, whole
@@ -21,7 +22,6 @@ from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.observing import observed
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.payloads.nested import SumPayload
-from mlmc_ray.seeding import seed_for
 
 Seconds = float | tuple[float, ...]
 """One number for all workers, or one for each."""
@@ -149,8 +149,7 @@ class _Worker(Half):
             total += oracle.gradient(at, oracle.sample())
         parts = []
         for index in range(num_messages):
-            seed = seed_for(context.shared_seed, "message", index)
-            compressor = observed(bound(self._compressor, replace(context, shared_seed=seed)))
+            compressor = observed(bound(self._compressor, named(context, "message", index)))
             parts.append(compressor.compress(total, generator=context.generator))
         return Message({"sum": SumPayload(tuple(parts))})
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from mlmc_ray.compressors.base import Compressor, Context, bound
 from mlmc_ray.compressors.quantization import ECUQ
 from mlmc_ray.compressors.rotation import EDEN
+from mlmc_ray.compressors.wrappers.named import named
 from mlmc_ray.methods.base import (
     Facts,
     News,
@@ -203,7 +204,7 @@ class _Server(DownlinkServer):
         """Return the news of those who hold an anchor that is alive; -1 for the others."""
         number = self._newest() if held < 0 else held
         lacking = self._parameters - self.memory[f"anchor {number}"]
-        correction = observed(bound(self._method.correction, context))
+        correction = observed(bound(self._method.correction, named(context, "correction")))
         payloads = {"correction": correction.compress(lacking, generator=context.generator)}
         if held >= 0:
             return Message(payloads)
