@@ -1,5 +1,6 @@
 """What ``mlmc-ray bench frontier`` measures: unbiased compressors, each with several settings."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from mlmc_ray.errors import ConfigError
 _FRACTIONS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # of the entries
 _BUCKETS = (65536, 16384, 4096, 1024, 256, 64)
 _DRAWS = (1, 2, 4, 8, 16)  # of levels
+_HEADER_BYTES, _LAYER_BYTES = 64, 6  # about what a message from shared draws has at least
 _BITS = (0.01, 0.03, 0.1, 0.3, 1.0, 1.5, 2.0, 3.0)
 _RMS = (100.0, 30.0, 10.0, 5.0, 3.0, 2.0, 1.0, 0.5)  # multiples of the root mean square
 Description = Mapping[str, Any]
@@ -141,11 +143,23 @@ def lines(layer_shapes: Shapes, only: Sequence[str] = ()) -> dict[str, list[Comp
     common = _with_common_settings(layer_shapes)
     names = chosen([*SETTINGS, *common], only, "--only")
     return {
-        name: [own(description, layer_shapes, ()) for description in SETTINGS[name]]
+        name: [
+            own(description, layer_shapes, ())
+            for description in SETTINGS[name]
+            if _has_room(description, layer_shapes)
+        ]
         if name in SETTINGS
         else common[name]
         for name in names
     }
+
+
+def _has_room(description: Description, layer_shapes: Shapes) -> bool:
+    """Return whether messages of a vector may be as short as a setting wants them."""
+    dim = sum(math.prod(shape) for shape in layer_shapes)
+    header = _HEADER_BYTES + _LAYER_BYTES * len(layer_shapes)
+    wanted = description.get("bits_per_value")
+    return wanted is None or wanted * dim / 8 > header
 
 
 def chosen(names: Sequence[str], words: Sequence[str], option: str) -> list[str]:

@@ -31,8 +31,10 @@ _OTHER_SEED = 0x5EED
 _FRAME_BYTES = 50  # of what a frame has beside layers, counts and directions
 _RUN_BYTES = 5  # of the number, shape and group size of layers that are alike
 _CORRECTIONS = 2  # by the length of other messages
+_FINE_BITS = 4  # that an error of step^2 is worth where all is rounded finely: 3 / ln 2
 
 _Sizes = tuple[int, ...]
+_Falling = Callable[[float, _Sizes], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +98,9 @@ class Plan:
                 f"{LARGEST:g}: scale the vector down"
             )
         step = max(float(np.float32(wanted)), _SMALLEST)
-        return step, self._grouping(self._cheapest_sizes(step) if sizes is None else sizes)
+        return step, self._grouping(
+            self._cheapest_sizes(step, rule.bits) if sizes is None else sizes
+        )
 
     def for_step(self, value: float) -> tuple[float, None]:
         """Return the step itself."""
@@ -113,27 +117,30 @@ class Plan:
     def for_bytes(self, value: float) -> tuple[float, _Sizes]:
         """Return the step and the group sizes whose frame is expected to have ``value`` bytes.
 
-        They are found for an ideal code that knows layers and thresholds, and again by what
-        messages with other thresholds take, since the code knows rows and columns too.
+        They are found for an ideal code that knows layers and thresholds; then the step, again, by
+        what messages with other thresholds take, since the code knows rows and columns too.
 
         Raises:
-            ValueError: a frame has more whatever the step is.
+            ValueError: a frame has more whatever the step is, or never so many.
         """
         shapes = self._layers.shapes
         header = _FRAME_BYTES + len(shapes) + _RUN_BYTES * sum(1 for _ in groupby(shapes))
-        if not value > header:
+        most = 4 * self._layers.dim + header
+        if not header < value <= most:
             raise ValueError(
-                f"{value:g} bytes are asked for where a message of {len(shapes)} layers and "
-                f"{self._layers.dim} entries takes about {header} before it says anything: ask "
-                "for more"
+                f"{value:.0f} bytes are asked for a message of {self._layers.dim} entries in "
+                f"{len(shapes)} layers, which takes about {header} before it says anything: ask "
+                f"for more than that, and for {most} at most"
             )
         wanted = asked = 8 * (value - header)
+        step, sizes = self._solved(wanted, self._bits, self._accuracy)
         for _ in range(_CORRECTIONS):
-            needed = self._bits_of_another(*self._solved(asked, self._bits))
+            needed = self._bits_of_another(step, sizes)
             if needed == 0:
                 break
             asked *= wanted / needed
-        return self._solved(asked, self._bits)
+            step = self._step(asked, self._bits, sizes)
+        return step, sizes
 
     def for_bits_per_value(self, value: float) -> tuple[float, _Sizes]:
         """Return those whose frame is expected to have ``value`` bits an entry; as above."""
@@ -141,7 +148,7 @@ class Plan:
 
     def for_omega(self, value: float) -> tuple[float, _Sizes]:
         """Return those at which E|C(v) - v|^2 is expected to be ``value`` times |v|^2."""
-        return self._solved(-value * self._layers.energy, self._accuracy)
+        return self._solved(-value * self._layers.energy, self._accuracy, self._bits)
 
     def _bits(self, step: float, sizes: _Sizes) -> float:
         return sum(self._cost(index, n, step)[0] for index, n in enumerate(sizes))
@@ -149,18 +156,29 @@ class Plan:
     def _accuracy(self, step: float, sizes: _Sizes) -> float:
         return -sum(self._cost(index, n, step)[1] for index, n in enumerate(sizes))
 
-    def _solved(
-        self, wanted: float, falling: Callable[[float, _Sizes], float]
-    ) -> tuple[float, _Sizes]:
+    def _solved(self, wanted: float, falling: _Falling, other: _Falling) -> tuple[float, _Sizes]:
         """Return the step and sizes at which a function of both, which falls with the step, is met.
 
-        Where the cheapest sizes change, the function jumps: then the sizes are those of the finer
-        side, with a coarser step.
+        Where the cheapest sizes change, the function jumps. So of the sizes on both sides, and for
+        the ways in which bits and error may trade, those are taken that do best by the other one of
+        ``_bits``, the fewer the better, and ``_accuracy``. Large groups leave an error at any step.
         """
-        rms = self._layers.rms
-        finer, _ = step_of(lambda step: falling(step, self._cheapest_sizes(step)), wanted, rms)
-        sizes = self._cheapest_sizes(finer)
-        return step_of(lambda step: falling(step, sizes), wanted, rms)[1], sizes
+        found: set[_Sizes] = set()
+        for bits in {min(_FINE_BITS, self._rule.bits), self._rule.bits}:
+
+            def at_cheapest(step: float, bits: int = bits) -> float:
+                return falling(step, self._cheapest_sizes(step, bits))
+
+            ends = step_of(at_cheapest, wanted, self._layers.rms)
+            found |= {self._cheapest_sizes(step, bits) for step in ends}
+        solved = [(self._step(wanted, falling, sizes), sizes) for sizes in sorted(found)]
+        met = [pair for pair in solved if falling(pair[0] / 2, pair[1]) > wanted]
+        sign = 1 if other == self._bits else -1
+        return min(met or solved, key=lambda pair: sign * other(*pair))
+
+    def _step(self, wanted: float, falling: _Falling, sizes: _Sizes) -> float:
+        """Return the step at which a function is met for given sizes."""
+        return step_of(lambda step: falling(step, sizes), wanted, self._layers.rms)[1]
 
     def _bits_of_another(self, step: float, sizes: _Sizes) -> int:
         """Return the bits of counts and directions of a message that nobody gets.
@@ -191,17 +209,19 @@ class Plan:
             num_workers=rule.num_workers,
         )
 
-    def _cheapest_sizes(self, step: float) -> _Sizes:
+    def _cheapest_sizes(self, step: float, bits: int) -> _Sizes:
+        """Return the group sizes that are cheapest if an error of step^2 is worth some bits."""
+        layers = range(len(self._layers.shapes))
         if self._rule.largest_group == 1:
-            return (1,) * len(self._layers.shapes)
-        return tuple(self._cheapest(index, step) for index in range(len(self._layers.shapes)))
+            return (1,) * len(layers)
+        return tuple(self._cheapest(index, step, bits) for index in layers)
 
-    def _cheapest(self, index: int, step: float) -> int:
+    def _cheapest(self, index: int, step: float, worth: int) -> int:
         """Return the group size of a layer; the smaller of two as cheap."""
         options = []
         for n in self._group_sizes(index):
             bits, error = self._cost(index, n, step)
-            options.append((bits + self._rule.bits * error / step**2, n))
+            options.append((bits + worth * error / step**2, n))
         return min(options)[1]
 
     def _group_sizes(self, index: int) -> Iterator[int]:

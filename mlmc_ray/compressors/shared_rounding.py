@@ -63,7 +63,10 @@ class SharedRounding:
     def __post_init__(self) -> None:
         given = {name: value for name, value in self._given().items() if value is not None}
         if len(given) != 1:
-            raise ValueError(f"{sorted(given) or 'nothing'} is given: give one of {sorted(STEPS)}")
+            raise ValueError(
+                f"{sorted(given) or 'nothing'} is given: give one of {sorted(STEPS)} (null takes "
+                "one out)"
+            )
         for name, value in given.items():
             check_positive(name, value)
         if self.message_bytes is not None:

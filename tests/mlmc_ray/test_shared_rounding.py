@@ -359,8 +359,10 @@ def test_the_step_may_be_that_of_the_largest_entry() -> None:
 
 
 def test_a_message_shorter_than_its_header_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"20 bytes are asked for where a message of 1 layers and"):
+    with pytest.raises(ValueError, match=r"20 bytes are asked for a message of 9 entries in 1 lay"):
         SharedThresholds(message_bytes=20).with_seed(torch.ones(9), 0)
+    with pytest.raises(ValueError, match=r"and for 456 at most"):
+        SharedThresholds(bits_per_value=40.0).with_seed(torch.ones(100), 0)
 
 
 def test_directions_take_fewer_bits_for_their_error() -> None:
