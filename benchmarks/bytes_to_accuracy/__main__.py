@@ -1,7 +1,7 @@
 """Test accuracy against the bytes that workers send, steps tuned for every method, three seeds.
 
 ``run`` trains what has no file yet, which takes hours for all settings and minutes for one method;
-``report`` makes a page and a figure of what there is. Both are for a checkout, and need Fashion-MNIST.
+``report`` makes a page and a figure of what there is. Both need Fashion-MNIST, and a checkout.
 """
 
 from pathlib import Path
