@@ -17,6 +17,7 @@ Lines are written as rounds end, so an interrupted run can be read as far as it 
 """
 
 import csv
+import io
 import itertools
 import json
 import math
@@ -88,26 +89,30 @@ class RunDirectory:
     ) -> None:
         """Append a round; what was written survives the end of the process.
 
+        Lines are made before any is written, so an interrupt leaves no round cut in two.
+
         Args:
             metrics: of the round.
             ledger: of its frames.
             work: how long workers took.
             observation: what was seen in it, if anybody looked.
         """
+        lines = (
+            (self._ledger, _rows(ledger)),
+            (self._timeline, _rows(map(_rounded, work))),
+            (self._observed, "" if observation is None else _line(observation)),
+            (self._metrics, _line(metrics)),
+        )
         with writing(self.path):
-            csv.writer(self._ledger).writerows(ledger)
-            csv.writer(self._timeline).writerows(map(_rounded, work))
-            if observation is not None:
-                self._observed.write(_line(observation))
-            self._metrics.write(_line(metrics))
-            for file in (self._ledger, self._timeline, self._observed, self._metrics):
+            for file, text in lines:
+                file.write(text)
                 file.flush()
 
     def write_past(self, past: "Past") -> None:
         """Write the rounds of the session that a branch goes on from."""
         with writing(self.path):
-            csv.writer(self._ledger).writerows(past.ledger)
-            csv.writer(self._timeline).writerows(map(_rounded, past.work))
+            self._ledger.write(_rows(past.ledger))
+            self._timeline.write(_rows(map(_rounded, past.work)))
             self._observed.writelines(map(_line, past.observations))
             self._metrics.writelines(map(_line, past.metrics))
 
@@ -127,6 +132,12 @@ class RunDirectory:
     def close(self) -> None:
         """Close the files; may be called twice."""
         self._files.close()
+
+
+def _rows(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def _rounded(work: Work) -> Work:

@@ -1,6 +1,7 @@
 """Where results go."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from launch.run_directory import RunDirectory, check_unused, results_directory, slug
 from mlmc_ray.errors import ConfigError
+from mlmc_ray.ledger import Entry
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +191,18 @@ def test_frames_of_a_round_that_was_not_noted_stay(tmp_path: Path) -> None:
 )
 def test_names_become_paths(name: str, path: str) -> None:
     assert slug(name) == path
+
+
+def test_an_interrupt_leaves_no_round_cut_in_two(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[Entry]:
+        yield entry
+        raise KeyboardInterrupt
+
+    entry = Entry(0, 0, "uplink", 40, 60)
+    directory = RunDirectory(tmp_path / "run", {})
+    directory.write_round({"round": 0}, [entry], [], None)
+    with pytest.raises(KeyboardInterrupt):
+        directory.write_round({"round": 1}, interrupted(), [], None)
+    directory.close()
+    assert (tmp_path / "run/ledger.csv").read_text().count("\n") == 2
+    assert (tmp_path / "run/metrics.jsonl").read_text().count("\n") == 1
