@@ -15,9 +15,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from mlmc_ray.errors import MlmcRayError, RoundError, one_line
 from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
+from mlmc_ray.plan import RunPlan
 from mlmc_ray.rounds import RoundResult
 from mlmc_ray.saving import loaded, saved
-from server.server import ParameterServer, ServerPlan
+from server.server import ParameterServer
 
 
 class Host(Protocol):
@@ -53,7 +54,7 @@ class ParameterServerActor:
         """Let the process find a user's own modules, before an object of theirs arrives."""
         extend_path(search_paths)
 
-    def set_up(self, plan: ServerPlan, hosts: Sequence[Host], threads: int) -> None:
+    def set_up(self, plan: RunPlan, hosts: Sequence[Host], threads: int) -> None:
         """Make the server; separate from the constructor so that errors arrive as they are."""
         torch.set_num_threads(threads)
         keep_freed_memory()
@@ -165,7 +166,7 @@ class RemoteParameterServer:
         """Return a reference that is ready once the actor's process has started."""
         return self._actor.__ray_ready__.remote()
 
-    def set_up(self, plan: ServerPlan, hosts: Sequence[Host], threads: int) -> Any:
+    def set_up(self, plan: RunPlan, hosts: Sequence[Host], threads: int) -> Any:
         """See ``ParameterServerActor.prepare`` and ``set_up``."""
         self._actor.prepare.remote(plan.problem.search_paths)
         return self._actor.set_up.remote(plan, hosts, threads)

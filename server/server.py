@@ -4,47 +4,24 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mlmc_ray.compressors import Context
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
-from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.ledger import Direction, Ledger
-from mlmc_ray.methods import SERVER, Method, Progress
+from mlmc_ray.methods import Progress
 from mlmc_ray.methods.binding import bound_method
-from mlmc_ray.methods.reports import add_average
 from mlmc_ray.observing import Compression, observing
 from mlmc_ray.payloads import DensePayload, Message
-from mlmc_ray.problems import ProblemSource, explaining, initial_model
+from mlmc_ray.plan import RunPlan
+from mlmc_ray.problems import explaining, initial_model
+from mlmc_ray.replica import Replica
 from mlmc_ray.rounds import Traffic
-from mlmc_ray.seeding import drawing, generator_for, seed_for
+from mlmc_ray.seeding import drawing, seed_for
 from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import decode, encode
 from mlmc_ray.wire.anatomy import anatomy
-from server.optimizers import Optimizer
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerPlan:
-    """What a parameter server is made from.
-
-    Args:
-        problem: where the problem comes from.
-        method: makes the server half.
-        optimizer: takes the step; None if the method does.
-        num_workers: how many reports a round has.
-        seed: the run's seed.
-    """
-
-    problem: ProblemSource
-    method: Method
-    optimizer: Optimizer | None
-    num_workers: int
-    seed: int
 
 
 class ParameterServer:
@@ -62,12 +39,10 @@ class ParameterServer:
         compressions: what the server has compressed in it.
     """
 
-    def __init__(self, plan: ServerPlan) -> None:
+    def __init__(self, plan: RunPlan) -> None:
         self._problem = plan.problem.load()
         self._model = initial_model(self._problem, plan.seed)
-        self._parameter = nn.Parameter(self._model.parameters)
-        self._optimizer = plan.optimizer.build(self._parameter) if plan.optimizer else None
-        self._half = plan.method.server(self._model.parameters)
+        self._replica = Replica(plan, self._model, self._model.parameters)
         warm_up(plan.method, self._model.layer_sizes)
         self._num_workers = plan.num_workers
         self._seed = plan.seed
@@ -77,11 +52,10 @@ class ParameterServer:
         self.traffic: Traffic | None = None
         self.compressions: list[Compression] = []
         self._asynchronous = plan.method.asynchronous
-        self._statistics = 1 if self._model.num_statistics else 0  # counts the averages
         self._known_statistics = dict.fromkeys(range(plan.num_workers), 0)  # by worker
         self._asked: dict[int, int] = {}  # who got news and is to report, with which statistics
         dim = self._model.parameters.numel()
-        cost = bound_method(plan.method, self._context()).paper_cost(dim)
+        cost = bound_method(plan.method, self._replica.context(0, 0)).paper_cost(dim)
         self._paper_uplink = cost.bits if cost else None
         self._max_dim = max(plan.method.largest_payload(dim), self._model.num_statistics)
         self._paper_downlink = 64 * dim  # the paper counts 64 bits a number
@@ -105,17 +79,14 @@ class ParameterServer:
         Raises:
             RoundError: the method's settings do not fit, or the news cannot be encoded.
         """
-        try:
-            with self._observing():
-                news = self._half.news(context=self._context())
-        except ValueError as error:
-            raise RoundError(f"round {self.round_index}: {error}") from error
+        with self._observing():
+            news = self._replica.news(self.round_index, self.exchange_index)
         if isinstance(news, Message):
             news = dict.fromkeys(range(self._num_workers), news)
         made: dict[tuple[int, bool], bytes] = {}
         frames = {}
         for worker_id in sorted(news):
-            lacks = self._known_statistics[worker_id] < self._statistics
+            lacks = self._known_statistics[worker_id] < self._replica.num_averages
             key = (id(news[worker_id]), lacks)
             if key not in made:
                 made[key] = self._encode(self._with_statistics(news[worker_id], lacks))
@@ -123,7 +94,7 @@ class ParameterServer:
             self.ledger.record(self.round_index, worker_id, "downlink", frame, self._paper_downlink)
         self._count("downlink", frames.values())
         outstanding = self._asked if self._asynchronous else {}
-        self._asked = {**outstanding, **dict.fromkeys(frames, self._statistics)}
+        self._asked = {**outstanding, **dict.fromkeys(frames, self._replica.num_averages)}
         return frames
 
     def receive(self, frames: Mapping[int, bytes | memoryview]) -> Ledger | None:
@@ -193,13 +164,8 @@ class ParameterServer:
         """Return a copy of what the server remembers between rounds."""
         return {
             "round_index": self.round_index,
-            "parameters": self._model.parameters.clone(),
+            **self._replica.state_dict(),
             "buffers": copy.deepcopy(self._model.buffers()),
-            "half": self._half.state_dict(),
-            "optimizer": copy.deepcopy(self._optimizer.state_dict()["state"])
-            if self._optimizer
-            else {},
-            "statistics": self._statistics,
             "known_statistics": dict(self._known_statistics),
             "asked": dict(self._asked) if self._asynchronous else {},
         }
@@ -211,14 +177,9 @@ class ParameterServer:
         """
         self.round_index = state["round_index"]
         self.exchange_index = 0
-        self._model.parameters.copy_(state["parameters"])
+        self._replica.load_state_dict(state)
         self._model.set_buffers(copy.deepcopy(state["buffers"]))
-        if "half" in state:
-            self._half.load_state_dict(state["half"])
-        if self._optimizer and "optimizer" in state:
-            own = self._optimizer.state_dict()
-            self._optimizer.load_state_dict({**own, "state": copy.deepcopy(state["optimizer"])})
-        self._statistics = state["statistics"]
+        self._replica.statistics = self._model.statistics()
         self._known_statistics.update(state.get("known_statistics", {}))
         self._asked = dict(state.get("asked", {}))
 
@@ -242,17 +203,6 @@ class ParameterServer:
                 without_layers=("buffers",),
             )
             self.traffic.count(direction, parts, same[key])
-
-    def _context(self) -> Context:
-        names = (self.round_index, *([self.exchange_index] if self.exchange_index else []))
-        return Context(
-            generator=generator_for(self._seed, "server", *names),
-            shared_seed=seed_for(self._seed, "shared", self.round_index),
-            worker_id=SERVER,
-            num_workers=self._num_workers,
-            layer_sizes=self._model.layer_sizes,
-            layer_shapes=self._model.layer_shapes,
-        )
 
     def _with_statistics(self, news: Message, wanted: bool) -> Message:
         if not wanted:
@@ -281,42 +231,13 @@ class ParameterServer:
         return report
 
     def _step(self, reports: Mapping[int, Message]) -> Tensor | Progress:
-        try:
-            with self._observing():
-                result = self._half.step(reports, context=self._context())
-        except ValueError as error:
-            raise RoundError(f"round {self.round_index}: {error}") from error
-        self._settle(reports)
-        if result is Progress.MORE:
-            return result
-        if isinstance(result, Tensor) and self._optimizer:
-            self._parameter.grad = result
-            self._optimizer.step()
-        if not all_finite(self._model.parameters):
-            raise RoundError(
-                f"round {self.round_index}: the parameters are no longer finite: training "
-                "diverged; lower the step size"
-            )
-        return result
-
-    def _settle(self, reports: Mapping[int, Message]) -> None:
-        """Note who has answered; take over running statistics, if any came, for everyone.
-
-        They become the average over the reports that hold some. Of an asynchronous method each of
-        these moves them by one worker's share of the way instead, for the others are at work.
-        """
+        before = self._replica.num_averages
+        with self._observing():
+            result = self._replica.step(reports, self.round_index, self.exchange_index)
+        if self._replica.num_averages > before:
+            self._model.set_statistics(self._replica.statistics)
         for worker_id in reports:
             self._known_statistics[worker_id] = self._asked[worker_id]
             if self._asynchronous:
                 del self._asked[worker_id]
-        carrying = {i: report for i, report in reports.items() if "buffers" in report.payloads}
-        if not carrying:
-            return
-        if self._asynchronous:
-            statistics = self._model.statistics() * (1 - len(carrying) / self._num_workers)
-            add_average(statistics, carrying, "buffers", among=self._num_workers)
-        else:
-            statistics = torch.zeros(self._model.num_statistics)
-            add_average(statistics, carrying, "buffers")
-        self._model.set_statistics(statistics)
-        self._statistics += 1
+        return result

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
-from mlmc_ray.methods import Method
 from mlmc_ray.observing import Compression, observing
 from mlmc_ray.payloads import Message
-from mlmc_ray.problems import ProblemSource, explaining, initial_model
+from mlmc_ray.plan import RunPlan
+from mlmc_ray.problems import explaining, initial_model
 from mlmc_ray.rounds import Answers
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.warm_up import warm_up
@@ -19,23 +19,15 @@ from workers.worker import BatchSize, GradientWorker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerPlan:
+class WorkerPlan(RunPlan):
     """What every worker of a run is made from.
 
     Args:
-        problem: where the problem comes from; loaded once a process.
-        method: makes the worker halves.
-        num_workers: logical workers of the whole run.
-        seed: the run's seed.
         batch_size: examples a gradient, or "full".
         buffers_every: report running statistics in every n-th round.
         device: where models compute, as torch calls it.
     """
 
-    problem: ProblemSource
-    method: Method
-    num_workers: int
-    seed: int
     batch_size: BatchSize
     buffers_every: int
     device: str = "cpu"

@@ -59,8 +59,8 @@ from mlmc_ray.ladders import (
 )
 from mlmc_ray.laws import AdaptiveLaw, CostAwareLaw, GivenLaw, LevelLaw, OwnLaw
 from mlmc_ray.methods import Method
+from mlmc_ray.optimizers import SGD, Adam, AdamW, Optimizer, ProximalSGD
 from mlmc_ray.truncation import RandomTruncation
-from server.optimizers import SGD, Adam, AdamW, Optimizer, ProximalSGD
 
 KINDS: dict[Any, dict[str, type[Any]]] = {
     Method: {

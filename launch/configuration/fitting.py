@@ -10,8 +10,8 @@ from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import SERVER, LearnedCompression, Scaffnew
 from mlmc_ray.methods.learned.messages import Layout
+from mlmc_ray.optimizers import ProximalSGD
 from mlmc_ray.seeding import generator_for
-from server.optimizers import ProximalSGD
 from workers.device import why_no_gpu
 
 

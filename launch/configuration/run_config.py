@@ -20,8 +20,8 @@ from launch.engines.clock import Clock
 from launch.pages.in_words import in_words, kind_of
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
+from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import ProblemSource
-from server.optimizers import Optimizer
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 

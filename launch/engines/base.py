@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
+from mlmc_ray.plan import RunPlan
 from mlmc_ray.rounds import RoundResult
-from server.server import ServerPlan
 from workers.host import WorkerPlan
 
 
@@ -57,9 +57,9 @@ class Engine(Protocol):
         """Release what the engine holds; may be called twice."""
 
 
-def server_plan(config: RunConfig) -> ServerPlan:
+def run_plan(config: RunConfig) -> RunPlan:
     """Return what the run's parameter server is made from."""
-    return ServerPlan(
+    return RunPlan(
         problem=config.problem,
         method=config.method,
         optimizer=config.optimizer,
@@ -73,6 +73,7 @@ def worker_plan(config: RunConfig) -> WorkerPlan:
     return WorkerPlan(
         problem=config.problem,
         method=config.method,
+        optimizer=config.optimizer,
         num_workers=config.workers,
         seed=config.seed,
         batch_size=config.batch_size,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
-from launch.engines.base import RunState, server_plan, worker_plan
+from launch.engines.base import RunState, run_plan, worker_plan
 from launch.engines.simulated_time import SimulatedTime
 from launch.engines.threads import torch_threads
 from mlmc_ray.rounds import RoundResult
@@ -33,7 +33,7 @@ class InlineEngine:
     def set_up(self, config: RunConfig) -> None:
         """Make server and workers anew; if that fails all stay as they are."""
         with torch_threads(config.threads):
-            server = ParameterServer(server_plan(config))
+            server = ParameterServer(run_plan(config))
             host = WorkerHost(worker_plan(config), range(config.workers))
         self._server, self._host = server, host
         self._threads = config.threads

@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError
 from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
-from launch.engines.base import RunState, server_plan, worker_plan
+from launch.engines.base import RunState, run_plan, worker_plan
 from launch.engines.cluster import current_cluster, ray_cluster
 from launch.engines.placement import demand_of, reserve
 from mlmc_ray.errors import ClusterError, RoundError
@@ -101,7 +101,7 @@ class RayEngine:
             )
 
     def _set_up(self, config: RunConfig) -> None:
-        ready = [self._server.set_up(server_plan(config), self._hosts, config.threads)]
+        ready = [self._server.set_up(run_plan(config), self._hosts, config.threads)]
         plan = worker_plan(config)
         ready += [host.set_up(plan, config.threads) for host in self._hosts]
         if waiting := ray.wait(ready, num_returns=len(ready), timeout=self._timeout_s)[1]:

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
-from launch.engines.base import server_plan, worker_plan
+from launch.engines.base import run_plan, worker_plan
 from launch.engines.threads import torch_threads
 from mlmc_ray.compressors import Compressor, Context, bound
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.methods import DataParallelSGD
 from mlmc_ray.methods.theory import shares_out
+from mlmc_ray.optimizers import SGD
 from mlmc_ray.problems import initial_model
 from mlmc_ray.seeding import generator_for, seed_for
 from mlmc_ray.wire import decode
-from server.optimizers import SGD
 from server.server import ParameterServer
 from workers.host import WorkerHost
 
@@ -123,7 +123,7 @@ def _first_gradients(config: RunConfig) -> Iterator[tuple[int, Tensor]]:
     """
     plain = DataParallelSGD()
     server = ParameterServer(
-        dataclasses.replace(server_plan(config), method=plain, optimizer=SGD(step_size=0.1))
+        dataclasses.replace(run_plan(config), method=plain, optimizer=SGD(step_size=0.1))
     )
     plan = dataclasses.replace(worker_plan(config), method=plain)
     host = WorkerHost(plan, range(config.workers))

@@ -9,7 +9,7 @@ from launch.configuration.run_config import RunConfig
 from mlmc_ray.compressors import Compressor
 from mlmc_ray.methods import DIANA, DataParallelSGD, Method
 from mlmc_ray.methods.theory import Setting, StepSize, for_full_gradients
-from server.optimizers import ProximalSGD
+from mlmc_ray.optimizers import ProximalSGD
 
 _SYMBOLS = re.compile(r"L~|\w+")
 

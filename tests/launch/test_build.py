@@ -16,8 +16,8 @@ from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.estimator import MLMC, AdaptiveLaw, LevelLaw
 from mlmc_ray.ladders import Ladder, TopKLadder
 from mlmc_ray.methods import CompressedSGD, LearnedCompression, Method
+from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import Digits, ProblemSource, Quadratic
-from server.optimizers import Optimizer
 
 TOP_K = {"kind": "top-k", "k": 3}
 RAND_K = {"kind": "rand-k", "k": 3, "scaled": True}

@@ -22,7 +22,7 @@ from mlmc_ray.compressors import Compressor
 from mlmc_ray.estimator import LevelLaw
 from mlmc_ray.ladders import Ladder
 from mlmc_ray.methods import Method
-from server.optimizers import Optimizer
+from mlmc_ray.optimizers import Optimizer
 
 MLMC = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 3}}
 CONFIG: dict[str, Any] = {

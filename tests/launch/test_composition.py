@@ -15,7 +15,7 @@ from launch.configuration.yaml_text import escaped
 from mlmc_ray.compressors import RandK, TopK
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import CompressedSGD, DataParallelSGD
-from server.optimizers import SGD, Adam
+from mlmc_ray.optimizers import SGD, Adam
 
 BASE = """
 name: base

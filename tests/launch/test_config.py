@@ -15,8 +15,8 @@ from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.estimator import MLMC, AdaptiveLaw
 from mlmc_ray.ladders import FixedPointLadder
 from mlmc_ray.methods import EF21SGDM, CompressedSGD, DataParallelSGD
+from mlmc_ray.optimizers import SGD, Adam
 from mlmc_ray.problems import Digits, ProblemSource, Quadratic
-from server.optimizers import SGD, Adam
 
 BASE: dict[str, Any] = {
     "problem": {"kind": "quadratic", "dim": 8},

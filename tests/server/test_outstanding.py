@@ -10,11 +10,12 @@ from mlmc_ray.methods import Method
 from mlmc_ray.methods.asynchronous.async_sgd import AsyncSGD
 from mlmc_ray.methods.asynchronous.rennala import RennalaSGD
 from mlmc_ray.methods.asynchronous.shadowheart import Shadowheart
+from mlmc_ray.optimizers import SGD
 from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.plan import RunPlan
 from mlmc_ray.problems import ProblemSource
 from mlmc_ray.wire import decode, encode
-from server.optimizers import SGD
-from server.server import ParameterServer, ServerPlan
+from server.server import ParameterServer
 
 QUADRATIC = ProblemSource("mlmc_ray.problems.quadratic.Quadratic", {"num_functions": 3, "dim": 4})
 BATCH_NORM = ProblemSource("tests.tasks.Regression", {"batch_norm": True})
@@ -23,9 +24,7 @@ PAPER = 64 * 4
 
 def server_of(method: Method, problem: ProblemSource = QUADRATIC) -> ParameterServer:
     return ParameterServer(
-        ServerPlan(
-            problem=problem, method=method, optimizer=SGD(step_size=0.5), num_workers=3, seed=1
-        )
+        RunPlan(problem=problem, method=method, optimizer=SGD(step_size=0.5), num_workers=3, seed=1)
     )
 
 

@@ -12,6 +12,7 @@ from mlmc_ray.compressors import PermK, TopK
 from mlmc_ray.errors import ProblemError, RoundError
 from mlmc_ray.ledger import Entry
 from mlmc_ray.methods import EF21SGDM, CompressedSGD, DataParallelSGD, Method
+from mlmc_ray.optimizers import SGD
 from mlmc_ray.payloads import (
     CodesPayload,
     DensePayload,
@@ -20,10 +21,10 @@ from mlmc_ray.payloads import (
     SparsePayload,
     ZeroPayload,
 )
+from mlmc_ray.plan import RunPlan
 from mlmc_ray.problems import ProblemSource
 from mlmc_ray.wire import decode, encode
-from server.optimizers import SGD
-from server.server import ParameterServer, ServerPlan
+from server.server import ParameterServer
 
 STEP_SIZE = 0.25
 QUADRATIC = ProblemSource("mlmc_ray.problems.quadratic.Quadratic", {"num_functions": 3, "dim": 4})
@@ -35,7 +36,7 @@ def server_of(
 ) -> ParameterServer:
     """A server in its first round, which has been broadcast."""
     server = ParameterServer(
-        ServerPlan(
+        RunPlan(
             problem=problem,
             method=method or DataParallelSGD(),
             optimizer=SGD(step_size=STEP_SIZE),
@@ -183,13 +184,13 @@ def test_a_bad_report_is_named_and_changes_nothing(text: str, method: Method) ->
 )
 def test_a_report_of_another_size_is_named_and_changes_nothing(name: str, method: Method) -> None:
     server = server_of(method=method)
-    state = server._half.state_dict()
+    state = server._replica._half.state_dict()
     frames = {i: encode(Message({name: payload})) for i, payload in enumerate(GRADIENTS)}
     frames[1] = encode(Message({name: dense(1, 2, 3)}))
     text = f"^round 0: report of worker 1: {name} has 3 entries, the model here has 4; server and"
     with pytest.raises(RoundError, match=text):
         server.receive(frames)
-    assert all(torch.equal(state[key], value) for key, value in server._half.state_dict().items())
+    assert all(torch.equal(state[key], value) for key, value in server._replica._half.state_dict().items())
 
 
 def test_a_refused_report_has_been_counted() -> None:

@@ -1,4 +1,4 @@
-"""Optimizers of the server, as plain settings for ``torch.optim``."""
+"""Optimizers, as plain settings for ``torch.optim``."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable

@@ -9,7 +9,7 @@ from launch.configuration.catalogue import KINDS
 from mlmc_ray.compressors import RandK, TopK
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import DIANA, EFBV, Method
-from server.optimizers import SGD, Adam, AdamW, Optimizer, ProximalSGD
+from mlmc_ray.optimizers import SGD, Adam, AdamW, Optimizer, ProximalSGD
 from tests.mlmc_ray.driver import Run, late_factor, oracles_of
 from tests.mlmc_ray.method_checks import SMALL, regularised_optimum, setting_of
 
