@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from mlmc_ray.downlinks import FULL, Downlink
+from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import ProblemSource
+from mlmc_ray.replica import Replica
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +22,7 @@ class RunPlan:
         optimizer: takes the step; None if the method does.
         num_workers: logical workers of the whole run.
         seed: the run's seed.
+        downlink: how the parameters get to the workers.
     """
 
     problem: ProblemSource
@@ -24,3 +30,20 @@ class RunPlan:
     optimizer: Optimizer | None = None
     num_workers: int
     seed: int
+    downlink: Downlink = FULL
+
+    def replica(self, model: FlatModel, parameters: Tensor) -> Replica:
+        """Make one of what the server has.
+
+        Args:
+            model: where layers lie, with the first statistics.
+            parameters: shape (d,), on the CPU; the replica's own.
+        """
+        return Replica(
+            method=self.method,
+            optimizer=self.optimizer,
+            num_workers=self.num_workers,
+            seed=self.seed,
+            model=model,
+            parameters=parameters,
+        )

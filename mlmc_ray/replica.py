@@ -11,11 +11,11 @@ from mlmc_ray.compressors import Context
 from mlmc_ray.errors import RoundError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.kernels.finite import all_finite
-from mlmc_ray.methods import SERVER, Progress
+from mlmc_ray.methods import SERVER, Method, Progress
 from mlmc_ray.methods.base import News
 from mlmc_ray.methods.reports import add_average
+from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.payloads import Message
-from mlmc_ray.plan import RunPlan
 from mlmc_ray.seeding import generator_for, seed_for
 
 
@@ -25,7 +25,10 @@ class Replica:
     The server has one. Another that is given the same reports takes the same steps.
 
     Args:
-        plan: of the run.
+        method: makes the server half.
+        optimizer: takes the step; None if the method does.
+        num_workers: logical workers of the run.
+        seed: the run's seed.
         model: where layers lie; its statistics are the first ones.
         parameters: shape (d,), on the CPU, moved in place.
 
@@ -35,14 +38,23 @@ class Replica:
         num_averages: of the statistics so far, the first ones included; 0 if the model has none.
     """
 
-    def __init__(self, plan: RunPlan, model: FlatModel, parameters: Tensor) -> None:
+    def __init__(
+        self,
+        *,
+        method: Method,
+        optimizer: Optimizer | None,
+        num_workers: int,
+        seed: int,
+        model: FlatModel,
+        parameters: Tensor,
+    ) -> None:
         self.parameters = parameters
         self._parameter = nn.Parameter(parameters)
-        self._optimizer = plan.optimizer.build(self._parameter) if plan.optimizer else None
-        self._half = plan.method.server(parameters)
-        self._asynchronous = plan.method.asynchronous
-        self._num_workers = plan.num_workers
-        self._seed = plan.seed
+        self._optimizer = optimizer.build(self._parameter) if optimizer else None
+        self._half = method.server(parameters)
+        self._asynchronous = method.asynchronous
+        self._num_workers = num_workers
+        self._seed = seed
         self._layer_sizes, self._layer_shapes = model.layer_sizes, model.layer_shapes
         self.statistics = model.statistics()
         self.num_averages = 1 if model.num_statistics else 0

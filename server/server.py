@@ -8,20 +8,21 @@ from typing import Any
 
 from torch import Tensor
 
-from mlmc_ray.errors import NonFiniteError, RoundError, WireError
+from mlmc_ray.downlinks.base import is_request
+from mlmc_ray.errors import RoundError, WireError
 from mlmc_ray.ledger import Direction, Ledger
 from mlmc_ray.methods import Progress
 from mlmc_ray.methods.binding import bound_method
 from mlmc_ray.observing import Compression, observing
-from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.payloads import Message
 from mlmc_ray.plan import RunPlan
 from mlmc_ray.problems import explaining, initial_model
-from mlmc_ray.replica import Replica
 from mlmc_ray.rounds import Traffic
 from mlmc_ray.seeding import drawing, seed_for
 from mlmc_ray.warm_up import warm_up
-from mlmc_ray.wire import decode, encode
+from mlmc_ray.wire import decode
 from mlmc_ray.wire.anatomy import anatomy
+from server.broadcast import Broadcast
 
 
 class ParameterServer:
@@ -37,12 +38,13 @@ class ParameterServer:
         ledger: the frames of that round so far, a refused report included.
         traffic: what the frames of an observed round are made of, until the next ``observe``.
         compressions: what the server has compressed in it.
+        notes: what somebody should know about the round that was opened last, a line each.
     """
 
     def __init__(self, plan: RunPlan) -> None:
         self._problem = plan.problem.load()
         self._model = initial_model(self._problem, plan.seed)
-        self._replica = Replica(plan, self._model, self._model.parameters)
+        self._replica = plan.replica(self._model, self._model.parameters)
         warm_up(plan.method, self._model.layer_sizes)
         self._num_workers = plan.num_workers
         self._seed = plan.seed
@@ -52,8 +54,10 @@ class ParameterServer:
         self.traffic: Traffic | None = None
         self.compressions: list[Compression] = []
         self._asynchronous = plan.method.asynchronous
-        self._known_statistics = dict.fromkeys(range(plan.num_workers), 0)  # by worker
+        self._broadcast = Broadcast(plan, self._replica)
         self._asked: dict[int, int] = {}  # who got news and is to report, with which statistics
+        self._reports: dict[int, tuple[Message, bytes | memoryview]] = {}  # of the open exchange
+        self.notes: list[str] = []
         dim = self._model.parameters.numel()
         cost = bound_method(plan.method, self._replica.context(0, 0)).paper_cost(dim)
         self._paper_uplink = cost.bits if cost else None
@@ -69,6 +73,7 @@ class ParameterServer:
         """Look at the frames and the compressions of the next round, or of no round."""
         self.traffic = Traffic() if wanted else None
         self.compressions = []
+        self.notes = []
 
     def broadcast(self) -> dict[int, bytes]:
         """Return the news of this exchange as frames, by worker, each counted.
@@ -79,19 +84,14 @@ class ParameterServer:
         Raises:
             RoundError: the method's settings do not fit, or the news cannot be encoded.
         """
+        place = (self.round_index, self.exchange_index)
         with self._observing():
-            news = self._replica.news(self.round_index, self.exchange_index)
-        if isinstance(news, Message):
-            news = dict.fromkeys(range(self._num_workers), news)
-        made: dict[tuple[int, bool], bytes] = {}
-        frames = {}
-        for worker_id in sorted(news):
-            lacks = self._known_statistics[worker_id] < self._replica.num_averages
-            key = (id(news[worker_id]), lacks)
-            if key not in made:
-                made[key] = self._encode(self._with_statistics(news[worker_id], lacks))
-            frames[worker_id] = frame = made[key]
-            self.ledger.record(self.round_index, worker_id, "downlink", frame, self._paper_downlink)
+            if not self._broadcast.lacking:
+                self._broadcast.open(*place, self._model.statistics)
+            frames = self._broadcast.frames()
+        for worker_id, frame in frames.items():
+            paper = self._paper_downlink if self._broadcast.in_full else None
+            self.ledger.record(self.round_index, worker_id, "downlink", frame, paper)
         self._count("downlink", frames.values())
         outstanding = self._asked if self._asynchronous else {}
         self._asked = {**outstanding, **dict.fromkeys(frames, self._replica.num_averages)}
@@ -105,20 +105,29 @@ class ParameterServer:
                 more of those that have news to answer.
 
         Returns:
-            The ledger of the round, both ways; None if the round goes on.
+            The ledger of the round, both ways; None if the round goes on, with another exchange or
+            with full copies for workers that have asked for one.
 
         Raises:
             RoundError: a report is missing, not asked for, malformed or not of this method, or the
                 parameters are not finite after the step; names the round and the worker.
         """
         self._check_asked(frames.keys())
-        reports = {}
+        lacking = set()
         for worker_id in sorted(frames):
             frame = frames[worker_id]
             self.ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
-            reports[worker_id] = self._decode(worker_id, frame)
+            report = self._decode(worker_id, frame)
+            if is_request(report):
+                lacking.add(worker_id)
+            else:
+                self._reports[worker_id] = (report, frame)
         self._count("uplink", frames.values())
-        if self._step(reports) is Progress.MORE:
+        if lacking:
+            self.notes.append(self._broadcast.send_again(lacking))
+            self._asked = {}
+            return None
+        if self._step() is Progress.MORE:
             self.exchange_index += 1
             return None
         closed, self.ledger = self.ledger, Ledger()
@@ -166,7 +175,8 @@ class ParameterServer:
             "round_index": self.round_index,
             **self._replica.state_dict(),
             "buffers": copy.deepcopy(self._model.buffers()),
-            "known_statistics": dict(self._known_statistics),
+            "known_statistics": dict(self._broadcast.known_statistics),
+            "downlink": self._broadcast.state_dict(),
             "asked": dict(self._asked) if self._asynchronous else {},
         }
 
@@ -180,7 +190,8 @@ class ParameterServer:
         self._replica.load_state_dict(state)
         self._model.set_buffers(copy.deepcopy(state["buffers"]))
         self._replica.statistics = self._model.statistics()
-        self._known_statistics.update(state.get("known_statistics", {}))
+        self._broadcast.known_statistics.update(state.get("known_statistics", {}))
+        self._broadcast.load_state_dict(state.get("downlink", {}))
         self._asked = dict(state.get("asked", {}))
 
     @contextmanager
@@ -204,18 +215,6 @@ class ParameterServer:
             )
             self.traffic.count(direction, parts, same[key])
 
-    def _with_statistics(self, news: Message, wanted: bool) -> Message:
-        if not wanted:
-            return news
-        buffers = DensePayload(self._model.statistics())
-        return Message({**news.payloads, "buffers": buffers}, news.scalars)
-
-    def _encode(self, news: Message) -> bytes:
-        try:
-            return encode(news)
-        except (WireError, NonFiniteError) as error:
-            raise RoundError(f"round {self.round_index}: the server's news: {error}") from error
-
     def _decode(self, worker_id: int, frame: bytes | memoryview) -> Message:
         place = f"round {self.round_index}: report of worker {worker_id}"
         try:
@@ -230,14 +229,18 @@ class ParameterServer:
             )
         return report
 
-    def _step(self, reports: Mapping[int, Message]) -> Tensor | Progress:
+    def _step(self) -> Tensor | Progress:
+        """Give the reports to the method, in worker order."""
+        reports = {i: self._reports[i][0] for i in sorted(self._reports)}
+        frames = {i: frame for i, (_, frame) in self._reports.items()}
+        self._reports = {}
         before = self._replica.num_averages
         with self._observing():
             result = self._replica.step(reports, self.round_index, self.exchange_index)
         if self._replica.num_averages > before:
             self._model.set_statistics(self._replica.statistics)
-        for worker_id in reports:
-            self._known_statistics[worker_id] = self._asked[worker_id]
-            if self._asynchronous:
-                del self._asked[worker_id]
+        self._broadcast.answered({i: self._asked.get(i, before) for i in reports})
+        if self._asynchronous:
+            self._asked = {i: known for i, known in self._asked.items() if i not in reports}
+        self._broadcast.close(frames, more=result is Progress.MORE)
         return result

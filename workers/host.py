@@ -5,15 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlmc_ray.downlinks import Receiver
+from mlmc_ray.downlinks.base import request
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
+from mlmc_ray.flat import CPU
+from mlmc_ray.methods.base import News
 from mlmc_ray.observing import Compression, observing
-from mlmc_ray.payloads import Message
+from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.plan import RunPlan
 from mlmc_ray.problems import explaining, initial_model
+from mlmc_ray.replica import Replica
 from mlmc_ray.rounds import Answers
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.warm_up import warm_up
-from mlmc_ray.wire import decode, encode
+from mlmc_ray.wire import encode
 from workers.device import checked_device
 from workers.worker import BatchSize, GradientWorker
 
@@ -52,6 +57,8 @@ class WorkerHost:
         dim = len(self._model.parameters)
         self._max_dim = max(plan.method.largest_payload(dim), self._model.num_statistics)
         warm_up(plan.method, self._model.layer_sizes)
+        self._plan = plan
+        self._receiver = self._new_receiver()
         self._workers: dict[int, GradientWorker] = {}
         for worker_id in worker_ids:
             with explaining(f"making the shard of worker {worker_id}"):
@@ -96,17 +103,23 @@ class WorkerHost:
                 ``GradientWorker.step``.
             NonFiniteError, ProblemError: see ``GradientWorker.step``.
         """
-        decoded = {id(frame): self._decode(round_index, frame) for frame in frames.values()}
+        distinct = {id(frame): frame for frame in frames.values()}
+        told = {key: self._take(round_index, exchange_index, distinct[key]) for key in distinct}
         reports: dict[int, bytes] = {}
         losses: dict[int, float] = {}
         seconds: dict[int, float] = {}
         num_gradients: dict[int, int] = {}
         compressions: dict[int, tuple[Compression, ...]] = {}
         for worker_id, frame in frames.items():
+            news = told[id(frame)]
+            if news is None:
+                reports[worker_id], num_gradients[worker_id] = encode(request()), 0
+                continue
             worker = self._workers[worker_id]
             started = time.perf_counter()
             with observing(observe) as seen:
-                report, loss = worker.step(round_index, exchange_index, decoded[id(frame)])
+                own = self._of_worker(worker_id, news)
+                report, loss = worker.step(round_index, exchange_index, own)
             reports[worker_id] = _encode(round_index, worker_id, report)
             seconds[worker_id] = time.perf_counter() - started - seen.seconds
             num_gradients[worker_id] = worker.num_gradients
@@ -130,20 +143,43 @@ class WorkerHost:
         """Restore the workers here; states of workers that live elsewhere are left aside."""
         for worker_id, worker in self._workers.items():
             worker.load_state_dict(states.get(worker_id, {}))
+        self._receiver = self._new_receiver()
 
-    def _decode(self, round_index: int, frame: bytes | memoryview) -> Message:
+    def _new_receiver(self) -> Receiver:
+        """Return a receiver that has got nothing yet."""
+
+        def replica() -> Replica:
+            return self._plan.replica(self._model, self._model.parameters.to(CPU, copy=True))
+
+        return self._plan.downlink.receiver(replica, self._max_dim)
+
+    def _take(
+        self, round_index: int, exchange_index: int, frame: bytes | memoryview
+    ) -> News | None:
+        """Return the news of a frame; None if they need a copy that is not here."""
+        place = f"round {round_index}: the server's news"
         try:
-            news = decode(frame, max_dim=self._max_dim)
+            news = self._receiver.take(round_index, exchange_index, frame)
         except WireError as error:
-            raise RoundError(f"round {round_index}: the server's news: {error}") from error
+            raise RoundError(f"{place}: {error}") from error
+        if news is None:
+            return None
         sizes = {"parameters": len(self._model.parameters), "buffers": self._model.num_statistics}
-        for name, payload in news.payloads.items():
-            if payload.dim != sizes.get(name, payload.dim):
-                raise RoundError(
-                    f"round {round_index}: the server's news has {payload.dim} {name}, the model "
-                    f"here has {sizes[name]}; server and workers must run the same problem"
-                )
+        for message in [news] if isinstance(news, Message) else news.values():
+            for name, payload in message.payloads.items():
+                if payload.dim != sizes.get(name, payload.dim):
+                    raise RoundError(
+                        f"{place} has {payload.dim} {name}, the model here has {sizes[name]}; "
+                        "server and workers must run the same problem"
+                    )
         return news
+
+    def _of_worker(self, worker_id: int, news: News) -> Message:
+        own = news if isinstance(news, Message) else news[worker_id]
+        statistics = self._receiver.statistics_for(worker_id)
+        if statistics is None:
+            return own
+        return Message({**own.payloads, "buffers": DensePayload(statistics)}, own.scalars)
 
 
 def _encode(round_index: int, worker_id: int, report: Message) -> bytes:

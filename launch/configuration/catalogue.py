@@ -43,6 +43,14 @@ from mlmc_ray.compressors import (
     TopRand,
     UnbiasedRounding,
 )
+from mlmc_ray.downlinks import (
+    CompressedDownlink,
+    DeltaDownlink,
+    Downlink,
+    FullDownlink,
+    HalfDownlink,
+    RelayDownlink,
+)
 from mlmc_ray.estimator import MLMC
 from mlmc_ray.ladders import (
     ECUQLadder,
@@ -98,6 +106,13 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
         "rennala": methods.RennalaSGD,
         "shadowheart": methods.Shadowheart,
         "partial-participation": methods.PartialParticipation,
+    },
+    Downlink: {
+        "full": FullDownlink,
+        "half": HalfDownlink,
+        "delta": DeltaDownlink,
+        "relay": RelayDownlink,
+        "compressed": CompressedDownlink,
     },
     Compressor: {
         "identity": Identity,

@@ -18,6 +18,7 @@ from launch.configuration.source import check_stands_alone, parsed, read_source
 from launch.configuration.yaml_text import escaped
 from launch.engines.clock import Clock
 from launch.pages.in_words import in_words, kind_of
+from mlmc_ray.downlinks import FULL, Downlink
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import Optimizer
@@ -34,6 +35,7 @@ class RunConfig:
         problem: what is trained.
         method: how workers and server talk.
         optimizer: how the server steps; None for a method that moves the parameters itself.
+        downlink: how the parameters get to the workers.
         name: shown in tables and figures, and part of the run directory's name.
         seed: of everything random.
         rounds: how many rounds ``run`` makes.
@@ -71,6 +73,7 @@ class RunConfig:
     problem: ProblemSource
     method: Method
     optimizer: Optimizer | None = None
+    downlink: Downlink = FULL
     name: str = "run"
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: AtLeastOne = 100
@@ -101,6 +104,7 @@ class RunConfig:
             )
         if not self.method.moves_parameters and self.optimizer is None:
             raise ValueError("missing keys ['optimizer']")
+        self.downlink.check(self.method)
         self._check_gpus()
         self._check_clock(name)
 

@@ -65,6 +65,7 @@ def run_plan(config: RunConfig) -> RunPlan:
         optimizer=config.optimizer,
         num_workers=config.workers,
         seed=config.seed,
+        downlink=config.downlink,
     )
 
 
@@ -76,6 +77,7 @@ def worker_plan(config: RunConfig) -> WorkerPlan:
         optimizer=config.optimizer,
         num_workers=config.workers,
         seed=config.seed,
+        downlink=config.downlink,
         batch_size=config.batch_size,
         buffers_every=config.buffers_every,
         device=config.device,

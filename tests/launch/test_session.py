@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-import server.server
 import workers.host
 from launch import Session
+from mlmc_ray.downlinks import copies
 from mlmc_ray.errors import ConfigError, NonFiniteError, ProblemError, RoundError
 from mlmc_ray.ledger import DIRECTIONS, Entry, Ledger
 from mlmc_ray.payloads import Message
@@ -114,7 +114,7 @@ def test_the_ledger_of_a_run_holds_the_sizes_reckoned_by_hand(name: str) -> None
 def test_the_ledger_is_the_sum_of_the_frames(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     news: list[int] = []
     reports: list[int] = []
-    for module, lengths in ((server.server, news), (workers.host, reports)):
+    for module, lengths in ((copies, news), (workers.host, reports)):
 
         def counted(message: Message, lengths: list[int] = lengths) -> bytes:
             frame = encode(message)

@@ -308,7 +308,7 @@ def test_the_first_rounds_send_what_is_reckoned_by_hand(
 ) -> None:
     news: set[str] = set()
     reports: set[str] = set()
-    monkeypatch.setattr("workers.host.decode", recording(news))
+    monkeypatch.setattr("mlmc_ray.downlinks.copies.decode", recording(news))
     monkeypatch.setattr("server.server.decode", recording(reports))
     with Session(config_of(kind)) as session:
         session.run()

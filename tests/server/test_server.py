@@ -190,7 +190,9 @@ def test_a_report_of_another_size_is_named_and_changes_nothing(name: str, method
     text = f"^round 0: report of worker 1: {name} has 3 entries, the model here has 4; server and"
     with pytest.raises(RoundError, match=text):
         server.receive(frames)
-    assert all(torch.equal(state[key], value) for key, value in server._replica._half.state_dict().items())
+    assert all(
+        torch.equal(state[key], value) for key, value in server._replica._half.state_dict().items()
+    )
 
 
 def test_a_refused_report_has_been_counted() -> None:

@@ -1,0 +1,87 @@
+"""Delta: the entries that have changed, as they are now."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlmc_ray.compressors import Context
+from mlmc_ray.downlinks.base import (
+    CopyReceiver,
+    Downlink,
+    Receiver,
+    Sender,
+    changes,
+    check_news,
+    check_waits,
+)
+from mlmc_ray.errors import RoundError
+from mlmc_ray.methods import Method
+from mlmc_ray.payloads import Message, Payload, SparsePayload
+from mlmc_ray.replica import Replica
+from mlmc_ray.wire import encode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeltaDownlink(Downlink):
+    """The entries whose bits have changed since the worker's copy, with their new values.
+
+    Exact: workers have the server's parameters, bit by bit. Short where the step is sparse: plain
+    SGD with sparse messages. Where that would be longer than a full copy, as with momentum or Adam,
+    whose steps move every entry, a full copy is sent.
+    """
+
+    def check(self, method: Method) -> None:
+        """Refuse methods that send more than parameters, or are asynchronous.
+
+        Raises:
+            ValueError: says why.
+        """
+        check_news("delta", method)
+        check_waits("delta", method)
+
+    def sender(self, replica: Replica) -> Sender:
+        """Make the server's side, which remembers 2 d numbers."""
+        return _Sender(replica.parameters)
+
+    def receiver(self, replica: Callable[[], Replica], max_dim: int) -> Receiver:
+        """Make a side of the workers, which remembers d numbers."""
+        return _Receiver(max_dim)
+
+
+class _Sender(Sender):
+    def __init__(self, parameters: Tensor) -> None:
+        self._parameters = parameters
+        self._sent = torch.empty(0)  # the parameters of the round before
+        self._changed_in = torch.empty(0, dtype=torch.int32)  # the round, by entry
+
+    def open(self, round_index: int, context: Context) -> None:
+        if not len(self._sent):
+            self._sent = self._parameters.clone()
+            self._changed_in = torch.full(self._sent.shape, round_index, dtype=torch.int32)
+            return
+        now, before = self._parameters.view(torch.int32), self._sent.view(torch.int32)
+        self._changed_in[now != before] = round_index
+        self._sent.copy_(self._parameters)
+
+    def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
+        if since is None:
+            return encode(news)
+        indices = torch.nonzero(self._changed_in > since).flatten()
+        dim = len(self._parameters)
+        if len(indices) < dim:
+            change = SparsePayload(dim, indices, self._parameters[indices])
+            if len(frame := changes(news, change, since)) < 4 * dim:
+                return frame
+        return encode(news)
+
+
+class _Receiver(CopyReceiver):
+    def _apply(self, change: Payload, rounds: int) -> None:
+        if not isinstance(change, SparsePayload):
+            raise RoundError(
+                f"the server's news: change is a {type(change).__name__}, and with downlink delta "
+                "a SparsePayload is expected: server and workers must have the same downlink"
+            )
+        self._copy[change.indices] = change.values

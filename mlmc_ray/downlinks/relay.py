@@ -1,0 +1,156 @@
+"""Relay: the reports of the round go to every worker, whose replica takes the same step."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mlmc_ray.downlinks.backlog import Backlog
+from mlmc_ray.downlinks.base import (
+    Downlink,
+    Receiver,
+    Sender,
+    check_news,
+    check_waits,
+    with_parameters,
+)
+from mlmc_ray.downlinks.state import load_message, state_message
+from mlmc_ray.errors import RoundError
+from mlmc_ray.methods import Method
+from mlmc_ray.methods.base import News
+from mlmc_ray.payloads import Message
+from mlmc_ray.replica import Replica
+from mlmc_ray.wire import decode, encode
+from mlmc_ray.wire.bundles import Bundle, decode_bundle, digest_of, encode_bundle, is_bundle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RelayDownlink(Downlink):
+    """All reports of a round, to every worker: it takes the server's step for itself.
+
+    Exact: every process that hosts workers has a replica of the server's parameters, optimizer and
+    method, and works as much as the server for it. Short where M reports are shorter than the
+    parameters; where they are not, a full copy is sent, with all that optimizer and method
+    remember.
+
+    Replicas can come to differ, on processors that round differently for one. Now and then the
+    server says a digest of its parameters; who finds another asks for a full copy.
+
+    Args:
+        digest_every: rounds between digests, of 8 bytes.
+    """
+
+    digest_every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.digest_every < 1:
+            raise ValueError(f"digest_every is {self.digest_every!r}: give at least 1 round")
+
+    def check(self, method: Method) -> None:
+        """Refuse methods that send more than parameters, or are asynchronous.
+
+        Raises:
+            ValueError: says why.
+        """
+        check_news("relay", method)
+        check_waits("relay", method)
+
+    def sender(self, replica: Replica) -> Sender:
+        """Make the server's side, which remembers the last reports."""
+        return _Sender(replica, self.digest_every)
+
+    def receiver(self, replica: Callable[[], Replica], max_dim: int) -> Receiver:
+        """Make a side of the workers, which remembers as much as a server."""
+        return _Receiver(replica, max_dim)
+
+
+class _Sender(Sender):
+    def __init__(self, replica: Replica, digest_every: int) -> None:
+        self._replica = replica
+        self._digest_every = digest_every
+        self._rounds = Backlog[Mapping[int, bytes]](4 * len(replica.parameters))
+        self._digest: tuple[int, bytes] = (-1, b"")  # with its round
+
+    def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
+        rounds = None if since is None else self._rounds.of(since, round_index - 1)
+        if since is None or rounds is None:
+            full = encode(state_message(self._replica))
+            self._rounds.most_bytes = len(full)
+            return full
+        bundle = Bundle(since=since, rounds=rounds, digest=self._digest_in(round_index))
+        return encode_bundle(bundle)
+
+    def _digest_in(self, round_index: int) -> bytes | None:
+        if round_index % self._digest_every:
+            return None
+        if self._digest[0] != round_index:
+            self._digest = (round_index, digest_of(self._replica.parameters))
+        return self._digest[1]
+
+    def more(self) -> None:
+        raise RoundError(
+            "downlink is relay, which knows rounds of one exchange, and the method's have several: "
+            "give downlink: full"
+        )
+
+    def close(self, round_index: int, frames: Mapping[int, bytes | memoryview]) -> None:
+        num_bytes = sum(memoryview(frame).nbytes for frame in frames.values())
+        short = num_bytes < self._rounds.most_bytes
+        kept = {i: bytes(frame) for i, frame in frames.items()} if short else {}
+        self._rounds.add(round_index, kept, num_bytes)
+
+
+class _Receiver(Receiver):
+    def __init__(self, make: Callable[[], Replica], max_dim: int) -> None:
+        self._make = make
+        self._max_dim = max_dim
+        self._replica: Replica | None = None
+        self._round_index = 0  # of the replica
+        self._news: News = {}
+        self._known: dict[int, int] = {}  # which statistics, by worker
+
+    def take(self, round_index: int, exchange_index: int, frame: bytes | memoryview) -> News | None:
+        if not is_bundle(frame):
+            self._replica = replica = self._make()
+            load_message(replica, decode(frame, max_dim=self._max_dim))
+            return self._arrived(replica, round_index)
+        bundle, replica_or_none = decode_bundle(frame), self._replica
+        if bundle.since + len(bundle.rounds) != round_index:
+            raise RoundError(
+                f"the server's news: rounds {bundle.since} to "
+                f"{bundle.since + len(bundle.rounds) - 1} are relayed, in round {round_index}"
+            )
+        if replica_or_none is None or not bundle.since <= self._round_index <= round_index:
+            return None
+        replica = replica_or_none
+        if self._round_index < round_index:
+            for reports in bundle.rounds[self._round_index - bundle.since :]:
+                self._step(replica, reports)
+            self._arrived(replica, round_index)
+        if bundle.digest is not None and bundle.digest != digest_of(replica.parameters):
+            self._replica = None
+            return None
+        return self._news
+
+    def _step(self, replica: Replica, frames: Mapping[int, bytes]) -> None:
+        reports = {i: decode(frame, max_dim=self._max_dim) for i, frame in frames.items()}
+        replica.step(reports, self._round_index, 0)
+        self._round_index += 1
+
+    def _arrived(self, replica: Replica, round_index: int) -> News:
+        """Let the replica's half make the news of its round."""
+        self._round_index = round_index
+        news = replica.news(round_index, 0)
+        parameters = replica.parameters.clone()  # workers may keep what they are given
+        if isinstance(news, Message):
+            self._news = with_parameters(news, parameters)
+        else:
+            self._news = {i: with_parameters(news[i], parameters) for i in news}
+        return self._news
+
+    def statistics_for(self, worker_id: int) -> Tensor | None:
+        replica = self._replica
+        if replica is None or self._known.get(worker_id, 0) >= replica.num_averages:
+            return None
+        self._known[worker_id] = replica.num_averages
+        return replica.statistics
