@@ -51,26 +51,30 @@ def carried(state: RunState, old: RunConfig, new: RunConfig) -> tuple[RunState, 
 
     Raises:
         ConfigError: a key has changed that a run cannot change on its way (the seed, the kind of
-            the problem, whether there is a clock); names it.
+            the problem, whether there is a clock, how many servers); names it.
     """
     _check_kept(old, new)
-    server, workers, time, notes = dict(state.server), state.workers, state.time, []
+    servers = [dict(server) for server in state.servers]
+    workers, time, notes = state.workers, state.time, list[str]()
     if old.problem != new.problem:
         notes.append("the problem has changed: measures before and after are not of the same")
     if old.workers != new.workers or not old.method.same_memory(new.method):
-        if server["half"] or any(worker["half"] for worker in workers.values()):
+        halves = [state["half"] for state in (*servers, *workers.values())]
+        if any(halves):
             notes.append("the memory of the method starts anew, on the server and on every worker")
-        for name in _SERVER_MEMORY:
-            del server[name]
+        for server in servers:
+            for name in _SERVER_MEMORY:
+                del server[name]
         workers = {} if old.workers != new.workers else _without_half(workers)
         if time.get("arrivals"):
             notes.append(f"{len(time['arrivals'])} reports on their way are dropped")
             time = {**time, "arrivals": []}
     if type(old.optimizer) is not type(new.optimizer):
-        if server["optimizer"]:
+        if any(server["optimizer"] for server in servers):
             notes.append("the memory of the optimizer starts anew")
-        del server["optimizer"]
-    return RunState(server=server, workers=workers, time=time), notes
+        for server in servers:
+            del server["optimizer"]
+    return RunState(servers=tuple(servers), workers=workers, time=time), notes
 
 
 def _check_kept(old: RunConfig, new: RunConfig) -> None:
@@ -83,6 +87,7 @@ def _check_kept(old: RunConfig, new: RunConfig) -> None:
         "seed": (old.seed, new.seed),
         "problem": (old.problem.path, new.problem.path),
         "clock": (old.clock is None, new.clock is None),
+        "servers": (old.servers, new.servers),
     }
     for name, (before, after) in kept.items():
         if before != after:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mlmc_ray.downlinks import FULL, Downlink
@@ -10,6 +11,7 @@ from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import ProblemSource
 from mlmc_ray.replica import Replica
+from mlmc_ray.spans import Span, spans_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +25,8 @@ class RunPlan:
         num_workers: logical workers of the whole run.
         seed: the run's seed.
         downlink: how the parameters get to the workers.
+        servers: how many spans the parameters are cut into, of which each has a server.
+        clip_norm: estimates that are longer are shortened to this norm; None for never.
     """
 
     problem: ProblemSource
@@ -31,19 +35,29 @@ class RunPlan:
     num_workers: int
     seed: int
     downlink: Downlink = FULL
+    servers: int = 1
+    clip_norm: float | None = None
 
-    def replica(self, model: FlatModel, parameters: Tensor) -> Replica:
-        """Make one of what the server has.
+    def spans(self, model: FlatModel) -> tuple[Span, ...]:
+        """Return the spans of a model's parameters."""
+        return spans_of(model.layers, self.servers)
+
+    def replica(self, span: Span, parameters: Tensor, statistics: Tensor) -> Replica:
+        """Make one of what a server has.
 
         Args:
-            model: where layers lie, with the first statistics.
-            parameters: shape (d,), on the CPU; the replica's own.
+            span: of the parameters.
+            parameters: shape (entries of the span,), on the CPU; the replica's own.
+            statistics: the model's first running statistics, which only the first span has.
         """
         return Replica(
             method=self.method,
             optimizer=self.optimizer,
+            clip_norm=self.clip_norm,
             num_workers=self.num_workers,
             seed=self.seed,
-            model=model,
+            span=span,
+            num_spans=self.servers,
             parameters=parameters,
+            statistics=statistics if span.index == 0 else torch.empty(0),
         )

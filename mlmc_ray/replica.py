@@ -1,6 +1,7 @@
 """The parameters of a run, and all that moves them."""
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 
 from mlmc_ray.compressors import Context
 from mlmc_ray.errors import RoundError
-from mlmc_ray.flat import FlatModel
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.methods import SERVER, Method, Progress
 from mlmc_ray.methods.base import News
@@ -17,25 +17,32 @@ from mlmc_ray.methods.reports import add_average
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.payloads import Message
 from mlmc_ray.seeding import generator_for, seed_for
+from mlmc_ray.spans import Span, span_names
 
 
 class Replica:
-    """Parameters and running statistics, with the server half and the optimizer that move them.
+    """A span of the parameters, with the server half and the optimizer that move them.
+
+    The running statistics belong to the first span.
 
     The server has one. Another that is given the same reports takes the same steps.
 
     Args:
         method: makes the server half.
         optimizer: takes the step; None if the method does.
+        clip_norm: estimates that are longer are shortened to this norm; None for never.
         num_workers: logical workers of the run.
         seed: the run's seed.
-        model: where layers lie; its statistics are the first ones.
-        parameters: shape (d,), on the CPU, moved in place.
+        span: which entries of the flat vector these are.
+        num_spans: how many there are.
+        parameters: shape (entries of the span,), on the CPU, moved in place.
+        statistics: the first running statistics; empty where there are none.
 
     Attributes:
         parameters: as given.
         statistics: shape (number of statistics,).
         num_averages: of the statistics so far, the first ones included; 0 if the model has none.
+        squared_norm: of the last estimate, if steps are clipped; else 0.
     """
 
     def __init__(
@@ -43,10 +50,13 @@ class Replica:
         *,
         method: Method,
         optimizer: Optimizer | None,
+        clip_norm: float | None,
         num_workers: int,
         seed: int,
-        model: FlatModel,
+        span: Span,
+        num_spans: int,
         parameters: Tensor,
+        statistics: Tensor,
     ) -> None:
         self.parameters = parameters
         self._parameter = nn.Parameter(parameters)
@@ -54,21 +64,25 @@ class Replica:
         self._half = method.server(parameters)
         self._asynchronous = method.asynchronous
         self._num_workers = num_workers
+        self._clip_norm = clip_norm
+        self._estimate: Tensor | None = None
+        self.squared_norm = 0.0
         self._seed = seed
-        self._layer_sizes, self._layer_shapes = model.layer_sizes, model.layer_shapes
-        self.statistics = model.statistics()
-        self.num_averages = 1 if model.num_statistics else 0
+        self._span = span
+        self._names = span_names(span, num_spans)
+        self.statistics = statistics
+        self.num_averages = 1 if len(statistics) else 0
 
     def context(self, round_index: int, exchange_index: int) -> Context:
         """Return the context of the server half in an exchange."""
         names = (round_index, *([exchange_index] if exchange_index else []))
         return Context(
-            generator=generator_for(self._seed, "server", *names),
+            generator=generator_for(self._seed, "server", *names, *self._names),
             shared_seed=seed_for(self._seed, "shared", round_index),
             worker_id=SERVER,
             num_workers=self._num_workers,
-            layer_sizes=self._layer_sizes,
-            layer_shapes=self._layer_shapes,
+            layer_sizes=self._span.layer_sizes,
+            layer_shapes=self._span.layer_shapes,
         )
 
     def news(self, round_index: int, exchange_index: int) -> News:
@@ -82,34 +96,47 @@ class Replica:
         except ValueError as error:
             raise RoundError(f"round {round_index}: {error}") from error
 
-    def step(
+    def estimate(
         self, reports: Mapping[int, Message], round_index: int, exchange_index: int
     ) -> Tensor | Progress:
-        """Take the reports of an exchange, and a step if that ends the round.
+        """Let the half make an estimate of reports, for ``step``.
 
         Returns:
             What the half returned.
 
         Raises:
-            RoundError: a report is not of this method, and nothing has changed; or the parameters
-                are not finite after the step.
+            RoundError: a report is not of this method, and nothing has changed.
         """
         try:
             result = self._half.step(reports, context=self.context(round_index, exchange_index))
         except ValueError as error:
             raise RoundError(f"round {round_index}: {error}") from error
         self._average_statistics(reports)
-        if result is Progress.MORE:
-            return result
-        if isinstance(result, Tensor) and self._optimizer:
-            self._parameter.grad = result
+        self._estimate = result if isinstance(result, Tensor) else None
+        if self._estimate is not None and self._clip_norm is not None:
+            self.squared_norm = float(self._estimate.double().square().sum())
+        return result
+
+    def step(self, squared_norm: float, round_index: int) -> None:
+        """Take the step of the last estimate.
+
+        Args:
+            squared_norm: of the estimate of all spans, if steps are clipped.
+            round_index: for errors.
+
+        Raises:
+            RoundError: the parameters are not finite after the step.
+        """
+        if self._estimate is not None and self._optimizer:
+            if self._clip_norm is not None and squared_norm > self._clip_norm**2:
+                self._estimate = self._estimate * (self._clip_norm / math.sqrt(squared_norm))
+            self._parameter.grad = self._estimate
             self._optimizer.step()
         if not all_finite(self.parameters):
             raise RoundError(
                 f"round {round_index}: the parameters are no longer finite: training "
                 "diverged; lower the step size"
             )
-        return result
 
     def _average_statistics(self, reports: Mapping[int, Message]) -> None:
         """Take over running statistics, if any came.

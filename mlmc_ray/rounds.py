@@ -1,15 +1,17 @@
 """What crosses between actors beside the frames of a round, and what a round leaves."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from mlmc_ray.ledger import Direction, Ledger
 from mlmc_ray.methods import SERVER
 from mlmc_ray.observing import Compression
+from mlmc_ray.spans import Span
 from mlmc_ray.table import Table
 from mlmc_ray.wire.anatomy import Part
 
@@ -48,11 +50,11 @@ class Answers:
         compressions: what was compressed on the way; empty unless somebody looks.
     """
 
-    reports: Mapping[int, Any]
-    losses: Mapping[int, float]
-    seconds: Mapping[int, float]
-    num_gradients: Mapping[int, int]
-    compressions: Mapping[int, tuple[Compression, ...]]
+    reports: dict[int, Any] = field(default_factory=dict)
+    losses: dict[int, float] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    num_gradients: dict[int, int] = field(default_factory=dict)
+    compressions: dict[int, tuple[Compression, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -67,14 +69,35 @@ class Traffic:
     parts: dict[tuple[Direction, str, str], int] = field(default_factory=dict)
     layers: dict[Direction, Tensor] = field(default_factory=dict)
 
-    def count(self, direction: Direction, parts: Sequence[Part], frames: int = 1) -> None:
-        """Count so many frames that are made of these parts."""
+    def count(
+        self, direction: Direction, parts: Sequence[Part], frames: int, span: Span, num_layers: int
+    ) -> None:
+        """Count some frames.
+
+        Args:
+            direction: of the frames.
+            parts: what each of them is made of.
+            frames: how many there are.
+            span: of the parameters that they are about.
+            num_layers: of the model.
+        """
+        inside = slice(span.first_layer, span.first_layer + len(span.layer_sizes))
         for part in parts:
             key = (direction, part.name, part.kind)
             self.parts[key] = self.parts.get(key, 0) + frames * part.num_bytes
             if part.layer_bytes is not None:
-                more = frames * part.layer_bytes
-                self.layers[direction] = self.layers.get(direction, 0) + more
+                self._layers_of(direction, num_layers)[inside] += frames * part.layer_bytes
+
+    def _layers_of(self, direction: Direction, num_layers: int) -> Tensor:
+        none = torch.zeros(num_layers, dtype=torch.float64)
+        return self.layers.setdefault(direction, none)
+
+    def add(self, other: "Traffic") -> None:
+        """Add what another server has counted."""
+        for key, num_bytes in other.parts.items():
+            self.parts[key] = self.parts.get(key, 0) + num_bytes
+        for direction, layers in other.layers.items():
+            self._layers_of(direction, len(layers)).add_(layers)
 
 
 @dataclass(slots=True)
@@ -88,6 +111,7 @@ class RoundResult:
         num_gradients: computed by all workers.
         compressions: by worker, -1 for the server; empty unless the round was observed.
         traffic: what the frames were made of; None unless the round was observed.
+        notes: what somebody should know, a line each.
         clock_s: simulated seconds since the start of the run, at its end; None without a clock.
     """
 
@@ -99,6 +123,7 @@ class RoundResult:
         default_factory=lambda: defaultdict(list)
     )
     traffic: Traffic | None = None
+    notes: list[str] = field(default_factory=list)
     clock_s: float | None = None
 
     def add(self, place: tuple[int, int], host: int, answers: Answers) -> None:
@@ -116,16 +141,25 @@ class RoundResult:
             self.compressions[worker_id] += compressions
 
     def close(
-        self, ledger: Ledger, traffic: Traffic | None, compressions: Sequence[Compression]
+        self,
+        ledger: Ledger,
+        traffic: Traffic | None,
+        compressions: Sequence[Compression],
+        notes: Sequence[str],
     ) -> None:
-        """Take over what the server knows at the end of the round.
+        """Take over what a server knows at the end of the round.
 
         Args:
             ledger: of the round.
             traffic: see the attribute.
             compressions: the server's own.
+            notes: see the attribute.
         """
-        self.ledger, self.traffic = ledger, traffic
+        self.ledger.extend(ledger)
+        if traffic is not None:
+            self.traffic = self.traffic or Traffic()
+            self.traffic.add(traffic)
+        self.notes += notes
         self.losses = dict(sorted(self.losses.items()))
         self.work.sort(key=lambda work: work[:3])
         if compressions:

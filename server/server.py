@@ -2,10 +2,11 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mlmc_ray.downlinks.base import is_request
@@ -16,23 +17,32 @@ from mlmc_ray.methods.binding import bound_method
 from mlmc_ray.observing import Compression, observing
 from mlmc_ray.payloads import Message
 from mlmc_ray.plan import RunPlan
-from mlmc_ray.problems import explaining, initial_model
+from mlmc_ray.problems import initial_model
 from mlmc_ray.rounds import Traffic
-from mlmc_ray.seeding import drawing, seed_for
 from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import decode
 from mlmc_ray.wire.anatomy import anatomy
 from server.broadcast import Broadcast
+from server.evaluation import WholeModel
 
 
 class ParameterServer:
-    """Holds the parameters, turns reports into an estimate, steps, and counts every frame.
+    """Holds parameters, turns reports into an estimate, steps, and counts every frame.
 
     A round is ``broadcast``, then ``receive`` with the report frames of those who got news, and
     both again for as long as ``receive`` returns None. Of an asynchronous method ``receive`` takes
     the reports of some of those that got news in this or in an earlier round and have not reported.
 
+    Where there are several servers each has a span of the parameters. ``take`` and ``finish`` stand
+    for ``receive`` then, since a clipped step needs the norm of the whole estimate.
+
+    Args:
+        plan: of the run.
+        index: which of the servers this is; the first evaluates.
+
     Attributes:
+        parameters: shape (entries of the span,); the server's own memory.
+        squared_norm: of the last estimate, if steps are clipped; else 0.
         round_index: the round that ``broadcast`` opens next, or has opened.
         exchange_index: which exchange of that round, from 0.
         ledger: the frames of that round so far, a refused report included.
@@ -41,33 +51,33 @@ class ParameterServer:
         notes: what somebody should know about the round that was opened last, a line each.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
-        self._problem = plan.problem.load()
-        self._model = initial_model(self._problem, plan.seed)
-        self._replica = plan.replica(self._model, self._model.parameters)
-        warm_up(plan.method, self._model.layer_sizes)
-        self._num_workers = plan.num_workers
-        self._seed = plan.seed
+    def __init__(self, plan: RunPlan, index: int = 0) -> None:
+        problem = plan.problem.load()
+        model = initial_model(problem, plan.seed)
+        self._span = span = plan.spans(model)[index]
+        self._alone = plan.servers == 1
+        whole = model.parameters
+        self.parameters = whole if self._alone else whole[span.entries].clone()
+        self._whole = None if index else WholeModel(problem, model, plan.seed)
+        self._replica = plan.replica(span, self.parameters, model.statistics())
+        warm_up(plan.method, span.layer_sizes)
         self.round_index = 0
         self.exchange_index = 0
+        self.squared_norm = 0.0
         self.ledger = Ledger()
         self.traffic: Traffic | None = None
         self.compressions: list[Compression] = []
+        self.notes: list[str] = []
         self._asynchronous = plan.method.asynchronous
         self._broadcast = Broadcast(plan, self._replica)
         self._asked: dict[int, int] = {}  # who got news and is to report, with which statistics
         self._reports: dict[int, tuple[Message, bytes | memoryview]] = {}  # of the open exchange
-        self.notes: list[str] = []
-        dim = self._model.parameters.numel()
-        cost = bound_method(plan.method, self._replica.context(0, 0)).paper_cost(dim)
+        cost = bound_method(plan.method, self._replica.context(0, 0)).paper_cost(span.dim)
         self._paper_uplink = cost.bits if cost else None
-        self._max_dim = max(plan.method.largest_payload(dim), self._model.num_statistics)
-        self._paper_downlink = 64 * dim  # the paper counts 64 bits a number
-
-    @property
-    def parameters(self) -> Tensor:
-        """The parameters, shape (d,); the server's own memory."""
-        return self._model.parameters
+        self._paper_downlink = 64 * span.dim  # the paper counts 64 bits a number
+        self._num_layers = len(model.layers)
+        self._num_statistics = model.num_statistics if index == 0 else 0
+        self._max_dim = max(plan.method.largest_payload(span.dim), self._num_statistics)
 
     def observe(self, wanted: bool) -> None:
         """Look at the frames and the compressions of the next round, or of no round."""
@@ -87,7 +97,7 @@ class ParameterServer:
         place = (self.round_index, self.exchange_index)
         with self._observing():
             if not self._broadcast.lacking:
-                self._broadcast.open(*place, self._model.statistics)
+                self._broadcast.open(*place, self._statistics)
             frames = self._broadcast.frames()
         for worker_id, frame in frames.items():
             paper = self._paper_downlink if self._broadcast.in_full else None
@@ -112,6 +122,14 @@ class ParameterServer:
             RoundError: a report is missing, not asked for, malformed or not of this method, or the
                 parameters are not finite after the step; names the round and the worker.
         """
+        return self.finish(self.squared_norm) if self.take(frames) else None
+
+    def take(self, frames: Mapping[int, bytes | memoryview]) -> bool:
+        """Take the reports of an exchange, and return whether they are the last of the round.
+
+        Raises:
+            RoundError: see ``receive``.
+        """
         self._check_asked(frames.keys())
         lacking = set()
         for worker_id in sorted(frames):
@@ -126,10 +144,25 @@ class ParameterServer:
         if lacking:
             self.notes.append(self._broadcast.send_again(lacking))
             self._asked = {}
-            return None
-        if self._step() is Progress.MORE:
+            return False
+        if self._estimate() is Progress.MORE:
             self.exchange_index += 1
-            return None
+            return False
+        return True
+
+    def finish(self, squared_norm: float) -> Ledger:
+        """Take the step, and end the round.
+
+        Args:
+            squared_norm: of the whole estimate, if steps are clipped.
+
+        Returns:
+            The ledger of the round, both ways.
+
+        Raises:
+            RoundError: the parameters are not finite after the step.
+        """
+        self._replica.step(squared_norm, self.round_index)
         closed, self.ledger = self.ledger, Ledger()
         self.round_index += 1
         self.exchange_index = 0
@@ -144,37 +177,38 @@ class ParameterServer:
                 f"expected {'some of ' if self._asynchronous else ''}{sorted(asked)}"
             )
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, *others: Tensor) -> dict[str, float]:
         """Evaluate the current parameters with the problem's own measures.
+
+        Args:
+            *others: the parameters of the other servers, in their order.
 
         Raises:
             ProblemError: the problem's own code failed, or did not return named numbers.
         """
-        self._model.module.eval()
-        seed = seed_for(self._seed, "evaluate", self.round_index)
-        with explaining("evaluating"), drawing(seed):
-            measures = self._problem.evaluate(self._model.module)
-            if not isinstance(measures, Mapping) or not measures:
-                raise ValueError(
-                    "evaluate returns named measures, such as {'accuracy': 0.9}, and this one "
-                    f"returned {measures!r:.100}"
-                )
-            for name in measures:
-                if not isinstance(name, str) or not 0 < len(name) <= 80 or not name.isprintable():
-                    raise ValueError(f"{name!r:.100} is no name of a measure: give a short word")
-            self._model.check_parameters()
-            return {name: float(value) for name, value in measures.items()}
+        return self._model(others).evaluate(self.round_index)
 
-    def model_state(self) -> dict[str, Any]:
-        """Return a copy of the model's ``state_dict``, for saving."""
-        return copy.deepcopy(self._model.module.state_dict())
+    def model_state(self, *others: Tensor) -> dict[str, Any]:
+        """Return a copy of the model's ``state_dict``, for saving; see ``evaluate``."""
+        return self._model(others).state()
+
+    def _model(self, others: Sequence[Tensor]) -> WholeModel:
+        """Return the model with the current parameters."""
+        if self._whole is None:
+            raise RoundError("only the first server has the whole model")
+        if not self._alone:
+            self._whole.put(self.parameters, *others)
+        return self._whole
+
+    def _statistics(self) -> Tensor:
+        return self._whole.flat.statistics() if self._whole else torch.empty(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of what the server remembers between rounds."""
         return {
             "round_index": self.round_index,
             **self._replica.state_dict(),
-            "buffers": copy.deepcopy(self._model.buffers()),
+            "buffers": copy.deepcopy(self._whole.flat.buffers()) if self._whole else {},
             "known_statistics": dict(self._broadcast.known_statistics),
             "downlink": self._broadcast.state_dict(),
             "asked": dict(self._asked) if self._asynchronous else {},
@@ -188,8 +222,9 @@ class ParameterServer:
         self.round_index = state["round_index"]
         self.exchange_index = 0
         self._replica.load_state_dict(state)
-        self._model.set_buffers(copy.deepcopy(state["buffers"]))
-        self._replica.statistics = self._model.statistics()
+        if self._whole:
+            self._whole.flat.set_buffers(copy.deepcopy(state["buffers"]))
+            self._replica.statistics = self._statistics()
         self._broadcast.known_statistics.update(state.get("known_statistics", {}))
         self._broadcast.load_state_dict(state.get("downlink", {}))
         self._asked = dict(state.get("asked", {}))
@@ -209,11 +244,11 @@ class ParameterServer:
         for key, frame in distinct.items():
             parts = anatomy(
                 frame,
-                self._model.layer_sizes,
+                self._span.layer_sizes,
                 max_dim=self._max_dim,
                 without_layers=("buffers",),
             )
-            self.traffic.count(direction, parts, same[key])
+            self.traffic.count(direction, parts, same[key], self._span, self._num_layers)
 
     def _decode(self, worker_id: int, frame: bytes | memoryview) -> Message:
         place = f"round {self.round_index}: report of worker {worker_id}"
@@ -222,23 +257,24 @@ class ParameterServer:
         except WireError as error:
             raise RoundError(f"{place}: {error}") from error
         buffers = report.payloads.get("buffers")
-        if buffers is not None and buffers.dim != self._model.num_statistics:
+        if buffers is not None and buffers.dim != self._num_statistics:
             raise RoundError(
                 f"{place}: buffers has {buffers.dim} entries, the model here has "
-                f"{self._model.num_statistics}; server and workers must run the same problem"
+                f"{self._num_statistics}; server and workers must run the same problem"
             )
         return report
 
-    def _step(self) -> Tensor | Progress:
+    def _estimate(self) -> Tensor | Progress:
         """Give the reports to the method, in worker order."""
         reports = {i: self._reports[i][0] for i in sorted(self._reports)}
         frames = {i: frame for i, (_, frame) in self._reports.items()}
         self._reports = {}
         before = self._replica.num_averages
         with self._observing():
-            result = self._replica.step(reports, self.round_index, self.exchange_index)
-        if self._replica.num_averages > before:
-            self._model.set_statistics(self._replica.statistics)
+            result = self._replica.estimate(reports, self.round_index, self.exchange_index)
+        self.squared_norm = self._replica.squared_norm
+        if self._whole and self._replica.num_averages > before:
+            self._whole.flat.set_statistics(self._replica.statistics)
         self._broadcast.answered({i: self._asked.get(i, before) for i in reports})
         if self._asynchronous:
             self._asked = {i: known for i, known in self._asked.items() if i not in reports}

@@ -1,25 +1,23 @@
 """Several logical workers in one process."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from mlmc_ray.downlinks import Receiver
 from mlmc_ray.downlinks.base import request
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
-from mlmc_ray.flat import CPU
-from mlmc_ray.methods.base import News
-from mlmc_ray.observing import Compression, observing
-from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.observing import observing
+from mlmc_ray.payloads import Message
 from mlmc_ray.plan import RunPlan
 from mlmc_ray.problems import explaining, initial_model
-from mlmc_ray.replica import Replica
 from mlmc_ray.rounds import Answers
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.warm_up import warm_up
 from mlmc_ray.wire import encode
 from workers.device import checked_device
+from workers.inbox import Frames, Inbox
 from workers.worker import BatchSize, GradientWorker
 
 
@@ -54,11 +52,9 @@ class WorkerHost:
         device = checked_device(plan.device, worker_ids)
         problem = plan.problem.load()
         self._model = initial_model(problem, plan.seed, device)
-        dim = len(self._model.parameters)
-        self._max_dim = max(plan.method.largest_payload(dim), self._model.num_statistics)
         warm_up(plan.method, self._model.layer_sizes)
-        self._plan = plan
-        self._receiver = self._new_receiver()
+        self._inbox = Inbox(plan, self._model)
+        spans = plan.spans(self._model)
         self._workers: dict[int, GradientWorker] = {}
         for worker_id in worker_ids:
             with explaining(f"making the shard of worker {worker_id}"):
@@ -74,7 +70,8 @@ class WorkerHost:
                 worker_id=worker_id,
                 problem=problem,
                 shard=shard,
-                half=plan.method.worker(),
+                halves=[plan.method.worker() for _ in spans],
+                spans=spans,
                 model=self._model,
                 seed=plan.seed,
                 batch_size=plan.batch_size,
@@ -86,54 +83,57 @@ class WorkerHost:
         self,
         round_index: int,
         exchange_index: int,
-        frames: Mapping[int, bytes | memoryview],
+        frames: Sequence[Frames],
         *,
         observe: bool = False,
-    ) -> Answers:
+        on_answers: Callable[[int, Answers], None] = lambda *_: None,
+    ) -> list[Answers]:
         """Run one exchange of a round on some of the workers hosted here.
 
         Args:
             round_index: counted from 0.
             exchange_index: of this round, from 0.
-            frames: the server's news, by worker; the same object for those with the same news.
+            frames: the servers' news, by server and worker; the same object for those with the same
+                news.
             observe: look at what the workers compress.
+            on_answers: told of the answers to a server as soon as they are complete.
+
+        Returns:
+            The answers to every server; what concerns no reports is in those to the first.
 
         Raises:
-            RoundError: the news cannot be decoded, a report cannot be encoded, or see
-                ``GradientWorker.step``.
+            RoundError: the news cannot be decoded or are for different workers, a report cannot be
+                encoded, or see ``GradientWorker.step``.
             NonFiniteError, ProblemError: see ``GradientWorker.step``.
         """
-        distinct = {id(frame): frame for frame in frames.values()}
-        told = {key: self._take(round_index, exchange_index, distinct[key]) for key in distinct}
-        reports: dict[int, bytes] = {}
-        losses: dict[int, float] = {}
-        seconds: dict[int, float] = {}
-        num_gradients: dict[int, int] = {}
-        compressions: dict[int, tuple[Compression, ...]] = {}
-        for worker_id, frame in frames.items():
-            news = told[id(frame)]
-            if news is None:
-                reports[worker_id], num_gradients[worker_id] = encode(request()), 0
+        news = self._inbox.read(round_index, exchange_index, frames)
+        first = Answers()
+        answers = [first, *(Answers() for _ in frames[1:])]
+
+        def done(worker_id: int, index: int, report: Message) -> None:
+            reports = answers[index].reports
+            reports[worker_id] = _encode(round_index, worker_id, report)
+            if index and len(reports) == len(news):
+                on_answers(index, answers[index])
+
+        for worker_id, own in news.items():
+            if own is None:
+                first.num_gradients[worker_id] = 0
+                for index in range(len(frames)):
+                    done(worker_id, index, request())
                 continue
             worker = self._workers[worker_id]
             started = time.perf_counter()
             with observing(observe) as seen:
-                own = self._of_worker(worker_id, news)
-                report, loss = worker.step(round_index, exchange_index, own)
-            reports[worker_id] = _encode(round_index, worker_id, report)
-            seconds[worker_id] = time.perf_counter() - started - seen.seconds
-            num_gradients[worker_id] = worker.num_gradients
+                loss = worker.step(round_index, exchange_index, own, partial(done, worker_id))
+            first.seconds[worker_id] = time.perf_counter() - started - seen.seconds
+            first.num_gradients[worker_id] = worker.num_gradients
             if loss is not None:
-                losses[worker_id] = loss
+                first.losses[worker_id] = loss
             if observe:
-                compressions[worker_id] = tuple(seen.compressions)
-        return Answers(
-            reports=reports,
-            losses=losses,
-            seconds=seconds,
-            num_gradients=num_gradients,
-            compressions=compressions,
-        )
+                first.compressions[worker_id] = tuple(seen.compressions)
+        on_answers(0, first)
+        return answers
 
     def state_dict(self) -> dict[int, dict[str, Any]]:
         """Return a copy of what the workers here remember between rounds, by worker."""
@@ -143,43 +143,7 @@ class WorkerHost:
         """Restore the workers here; states of workers that live elsewhere are left aside."""
         for worker_id, worker in self._workers.items():
             worker.load_state_dict(states.get(worker_id, {}))
-        self._receiver = self._new_receiver()
-
-    def _new_receiver(self) -> Receiver:
-        """Return a receiver that has got nothing yet."""
-
-        def replica() -> Replica:
-            return self._plan.replica(self._model, self._model.parameters.to(CPU, copy=True))
-
-        return self._plan.downlink.receiver(replica, self._max_dim)
-
-    def _take(
-        self, round_index: int, exchange_index: int, frame: bytes | memoryview
-    ) -> News | None:
-        """Return the news of a frame; None if they need a copy that is not here."""
-        place = f"round {round_index}: the server's news"
-        try:
-            news = self._receiver.take(round_index, exchange_index, frame)
-        except WireError as error:
-            raise RoundError(f"{place}: {error}") from error
-        if news is None:
-            return None
-        sizes = {"parameters": len(self._model.parameters), "buffers": self._model.num_statistics}
-        for message in [news] if isinstance(news, Message) else news.values():
-            for name, payload in message.payloads.items():
-                if payload.dim != sizes.get(name, payload.dim):
-                    raise RoundError(
-                        f"{place} has {payload.dim} {name}, the model here has {sizes[name]}; "
-                        "server and workers must run the same problem"
-                    )
-        return news
-
-    def _of_worker(self, worker_id: int, news: News) -> Message:
-        own = news if isinstance(news, Message) else news[worker_id]
-        statistics = self._receiver.statistics_for(worker_id)
-        if statistics is None:
-            return own
-        return Message({**own.payloads, "buffers": DensePayload(statistics)}, own.scalars)
+        self._inbox.forget()
 
 
 def _encode(round_index: int, worker_id: int, report: Message) -> bytes:

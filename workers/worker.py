@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from mlmc_ray.methods import WorkerHalf
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.problems import Problem, Shard, explaining
 from mlmc_ray.seeding import drawing, generator_for, seed_for
+from mlmc_ray.spans import Span, span_names
 from workers.device import moved
+from workers.together import Step, step_together
 
 BatchSize = int | Literal["full"]
 
@@ -31,7 +33,8 @@ class GradientWorker:
         worker_id: its identity; where it runs does not matter.
         problem: what is trained.
         shard: this worker's data.
-        half: the method's worker half.
+        halves: the method's worker halves, one for every span.
+        spans: of the parameters.
         model: the flat model to compute on; batches are moved to its device, and gradients from
             there to the CPU, where the half makes its report.
         seed: the run's seed.
@@ -49,7 +52,8 @@ class GradientWorker:
         worker_id: int,
         problem: Problem,
         shard: Shard,
-        half: WorkerHalf,
+        halves: Sequence[WorkerHalf],
+        spans: Sequence[Span],
         model: FlatModel,
         seed: int,
         batch_size: BatchSize,
@@ -59,7 +63,8 @@ class GradientWorker:
         self.worker_id = worker_id
         self._problem = problem
         self._shard = shard
-        self._half = half
+        self._halves = halves
+        self._spans = spans
         self._model = model
         self._seed = seed
         self._batch_size: BatchSize = batch_size
@@ -69,13 +74,23 @@ class GradientWorker:
         self.num_gradients = 0
 
     def step(
-        self, round_index: int, exchange_index: int, news: Message
-    ) -> tuple[Message, float | None]:
+        self,
+        round_index: int,
+        exchange_index: int,
+        news: Sequence[Message],
+        done: Callable[[int, Message], None],
+    ) -> float | None:
         """Answer the news of an exchange of a round.
 
+        Args:
+            round_index: counted from 0.
+            exchange_index: of this round, from 0.
+            news: of every span.
+            done: told of every report as soon as it is there, with the index of its span.
+
         Returns:
-            The report, and the mean training loss that was seen while making it, if any was; of
-            a batch that was used at several points, that at the first.
+            The mean training loss that was seen, if any was; of a batch that was used at several
+            points, that at the first.
 
         Raises:
             NonFiniteError: the gradient is not finite; names round, worker and layer.
@@ -84,56 +99,80 @@ class GradientWorker:
                 error and its place.
         """
         self._model.set_buffers(self._buffers)
-        if "buffers" in news.payloads:
+        if "buffers" in news[0].payloads:
             with explaining("taking over running statistics"):
-                self._model.set_statistics(news.payloads["buffers"].to_dense())
+                self._model.set_statistics(news[0].payloads["buffers"].to_dense())
         place = f"round {round_index}: worker {self.worker_id}"
         later = (exchange_index,) if exchange_index else ()
         names = (self._seed, self.worker_id, round_index, *later)
         oracle = _ShardOracle(self._problem, self._shard, self._model, self._batch_size, names)
-        news = Message(_Told(place, news.payloads), _Told(place, news.scalars))
+
+        def finished(index: int, report: Message) -> None:
+            self._check_losses(oracle, place)
+            done(index, report if index else self._with_statistics(report, oracle, round_index))
+
+        steps = [
+            self._step_of(
+                span, Message(_Told(place, told.payloads), _Told(place, told.scalars)), names
+            )
+            for span, told in zip(self._spans, news, strict=True)
+        ]
         try:
-            report = self._half.step(news, oracle, context=self._context(round_index, names))
+            step_together(steps, oracle, self._spans, finished)
         except NonFiniteError as error:
             raise NonFiniteError(self._explain(round_index, error)) from None
         except ProblemError as error:
             raise ProblemError(f"{place}: {error}") from error
         except ValueError as error:
             raise RoundError(f"{place}: {error}") from error
+        self._buffers = self._model.buffers()
+        self.num_gradients = oracle.num_gradients
+        return sum(oracle.losses) / len(oracle.losses) if oracle.losses else None
+
+    def _step_of(self, span: Span, news: Message, names: tuple[int, ...]) -> Step:
+        """Return the step of the half of a span."""
+        half, context = self._halves[span.index], self._context(span, names)
+        return lambda oracle: half.step(news, oracle, context=context)
+
+    def _with_statistics(
+        self, report: Message, oracle: "_ShardOracle", round_index: int
+    ) -> Message:
+        """Return a report with running statistics, where it is their turn."""
+        due = (round_index + 1) % self._buffers_every == 0
+        if not (oracle.losses and self._model.num_statistics and due):
+            return report
+        with explaining("reporting running statistics"):
+            buffers = DensePayload(self._model.statistics())
+        return Message({**report.payloads, "buffers": buffers}, report.scalars)
+
+    def _check_losses(self, oracle: "_ShardOracle", place: str) -> None:
         if not all(map(math.isfinite, oracle.losses)):
             raise NonFiniteError(
                 f"{place}: the loss is {oracle.losses}: look at the data and the loss, "
                 "or lower the step size"
             )
-        self._buffers = self._model.buffers()
-        self.num_gradients = oracle.num_gradients
-        if not oracle.losses:
-            return report, None
-        if self._model.num_statistics and (round_index + 1) % self._buffers_every == 0:
-            with explaining("reporting running statistics"):
-                buffers = DensePayload(self._model.statistics())
-            report = Message({**report.payloads, "buffers": buffers}, report.scalars)
-        return report, sum(oracle.losses) / len(oracle.losses)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a CPU copy of what the worker remembers between rounds: half and buffers."""
-        return {"half": self._half.state_dict(), "buffers": copied(self._buffers, CPU)}
+        return {"half": _joined(self._halves), "buffers": copied(self._buffers, CPU)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned; a part that is left out stays as it is."""
         if "half" in state:
-            self._half.load_state_dict(state["half"])
+            for index, half in enumerate(self._halves):
+                half.load_state_dict(_of_span(state["half"], index, len(self._halves)))
         if "buffers" in state:
             self._buffers = copied(state["buffers"], self._model.device)
 
-    def _context(self, round_index: int, names: tuple[int, ...]) -> Context:
+    def _context(self, span: Span, names: tuple[int, ...]) -> Context:
+        _, _, round_index, *_ = names
         return Context(
-            generator=generator_for(*names, "compress"),
+            generator=generator_for(*names, "compress", *span_names(span, len(self._spans))),
             shared_seed=seed_for(self._seed, "shared", round_index),
             worker_id=self.worker_id,
             num_workers=self._num_workers,
-            layer_sizes=self._model.layer_sizes,
-            layer_shapes=self._model.layer_shapes,
+            layer_sizes=span.layer_sizes,
+            layer_shapes=span.layer_shapes,
         )
 
     def _explain(self, round_index: int, error: NonFiniteError) -> str:
@@ -143,6 +182,22 @@ class GradientWorker:
             f"round {round_index}: worker {self.worker_id}: cannot compress its vector: {error}"
             f"{layer}. Look at the data and the loss, or lower the step size"
         )
+
+
+def _joined(halves: Sequence[WorkerHalf]) -> dict[str, Tensor]:
+    """Return the memory of all halves; that of several with the index of the span in the names."""
+    if len(halves) == 1:
+        return halves[0].state_dict()
+    states = [half.state_dict() for half in halves]
+    return {f"{i} {name}": state[name] for i, state in enumerate(states) for name in state}
+
+
+def _of_span(joined: Mapping[str, Tensor], index: int, num_spans: int) -> Mapping[str, Tensor]:
+    """Return what ``_joined`` has of one half."""
+    if num_spans == 1:
+        return joined
+    own = f"{index} "
+    return {name.removeprefix(own): joined[name] for name in joined if name.startswith(own)}
 
 
 class _Told(dict[str, Any]):

@@ -18,7 +18,7 @@ from launch.configuration.source import check_stands_alone, parsed, read_source
 from launch.configuration.yaml_text import escaped
 from launch.engines.clock import Clock
 from launch.pages.in_words import in_words, kind_of
-from mlmc_ray.downlinks import FULL, Downlink
+from mlmc_ray.downlinks import FULL, Downlink, RelayDownlink
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import Optimizer
@@ -35,7 +35,10 @@ class RunConfig:
         problem: what is trained.
         method: how workers and server talk.
         optimizer: how the server steps; None for a method that moves the parameters itself.
+        clip_norm: an estimate that is longer is shortened to this norm before the optimizer's step.
         downlink: how the parameters get to the workers.
+        servers: the parameters are cut into so many spans of nearly the same size, each with a
+            server of its own: an actor, which Ray places like the others.
         name: shown in tables and figures, and part of the run directory's name.
         seed: of everything random.
         rounds: how many rounds ``run`` makes.
@@ -73,7 +76,9 @@ class RunConfig:
     problem: ProblemSource
     method: Method
     optimizer: Optimizer | None = None
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     downlink: Downlink = FULL
+    servers: AtLeastOne = 1
     name: str = "run"
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: AtLeastOne = 100
@@ -105,8 +110,29 @@ class RunConfig:
         if not self.method.moves_parameters and self.optimizer is None:
             raise ValueError("missing keys ['optimizer']")
         self.downlink.check(self.method)
+        self._check_servers(name)
         self._check_gpus()
         self._check_clock(name)
+
+    def _check_servers(self, name: str) -> None:
+        if self.clip_norm is not None and self.method.moves_parameters:
+            raise ValueError(
+                f"clip_norm is {self.clip_norm:g}, and {name} moves the parameters itself: leave "
+                "clip_norm out"
+            )
+        if self.servers == 1:
+            return
+        if self.method.asynchronous:
+            raise ValueError(
+                f"servers is {self.servers}, and {name} is asynchronous: the spans of its "
+                "parameters would move at different times: give servers: 1"
+            )
+        if self.clip_norm is not None and isinstance(self.downlink, RelayDownlink):
+            raise ValueError(
+                f"servers is {self.servers}, clip_norm is {self.clip_norm:g}, and downlink is "
+                "relay: who replicates one span does not know the norm of the others: leave "
+                "clip_norm out, or give another downlink"
+            )
 
     def _check_gpus(self) -> None:
         gpus = self.gpus_per_actor

@@ -16,12 +16,12 @@ class RunState:
     """All that a run remembers between two rounds.
 
     Attributes:
-        server: of the server; see ``ParameterServer.state_dict``.
+        servers: of every server; see ``ParameterServer.state_dict``.
         workers: by worker; see ``GradientWorker.state_dict``.
         time: of the clock; see ``SimulatedTime.state_dict``; empty without one.
     """
 
-    server: dict[str, Any]
+    servers: tuple[dict[str, Any], ...]
     workers: dict[int, dict[str, Any]]
     time: dict[str, Any]
 
@@ -66,6 +66,8 @@ def run_plan(config: RunConfig) -> RunPlan:
         num_workers=config.workers,
         seed=config.seed,
         downlink=config.downlink,
+        servers=config.servers,
+        clip_norm=config.clip_norm,
     )
 
 
@@ -78,6 +80,8 @@ def worker_plan(config: RunConfig) -> WorkerPlan:
         num_workers=config.workers,
         seed=config.seed,
         downlink=config.downlink,
+        servers=config.servers,
+        clip_norm=config.clip_norm,
         batch_size=config.batch_size,
         buffers_every=config.buffers_every,
         device=config.device,

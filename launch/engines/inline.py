@@ -1,9 +1,10 @@
 """The inline engine: one process, no Ray."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
@@ -33,78 +34,92 @@ class InlineEngine:
     def set_up(self, config: RunConfig) -> None:
         """Make server and workers anew; if that fails all stay as they are."""
         with torch_threads(config.threads):
-            server = ParameterServer(run_plan(config))
+            plan = run_plan(config)
+            servers = [ParameterServer(plan, index) for index in range(config.servers)]
             host = WorkerHost(worker_plan(config), range(config.workers))
-        self._server, self._host = server, host
+        self._servers, self._host = servers, host
         self._threads = config.threads
         self._asynchronous = config.method.asynchronous
         self._time = SimulatedTime(config.clock, config.seed) if config.clock else None
 
     def round(self, *, observe: bool) -> RoundResult:
         """Run the next round."""
-        result, ledger = RoundResult(), None
-        self._server.observe(observe)
+        result, ended = RoundResult(), False
+        for server in self._servers:
+            server.observe(observe)
         with torch_threads(self._threads):
-            while ledger is None:
-                ledger = self._server.receive(self._exchange(result, observe))
-        result.close(ledger, self._server.traffic, self._server.compressions)
+            while not ended:
+                reports = self._exchange(result, observe)
+                ended = all([s.take(own) for s, own in zip(self._servers, reports, strict=True)])
+            squared_norm = sum(server.squared_norm for server in self._servers)
+            for server in self._servers:
+                ledger = server.finish(squared_norm)
+                result.close(ledger, server.traffic, server.compressions, server.notes)
         result.clock_s = self._time.now_s if self._time else None
         return result
 
-    def _exchange(self, result: RoundResult, observe: bool) -> Mapping[int, bytes]:
-        """Let workers answer the news; return the reports that the server has now."""
-        place = (self._server.round_index, self._server.exchange_index)
-        news = self._server.broadcast()
+    def _exchange(self, result: RoundResult, observe: bool) -> Sequence[Mapping[int, bytes]]:
+        """Let workers answer the news; return the reports that every server has now."""
+        first = self._servers[0]
+        place = (first.round_index, first.exchange_index)
+        news = [server.broadcast() for server in self._servers]
         answers = self._host.step(*place, news, observe=observe)
+        reports = [own.reports for own in answers]
         if self._time is None:
-            result.add(place, 0, answers)
-            return answers.reports
+            result.add(place, 0, answers[0])
+            return reports
         durations_s = {
             worker_id: self._time.duration_s(
                 worker_id,
                 place,
-                news_bytes=len(news[worker_id]),
-                report_bytes=len(report),
-                num_gradients=answers.num_gradients[worker_id],
+                news_bytes=sum(len(own[worker_id]) for own in news),
+                report_bytes=sum(len(own[worker_id]) for own in reports),
+                num_gradients=answers[0].num_gradients[worker_id],
             )
-            for worker_id, report in answers.reports.items()
+            for worker_id in reports[0]
         }
-        answers = replace(answers, seconds=durations_s)
+        answer = replace(answers[0], seconds=durations_s)
         if not self._asynchronous:
             self._time.now_s += max(durations_s.values(), default=0.0)
-            result.add(place, 0, answers)
-            return answers.reports
-        for worker_id, report in answers.reports.items():
-            loss = answers.losses.get(worker_id)
+            result.add(place, 0, answer)
+            return reports
+        for worker_id, report in answer.reports.items():
+            loss = answer.losses.get(worker_id)
             self._time.send(worker_id, report, loss, durations_s[worker_id])
-        first = self._time.next_arrival()
-        losses = {} if first.loss is None else {first.worker_id: first.loss}
-        result.add(place, 0, replace(answers, losses=losses))
-        return {first.worker_id: first.report}
+        arrival = self._time.next_arrival()
+        losses = {} if arrival.loss is None else {arrival.worker_id: arrival.loss}
+        result.add(place, 0, replace(answer, losses=losses))
+        return [{arrival.worker_id: arrival.report}]
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluate the server's parameters."""
+        """Evaluate the current parameters."""
         with torch_threads(self._threads):
-            return self._server.evaluate()
+            return self._servers[0].evaluate(*self._others())
+
+    def _others(self) -> list[Tensor]:
+        return [server.parameters for server in self._servers[1:]]
 
     def parameters(self) -> Tensor:
         """Return a copy of the parameters."""
-        return self._server.parameters.clone()
+        return torch.cat([server.parameters for server in self._servers])
 
     def model_state(self) -> dict[str, Any]:
         """Return the ``state_dict`` of the model."""
-        return self._server.model_state()
+        return self._servers[0].model_state(*self._others())
 
     def state(self) -> RunState:
         """Return a copy of all that is remembered."""
         time = self._time.state_dict() if self._time else {}
         return RunState(
-            server=self._server.state_dict(), workers=self._host.state_dict(), time=time
+            servers=tuple(server.state_dict() for server in self._servers),
+            workers=self._host.state_dict(),
+            time=time,
         )
 
     def load(self, state: RunState) -> None:
         """Go on from a state."""
-        self._server.load_state_dict(state.server)
+        for server, own in zip(self._servers, state.servers, strict=True):
+            server.load_state_dict(own)
         self._host.load_state_dict(state.workers)
         if self._time and state.time:
             self._time.load_state_dict(state.time)

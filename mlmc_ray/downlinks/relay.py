@@ -134,7 +134,8 @@ class _Receiver(Receiver):
 
     def _step(self, replica: Replica, frames: Mapping[int, bytes]) -> None:
         reports = {i: decode(frame, max_dim=self._max_dim) for i, frame in frames.items()}
-        replica.step(reports, self._round_index, 0)
+        replica.estimate(reports, self._round_index, 0)
+        replica.step(replica.squared_norm, self._round_index)
         self._round_index += 1
 
     def _arrived(self, replica: Replica, round_index: int) -> News:
