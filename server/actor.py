@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from mlmc_ray.errors import MlmcRayError, RoundError, one_line
 from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
 from mlmc_ray.plan import RunPlan
-from mlmc_ray.rounds import RoundResult
+from mlmc_ray.rounds import Answers, RoundResult, fit_inline
 from mlmc_ray.saving import loaded, saved
 from server.server import ParameterServer
 
@@ -36,7 +36,7 @@ class Host(Protocol):
         *,
         observe: bool,
     ) -> Any:
-        """Start an exchange there; ``news`` are references of frames, each with its workers.
+        """Start an exchange there; ``news`` are frames or references, each with its workers.
 
         Returns:
             The reference of the ``Answers``.
@@ -64,7 +64,8 @@ class ParameterServerActor:
     def round(self, timeout_s: float, observe: bool) -> RoundResult:
         """Run a round: broadcast, wait for every report, step; again for every exchange.
 
-        News are put into the object store once, and every node fetches them once.
+        News that fit go with the call of a host; others are put into the object store once, and
+        every node fetches them once.
 
         Args:
             timeout_s: for all of it.
@@ -87,41 +88,58 @@ class ParameterServerActor:
     ) -> dict[int, memoryview]:
         """Send the news and return the reports, by worker."""
         place = self._server.round_index, self._server.exchange_index
-        frames = self._server.broadcast()
-        distinct = {id(frame): frame for frame in frames.values()}
-        stored = {key: ray.put(np.frombuffer(frame, np.uint8)) for key, frame in distinct.items()}
-        steps = {}
-        for host in self._hosts:
-            receivers: dict[int, list[int]] = {}
-            for worker_id in host.worker_ids:
-                if worker_id in frames:
-                    receivers.setdefault(id(frames[worker_id]), []).append(worker_id)
-            if receivers:
-                news = [(stored[key], workers) for key, workers in receivers.items()]
-                steps[host.step(*place, news, observe=observe)] = host
-        try:
-            left = max(0.0, started + timeout_s - time.monotonic())
-            answers = ray.get(list(steps), timeout=left)  # the first error is raised at once
-        except RayError:
-            self._raise_failure(steps, place[0], timeout_s)
+        steps = self._send(place, observe)
+        answers: dict[Any, Answers] = {}
         reports: dict[int, memoryview] = {}
-        for host, answer in zip(steps.values(), answers, strict=True):
-            reports.update({worker_id: frame.data for worker_id, frame in answer.reports.items()})
-            result.add(place, self._hosts.index(host), answer)
+        late = list(steps)
+        while late:
+            left = max(0.0, started + timeout_s - time.monotonic())
+            done, late = ray.wait(late, timeout=left)
+            if not done:
+                raise _too_late([steps[step] for step in late], place[0], timeout_s)
+            answers[done[0]] = answer = self._fetch_answer(done[0], steps, place[0])
+            for worker_id, frame in answer.reports.items():
+                reports[worker_id] = memoryview(frame)
+        for step, host in steps.items():  # in their order, whoever was first
+            result.add(place, self._hosts.index(host), answers[step])
         return reports
 
-    def _raise_failure(
-        self, steps: Mapping[Any, Host], round_index: int, timeout_s: float
-    ) -> NoReturn:
-        """Raise the error of the step that failed; if none did, say whose reports are late."""
-        done, late = ray.wait(list(steps), num_returns=len(steps), timeout=0)
-        for step in done:
-            fetch(step, round_index, f"the host of workers {list(steps[step].worker_ids)}")
-        missing = sorted(worker_id for step in late for worker_id in steps[step].worker_ids)
-        raise RoundError(
-            f"round {round_index}: no report from workers {missing} within round_timeout_s = "
-            f"{timeout_s:g}"
-        )
+    def _send(self, place: tuple[int, int], observe: bool) -> dict[Any, Host]:
+        """Start the exchange on every host that has workers with news, by reference."""
+        frames = self._server.broadcast()
+        stored: dict[int, Any] = {}
+        steps = {}
+        for host in self._hosts:
+            news: dict[int, tuple[bytes, list[int]]] = {}
+            for worker_id in host.worker_ids:
+                if worker_id in frames:
+                    frame = frames[worker_id]
+                    news.setdefault(id(frame), (frame, []))[1].append(worker_id)
+            if not news:
+                continue
+            carried: list[tuple[Any, list[int]]] = list(news.values())
+            if not fit_inline(frame for frame, _ in news.values()):
+                for key, (frame, _) in news.items():
+                    if key not in stored:
+                        stored[key] = ray.put(np.frombuffer(frame, np.uint8))
+                carried = [(stored[key], workers) for key, (_, workers) in news.items()]
+            steps[host.step(*place, carried, observe=observe)] = host
+        return steps
+
+    def _fetch_answer(self, step: Any, steps: Mapping[Any, Host], round_index: int) -> Answers:
+        """Return the answer of a step that is done; of several that failed the first host counts.
+
+        Raises:
+            MlmcRayError, RoundError: see ``fetch``.
+        """
+        try:
+            answer: Answers = ray.get(step)
+        except RayError:
+            done = set(ray.wait(list(steps), num_returns=len(steps), timeout=0)[0])
+            for other in (other for other in steps if other in done):
+                fetch(other, round_index, f"the host of workers {list(steps[other].worker_ids)}")
+            raise
+        return answer
 
     def evaluate(self) -> dict[str, float]:
         """See ``ParameterServer.evaluate``."""
@@ -142,6 +160,14 @@ class ParameterServerActor:
     def parameters(self) -> npt.NDArray[np.float32]:
         """The parameters, shape (d,)."""
         return self._server.parameters.numpy().copy()
+
+
+def _too_late(hosts: Sequence[Host], round_index: int, timeout_s: float) -> RoundError:
+    missing = sorted(worker_id for host in hosts for worker_id in host.worker_ids)
+    return RoundError(
+        f"round {round_index}: no report from workers {missing} within round_timeout_s = "
+        f"{timeout_s:g}"
+    )
 
 
 _Actor: Any = ray.remote(ParameterServerActor)

@@ -13,12 +13,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
-from mlmc_ray.rounds import Answers
+from mlmc_ray.rounds import Answers, Carried, fit_inline
 from mlmc_ray.saving import loaded, saved
 from workers.host import WorkerHost, WorkerPlan
-
-Frame = npt.NDArray[np.uint8]
-"""A frame in Ray's object store: arrays are read there in place, bytes would be copied."""
 
 
 class WorkerHostActor:
@@ -40,27 +37,30 @@ class WorkerHostActor:
         exchange_index: int,
         receivers: Sequence[Sequence[int]],
         observe: bool,
-        *news: Frame,
+        *news: Carried,
     ) -> Answers:
         """Run an exchange; ``receivers[n]`` are the workers that ``news[n]`` is for.
 
         Returns:
-            The answers; their report frames are arrays.
+            The answers; their report frames are arrays if they are too large for an answer.
         """
+        readable = [memoryview(frame) for frame in news]
         frames = {
             worker_id: frame
-            for workers, frame in zip(receivers, [array.data for array in news], strict=True)
+            for workers, frame in zip(receivers, readable, strict=True)
             for worker_id in workers
         }
         answers = self._host.step(round_index, exchange_index, frames, observe=observe)
+        if fit_inline(answers.reports.values()):
+            return answers
         arrays = {i: np.frombuffer(frame, np.uint8) for i, frame in answers.reports.items()}
         return replace(answers, reports=arrays)
 
-    def state_dict(self) -> Frame:
+    def state_dict(self) -> npt.NDArray[np.uint8]:
         """See ``WorkerHost.state_dict``; as ``mlmc_ray.saving`` writes it."""
         return np.frombuffer(saved(self._host.state_dict()), np.uint8)
 
-    def load_state_dict(self, states: Frame) -> None:
+    def load_state_dict(self, states: npt.NDArray[np.uint8]) -> None:
         """See ``WorkerHost.load_state_dict``."""
         self._host.load_state_dict(loaded(states.data))
 
@@ -107,11 +107,10 @@ class RemoteWorkerHost:
         *,
         observe: bool,
     ) -> Any:
-        """See ``WorkerHostActor.step``; ``news`` are references to frames, with their workers."""
-        references = [reference for reference, _ in news]
+        """See ``WorkerHostActor.step``; ``news`` are frames or references, with their workers."""
+        frames = [frame for frame, _ in news]
         receivers = [tuple(workers) for _, workers in news]
-        place = (round_index, exchange_index)
-        return self._actor.step.remote(*place, receivers, observe, *references)
+        return self._actor.step.remote(round_index, exchange_index, receivers, observe, *frames)
 
     def state_dict(self) -> Any:
         """See ``WorkerHostActor.state_dict``."""

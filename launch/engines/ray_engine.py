@@ -1,7 +1,7 @@
 """The Ray engine: a server actor, and actors that host the workers.
 
-In a round the driver calls the server, which puts its broadcast into the object store and calls
-every host with the reference; the hosts answer to the server. No frame passes the driver.
+In a round the driver calls the server, which calls every host with its broadcast, or with where that
+is in the object store; the hosts answer to the server. No frame passes the driver.
 """
 
 from collections.abc import Callable
