@@ -1,10 +1,12 @@
-"""What crosses between actors beside the frames of a round, and what a round leaves."""
+"""What crosses between actors in a round, and what a round leaves."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,6 +16,21 @@ from mlmc_ray.observing import Compression
 from mlmc_ray.spans import Span
 from mlmc_ray.table import Table
 from mlmc_ray.wire.anatomy import Part
+
+INLINE_BYTES = 100 * 1024
+"""How many bytes of frames a call of an actor carries, or its answer.
+
+More go through Ray's object store, where a node fetches an object once; that takes milliseconds.
+It is the default of Ray's ``max_direct_call_object_size``, which Python cannot read (Ray 2.60).
+"""
+
+Carried = bytes | npt.NDArray[np.uint8]
+"""A frame on its way: bytes are copied into the call, arrays are read in place in the store."""
+
+
+def fit_inline(frames: Iterable[bytes]) -> bool:
+    """Return whether a call carries these frames."""
+    return sum(map(len, frames)) <= INLINE_BYTES
 
 
 class Work(NamedTuple):

@@ -13,12 +13,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
-from mlmc_ray.rounds import Answers
+from mlmc_ray.rounds import Answers, Carried, fit_inline
 from mlmc_ray.saving import loaded, saved
 from workers.host import WorkerHost, WorkerPlan
-
-Frame = npt.NDArray[np.uint8]
-"""A frame in Ray's object store: arrays are read there in place, bytes would be copied."""
+from workers.meeting import Meeting
 
 
 class WorkerHostActor:
@@ -28,39 +26,55 @@ class WorkerHostActor:
         """Let the process find a user's own modules, before an object of theirs arrives."""
         extend_path(search_paths)
 
-    def set_up(self, plan: WorkerPlan, worker_ids: Sequence[int], threads: int) -> None:
-        """Make the workers; separate from the constructor so that errors arrive as they are."""
+    def set_up(
+        self, plan: WorkerPlan, worker_ids: Sequence[int], threads: int, prepared: None = None
+    ) -> None:
+        """Make the workers; separate from the constructor so that errors arrive as they are.
+
+        Args:
+            plan: of the run.
+            worker_ids: which live here.
+            threads: of torch.
+            prepared: what ``prepare`` has returned, after which this may begin.
+        """
         torch.set_num_threads(threads)
         keep_freed_memory()
         self._host = WorkerHost(plan, worker_ids)
+        self._meeting = Meeting(self._host, plan.servers)
 
     def step(
         self,
+        server: int,
         round_index: int,
         exchange_index: int,
         receivers: Sequence[Sequence[int]],
         observe: bool,
-        *news: Frame,
+        *news: Carried,
     ) -> Answers:
         """Run an exchange; ``receivers[n]`` are the workers that ``news[n]`` is for.
 
+        Where there are several servers it waits for the calls of all of them.
+
         Returns:
-            The answers; their report frames are arrays.
+            The answers; their report frames are arrays if they are too large for an answer.
         """
+        readable = [memoryview(frame) for frame in news]
         frames = {
             worker_id: frame
-            for workers, frame in zip(receivers, [array.data for array in news], strict=True)
+            for workers, frame in zip(receivers, readable, strict=True)
             for worker_id in workers
         }
-        answers = self._host.step(round_index, exchange_index, frames, observe=observe)
+        answers = self._meeting.step(server, round_index, exchange_index, frames, observe)
+        if fit_inline(answers.reports.values()):
+            return answers
         arrays = {i: np.frombuffer(frame, np.uint8) for i, frame in answers.reports.items()}
         return replace(answers, reports=arrays)
 
-    def state_dict(self) -> Frame:
+    def state_dict(self) -> npt.NDArray[np.uint8]:
         """See ``WorkerHost.state_dict``; as ``mlmc_ray.saving`` writes it."""
         return np.frombuffer(saved(self._host.state_dict()), np.uint8)
 
-    def load_state_dict(self, states: Frame) -> None:
+    def load_state_dict(self, states: npt.NDArray[np.uint8]) -> None:
         """See ``WorkerHost.load_state_dict``."""
         self._host.load_state_dict(loaded(states.data))
 
@@ -75,16 +89,23 @@ class RemoteWorkerHost:
         worker_ids: which workers it hosts.
         processors: a reservation with a bundle for every actor.
         bundle_index: which of the bundles it takes; left to Ray it could be the server's.
+        num_servers: how many will call it at once.
     """
 
     def __init__(
-        self, worker_ids: Sequence[int], processors: PlacementGroup, *, bundle_index: int
+        self,
+        worker_ids: Sequence[int],
+        processors: PlacementGroup,
+        *,
+        bundle_index: int,
+        num_servers: int,
     ) -> None:
         self.worker_ids = tuple(worker_ids)
         bundle = processors.bundle_specs[bundle_index]
         self._actor = _Actor.options(
             num_cpus=bundle["CPU"],
             num_gpus=bundle.get("GPU"),
+            max_concurrency=num_servers,
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 processors, placement_group_bundle_index=bundle_index
             ),
@@ -96,22 +117,23 @@ class RemoteWorkerHost:
 
     def set_up(self, plan: WorkerPlan, threads: int) -> Any:
         """See ``WorkerHostActor.prepare`` and ``set_up``."""
-        self._actor.prepare.remote(plan.problem.search_paths)
-        return self._actor.set_up.remote(plan, self.worker_ids, threads)
+        prepared = self._actor.prepare.remote(plan.problem.search_paths)
+        return self._actor.set_up.remote(plan, self.worker_ids, threads, prepared)
 
     def step(
         self,
+        server: int,
         round_index: int,
         exchange_index: int,
         news: Sequence[tuple[Any, Sequence[int]]],
         *,
         observe: bool,
     ) -> Any:
-        """See ``WorkerHostActor.step``; ``news`` are references to frames, with their workers."""
-        references = [reference for reference, _ in news]
+        """See ``WorkerHostActor.step``; ``news`` are frames or references, with their workers."""
+        frames = [frame for frame, _ in news]
         receivers = [tuple(workers) for _, workers in news]
-        place = (round_index, exchange_index)
-        return self._actor.step.remote(*place, receivers, observe, *references)
+        place = (server, round_index, exchange_index)
+        return self._actor.step.remote(*place, receivers, observe, *frames)
 
     def state_dict(self) -> Any:
         """See ``WorkerHostActor.state_dict``."""

@@ -25,35 +25,42 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demand:
-    """What the actors of a run reserve: the server, and one host or more.
+    """What the actors of a run reserve: one server or more, and one host or more.
 
     Args:
+        num_servers: actors that serve.
         num_hosts: actors that host workers.
-        processors: that each of them takes, and the server too.
-        gpus: that each of them takes, on the node of its processor; 0 for none. The server takes
-            none.
+        processors: that each of them takes, and every server too.
+        gpus: that each of them takes, on the node of its processor; 0 for none. Servers take none.
     """
 
+    num_servers: int
     num_hosts: int
     processors: float
     gpus: float
 
     def bundles(self) -> list[dict[str, float]]:
-        """Return what each actor takes, that of the server first."""
+        """Return what each actor takes, those of the servers first."""
         server = {"CPU": self.processors}
-        return [server, *([server | {"GPU": self.gpus} if self.gpus else server] * self.num_hosts)]
+        host = server | {"GPU": self.gpus} if self.gpus else server
+        return [server] * self.num_servers + [host] * self.num_hosts
+
+    @property
+    def num_actors(self) -> int:
+        """How many there are."""
+        return self.num_servers + self.num_hosts
 
     def room(self, nodes: Sequence[Node]) -> int:
-        """Return how many such hosts the nodes have room for beside the server.
+        """Return how many such hosts the nodes have room for beside the servers.
 
-        It is negative where there is no room for the server.
+        It is negative where there is no room for the servers.
         """
         actors = [int(node.processors / self.processors + 1e-9) for node in nodes]
         hosts = actors
         if self.gpus:
             with_gpus = [hosts_on(node.gpus, self.gpus) for node in nodes]
             hosts = [min(pair) for pair in zip(actors, with_gpus, strict=True)]
-        return min(sum(hosts), sum(actors) - 1)
+        return min(sum(hosts), sum(actors) - self.num_servers)
 
     def shortage(self, nodes: Sequence[Node]) -> str | None:
         """Return what all the nodes do not have, with a remedy; None if they have it."""
@@ -61,7 +68,7 @@ class Demand:
             return None
         if self.gpus and not any(hosts_on(node.gpus, self.gpus) for node in nodes):
             return self._no_gpu(nodes)
-        if _total(nodes)[0] < (self.num_hosts + 1) * self.processors:
+        if _total(nodes)[0] < self.num_actors * self.processors:
             return self._too_few_processors(nodes)
         if sum(hosts_on(node.gpus, self.gpus) for node in nodes) < self.num_hosts:
             return self._too_few_gpus(nodes)
@@ -75,10 +82,12 @@ class Demand:
         remedy = (
             "lower actors"
             if self.num_hosts > 1
-            else "give it 2 (ray start --num-cpus 2), or use --engine inline"
+            else f"give it {self.num_actors} (ray start --num-cpus {self.num_actors}), or use "
+            "--engine inline"
         )
+        servers = "server" if self.num_servers == 1 else f"{self.num_servers} servers"
         return (
-            f"actors is {self.num_hosts}: with the server that takes {self.num_hosts + 1} "
+            f"actors is {self.num_hosts}: with the {servers} that takes {self.num_actors} "
             f"processors, and the Ray cluster has {_total(nodes)[0]}: {remedy}"
         )
 
@@ -118,6 +127,7 @@ def demand_of(config: RunConfig, *, local: bool) -> Demand:
         local: whether nobody else uses the cluster, so that processors need no reservation.
     """
     one = Demand(
+        num_servers=config.servers,
         num_hosts=1,
         processors=_LOCAL_SHARE if local else 1.0,
         gpus=(config.gpus_per_actor or 1.0) if config.device == "cuda" else 0.0,
@@ -186,7 +196,7 @@ def reserve(
 
 def _held_by_others(demand: Demand, timeout_s: float) -> str:
     return (
-        f"the {demand.num_hosts + 1} actors could not be placed within {timeout_s:g} s: each needs "
+        f"the {demand.num_actors} actors could not be placed within {timeout_s:g} s: each needs "
         f"a free processor, and {_free_of(demand)}; lower actors"
     )
 

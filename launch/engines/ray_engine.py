@@ -1,7 +1,7 @@
-"""The Ray engine: a server actor, and actors that host the workers.
+"""The Ray engine: an actor or several that serve, and actors that host the workers.
 
-In a round the driver calls the server, which puts its broadcast into the object store and calls
-every host with the reference; the hosts answer to the server. No frame passes the driver.
+In a round the driver calls the server, which calls every host with its broadcast, or with where that
+is in the object store; the hosts answer to the server. No frame passes the driver.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from launch.engines.base import RunState, run_plan, worker_plan
 from launch.engines.cluster import current_cluster, ray_cluster
 from launch.engines.placement import demand_of, reserve
 from mlmc_ray.errors import ClusterError, RoundError
+from mlmc_ray.methods import SERVER
 from mlmc_ray.rounds import RoundResult
 from mlmc_ray.saving import loaded, saved
 from server.actor import RemoteParameterServer, fetch
@@ -84,15 +85,22 @@ class RayEngine:
             on_note=on_note,
             stack=self._stack,
         )
-        self._server = RemoteParameterServer(processors)
-        self._stack.callback(self._server.stop)
+        self._servers = []
+        for index in range(demand.num_servers):
+            self._servers.append(RemoteParameterServer(processors, index))
+            self._stack.callback(self._servers[-1].stop)
         self._hosts = []
         for first in range(demand.num_hosts):
             worker_ids = range(first, config.workers, demand.num_hosts)
-            host = RemoteWorkerHost(worker_ids, processors, bundle_index=first + 1)
+            host = RemoteWorkerHost(
+                worker_ids,
+                processors,
+                bundle_index=demand.num_servers + first,
+                num_servers=demand.num_servers,
+            )
             self._stack.callback(host.stop)
             self._hosts.append(host)
-        actors: list[RemoteParameterServer | RemoteWorkerHost] = [self._server, *self._hosts]
+        actors: list[RemoteParameterServer | RemoteWorkerHost] = [*self._servers, *self._hosts]
         started = [actor.ready() for actor in actors]
         if waiting := ray.wait(started, num_returns=len(started), timeout=_START_TIMEOUT_S)[1]:
             raise ClusterError(
@@ -101,9 +109,10 @@ class RayEngine:
             )
 
     def _set_up(self, config: RunConfig) -> None:
-        ready = [self._server.set_up(run_plan(config), self._hosts, config.threads)]
-        plan = worker_plan(config)
-        ready += [host.set_up(plan, config.threads) for host in self._hosts]
+        plan, hosts_plan = run_plan(config), worker_plan(config)
+        self._clips_together = config.clip_norm is not None and config.servers > 1
+        ready = [server.set_up(plan, self._hosts, config.threads) for server in self._servers]
+        ready += [host.set_up(hosts_plan, config.threads) for host in self._hosts]
         if waiting := ray.wait(ready, num_returns=len(ready), timeout=self._timeout_s)[1]:
             raise RoundError(
                 f"round 0: {len(waiting)} of {len(ready)} actors have not made their model and "
@@ -118,30 +127,55 @@ class RayEngine:
             RoundError: an actor died, or the round took longer than ``round_timeout_s``.
             MlmcRayError: what a worker or the server refused.
         """
-        running = self._server.round(self._timeout_s, observe)
         try:
-            result: RoundResult = self._get(running, self._timeout_s + _ANSWER_TIMEOUT_S)
+            results: list[RoundResult] = self._get(self._running(observe), self._most_s)
         except GetTimeoutError:
             raise RoundError(
                 f"round {self._round_index}: the server did not answer within round_timeout_s = "
                 f"{self._timeout_s:g}"
             ) from None
         self._round_index += 1
+        result = results[0]
+        for other in results[1:]:
+            own = other.compressions[SERVER]
+            result.close(other.ledger, other.traffic, own, other.notes)
         return result
 
+    def _running(self, observe: bool) -> list[Any]:
+        """Let every server run the round; return the references of what it leaves.
+
+        Raises:
+            GetTimeoutError: a clipped step waits for an estimate.
+        """
+        if not self._clips_together:
+            return [server.round(self._timeout_s, observe) for server in self._servers]
+        gathering = [server.gather(self._timeout_s, observe) for server in self._servers]
+        squared_norm = sum(self._get(gathering, self._most_s))
+        return [server.finish(squared_norm) for server in self._servers]
+
+    @property
+    def _most_s(self) -> float:
+        return self._timeout_s + _ANSWER_TIMEOUT_S
+
     def evaluate(self) -> dict[str, float]:
-        """Evaluate on the server."""
-        measures: dict[str, float] = self._get(self._server.evaluate())
+        """Evaluate on the first server."""
+        measures: dict[str, float] = self._get(self._servers[0].evaluate(*self._others()))
         return measures
+
+    def _others(self) -> list[Any]:
+        """Return references of the parameters of all servers but the first."""
+        return [server.parameters() for server in self._servers[1:]]
 
     def parameters(self) -> Tensor:
         """Fetch a copy of the parameters."""
-        return torch.tensor(self._get(self._server.parameters()))
+        spans = self._get([server.parameters() for server in self._servers])
+        return torch.tensor(np.concatenate(spans))
 
     def model_state(self) -> dict[str, Any]:
         """Fetch the ``state_dict`` of the model."""
-        state: dict[str, Any] = loaded(self._get(self._server.model_state()).data)
-        return state
+        state = self._get(self._servers[0].model_state(*self._others()))
+        model: dict[str, Any] = loaded(state.data)
+        return model
 
     def state(self) -> RunState:
         """Fetch a copy of all that is remembered.
@@ -152,8 +186,9 @@ class RayEngine:
         workers: dict[int, dict[str, Any]] = {}
         for states in self._get([host.state_dict() for host in self._hosts]):
             workers.update(loaded(states.data))
-        server = loaded(self._get(self._server.state_dict()).data)
-        return RunState(server=server, workers=dict(sorted(workers.items())), time={})
+        servers = self._get([server.state_dict() for server in self._servers])
+        states = tuple(loaded(state.data) for state in servers)
+        return RunState(servers=states, workers=dict(sorted(workers.items())), time={})
 
     def load(self, state: RunState) -> None:
         """Go on from a state.
@@ -162,10 +197,11 @@ class RayEngine:
             RoundError: an actor is gone.
         """
         workers = ray.put(np.frombuffer(saved(state.workers), np.uint8))
-        server = np.frombuffer(saved(state.server), np.uint8)
         loading = [host.load_state_dict(workers) for host in self._hosts]
-        self._get([self._server.load_state_dict(server), *loading])
-        self._round_index = state.server["round_index"]
+        for server, own in zip(self._servers, state.servers, strict=True):
+            loading.append(server.load_state_dict(np.frombuffer(saved(own), np.uint8)))
+        self._get(loading)
+        self._round_index = state.servers[0]["round_index"]
 
     def close(self) -> None:
         """End the actors, and the cluster if this engine started it."""

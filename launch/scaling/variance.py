@@ -128,7 +128,7 @@ def _first_gradients(config: RunConfig) -> Iterator[tuple[int, Tensor]]:
     plan = dataclasses.replace(worker_plan(config), method=plain)
     host = WorkerHost(plan, range(config.workers))
     for worker_id, news in server.broadcast().items():
-        report = host.step(0, 0, {worker_id: news}).reports[worker_id]
+        report = host.step(0, 0, [{worker_id: news}])[0].reports[worker_id]
         yield (
             worker_id,
             decode(report, max_dim=server.parameters.numel()).payloads["gradient"].to_dense(),
