@@ -61,11 +61,32 @@ _current: ContextVar[Observer | None] = ContextVar("observer", default=None)
 def observing(wanted: bool = True) -> Iterator[Observer]:
     """Look at all ``observed`` compressors of this thread; or, if not wanted, at none."""
     observer = Observer()
-    token = _current.set(observer if wanted else None)
-    try:
+    with observed_by(observer if wanted else None):
         yield observer
+
+
+def apart(number: int) -> list[Observer | None]:
+    """Return observers for so many threads, if anybody looks; else None for each."""
+    return [None if _current.get() is None else Observer() for _ in range(number)]
+
+
+@contextmanager
+def observed_by(observer: Observer | None) -> Iterator[None]:
+    """Let an observer look at this thread; or nobody."""
+    token = _current.set(observer)
+    try:
+        yield
     finally:
         _current.reset(token)
+
+
+def take_over(observers: Sequence[Observer | None]) -> None:
+    """Note what the observers of threads have seen, in their order."""
+    observer = _current.get()
+    for seen in observers:
+        if observer is not None and seen is not None:
+            observer.compressions += seen.compressions
+            observer.seconds += seen.seconds
 
 
 def note_levels(levels: Sequence[int]) -> None:

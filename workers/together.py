@@ -7,7 +7,6 @@ compresses it while others still do, so that its report can leave.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.methods import Oracle
+from mlmc_ray.observing import Observer, apart, observed_by, take_over
 from mlmc_ray.payloads import Message
 from mlmc_ray.spans import Span
 
@@ -45,10 +45,12 @@ def step_together(
         done(0, steps[0](oracle))
         return
     events: SimpleQueue[_Event] = SimpleQueue()
+    observers = apart(len(steps))
     with ThreadPoolExecutor(len(steps)) as threads:
-        for span, step in zip(spans, steps, strict=True):
-            threads.submit(copy_context().run, _run, step, _SpanOracle(span, events), events)
+        for span, step, observer in zip(spans, steps, observers, strict=True):
+            threads.submit(_run, step, _SpanOracle(span, events), observer)
         _serve(events, oracle, spans, done)
+    take_over(observers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class _SpanOracle:
 
     def __init__(self, span: Span, events: "SimpleQueue[_Event]") -> None:
         self.span = span
-        self._events = events
+        self.events = events
 
     def sample(self, size: int | None = None) -> Any:
         return self._ask("sample", size)
@@ -87,15 +89,17 @@ class _SpanOracle:
 
     def _ask(self, what: str, argument: Any) -> Any:
         event = _Event(self.span.index, what, argument)
-        self._events.put(event)
+        self.events.put(event)
         return event.answer.result()
 
 
-def _run(step: Step, oracle: _SpanOracle, events: "SimpleQueue[_Event]") -> None:
+def _run(step: Step, oracle: _SpanOracle, observer: Observer | None) -> None:
     try:
-        events.put(_Event(oracle.span.index, report=step(oracle)))
+        with observed_by(observer):
+            report = step(oracle)
+        oracle.events.put(_Event(oracle.span.index, report=report))
     except Exception as error:
-        events.put(_Event(oracle.span.index, error=error))
+        oracle.events.put(_Event(oracle.span.index, error=error))
 
 
 def _serve(

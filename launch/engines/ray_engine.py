@@ -1,7 +1,7 @@
 """The Ray engine: an actor or several that serve, and actors that host the workers.
 
-In a round the driver calls the server, which calls every host with its broadcast, or with where that
-is in the object store; the hosts answer to the server. No frame passes the driver.
+In a round the driver calls the servers, which call every host with their news, or with where they
+are in the object store; the hosts answer to the servers. No frame passes the driver.
 """
 
 from collections.abc import Callable

@@ -58,7 +58,7 @@ def test_by_default_there_are_as_many_actors_as_fit(
     settings: dict[str, Any], hosts: int, gpus: float
 ) -> None:
     demand = demand_of(run_of(**settings), local=False)
-    assert demand == Demand(num_hosts=hosts, processors=1.0, gpus=gpus)
+    assert demand == Demand(num_servers=1, num_hosts=hosts, processors=1.0, gpus=gpus)
 
 
 TWO = [(2, 3), (2, 3), (4, 0)]  # processors and GPUs of every node
@@ -120,22 +120,22 @@ def test_by_default_actors_fit_their_nodes(
 )
 def test_what_no_node_has_is_said(gpus: float, hosts: int, shortage: str, waiting: str) -> None:
     nodes = [Node(processors=processors, gpus=each) for processors, each in TWO]
-    demand = Demand(num_hosts=hosts, processors=1.0, gpus=gpus)
+    demand = Demand(num_servers=1, num_hosts=hosts, processors=1.0, gpus=gpus)
     assert demand.shortage(nodes) == shortage
     assert demand.waiting_for(nodes) == waiting
 
 
 def test_a_cluster_without_gpus_says_so() -> None:
-    demand = Demand(num_hosts=2, processors=1.0, gpus=1.0)
+    demand = Demand(num_servers=1, num_hosts=2, processors=1.0, gpus=1.0)
     assert demand.shortage([Node(processors=8, gpus=0)]) == (
         "gpus_per_actor is 1: no node of the Ray cluster has a GPU: give device: cpu"
     )
 
 
 def test_hosts_reserve_gpus_and_the_server_does_not() -> None:
-    demand = Demand(num_hosts=2, processors=1.0, gpus=0.5)
+    demand = Demand(num_servers=1, num_hosts=2, processors=1.0, gpus=0.5)
     assert demand.bundles() == [{"CPU": 1.0}, *[{"CPU": 1.0, "GPU": 0.5}] * 2]
-    plain = Demand(num_hosts=2, processors=1.0, gpus=0.0)
+    plain = Demand(num_servers=1, num_hosts=2, processors=1.0, gpus=0.0)
     assert plain.bundles() == [{"CPU": 1.0}] * 3
 
 
@@ -156,7 +156,7 @@ def test_a_host_takes_its_part_of_the_reservation(
             return self
 
     monkeypatch.setattr("workers.actor._Actor", Actor())
-    demand = Demand(num_hosts=1, processors=1.0, gpus=gpus)
+    demand = Demand(num_servers=1, num_hosts=1, processors=1.0, gpus=gpus)
     group: Any = SimpleNamespace(bundle_specs=demand.bundles())
     RemoteWorkerHost([0], group, bundle_index=1)
     assert asked["num_cpus"] == 1.0

@@ -71,10 +71,10 @@ def test_another_compressor_keeps_what_the_method_remembers() -> None:
         before = session.past().state
         session.change(method=EF21SGDM(compressor=TopK(k=9), momentum=0.5))
         after = session.past().state
-        assert before.server["half"].keys() == after.server["half"].keys() != set()
-        for name, tensor in before.server["half"].items():
-            assert torch.equal(tensor, after.server["half"][name])
-        assert len(before.server["optimizer"]) == len(after.server["optimizer"]) == 1
+        assert before.servers[0]["half"].keys() == after.servers[0]["half"].keys() != set()
+        for name, tensor in before.servers[0]["half"].items():
+            assert torch.equal(tensor, after.servers[0]["half"][name])
+        assert len(before.servers[0]["optimizer"]) == len(after.servers[0]["optimizer"]) == 1
         session.run(1)
     assert notes == []
 
@@ -86,7 +86,7 @@ def test_another_method_starts_anew_and_says_so() -> None:
         parameters = session.parameters()
         session.change(method={"kind": "diana", "compressor": RAND_K}, optimizer="adamw")
         assert torch.equal(session.parameters(), parameters)
-        assert not session.past().state.server["half"]["shift"].any()
+        assert not session.past().state.servers[0]["half"]["shift"].any()
         session.run(2)
         assert session.round_index == 4
     assert notes == [

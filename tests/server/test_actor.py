@@ -47,6 +47,7 @@ class LocalHost:
 
     def step(
         self,
+        server: int,
         round_index: int,
         exchange_index: int,
         news: Sequence[tuple[Any, Sequence[int]]],
@@ -60,7 +61,7 @@ class LocalHost:
             ray.get(frame) if isinstance(frame, ray.ObjectRef) else frame for frame in self.sent
         ]
         receivers = [workers for _, workers in news]
-        answers = self._actor.step(round_index, exchange_index, receivers, observe, *frames)
+        answers = self._actor.step(server, round_index, exchange_index, receivers, observe, *frames)
         self.answers = answers
         return later.remote(self._after_s, answers) if self._after_s else ray.put(answers)
 
@@ -84,7 +85,7 @@ def server_with(
     plan = WorkerPlan(**common, batch_size=5, buffers_every=1)
     hosts = [LocalHost((i, i + 2), plan, after) for i, after in enumerate(after_s)]
     actor = ParameterServerActor()
-    actor.set_up(RunPlan(**common, optimizer=SGD(step_size=0.1)), hosts, 1)
+    actor.set_up(RunPlan(**common, optimizer=SGD(step_size=0.1)), 0, hosts, 1)
     return actor, hosts
 
 

@@ -82,12 +82,12 @@ def test_batches_are_moved_with_all_that_is_in_them() -> None:
 def test_model_and_batch_are_on_the_device(device: str, batch_size: Any, name: str) -> None:
     host = WorkerHost(plan_of(device, batch_size, look=True), [0, 1])
     with pytest.raises(ProblemError, match=rf"{name} on \['{device}'\]"):
-        host.step(0, 0, {0: news()})
+        host.step(0, 0, [{0: news()}])
 
 
 def test_every_worker_computes_on_its_own_shard() -> None:
-    reports = WorkerHost(plan_of("cpu"), [0, 1]).step(0, 0, {0: news(), 1: news()}).reports
-    alone = [WorkerHost(plan_of("cpu"), [i]).step(0, 0, {i: news()}).reports[i] for i in (0, 1)]
+    reports = WorkerHost(plan_of("cpu"), [0, 1]).step(0, 0, [{0: news(), 1: news()}])[0].reports
+    alone = [WorkerHost(plan_of("cpu"), [i]).step(0, 0, [{i: news()}])[0].reports[i] for i in (0, 1)]
     assert [reports[0], reports[1]] == alone
     assert reports[0] != reports[1]
 
@@ -124,7 +124,7 @@ def test_reports_and_states_of_a_gpu_are_those_of_the_cpu() -> None:
         for module in host._model.module.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-    reports = [host.step(0, 0, {0: news(), 1: news()}).reports for host in hosts]
+    reports = [host.step(0, 0, [{0: news(), 1: news()}])[0].reports for host in hosts]
     for worker_id, frame in reports[0].items():
         expected, found = decode(frame).payloads, decode(reports[1][worker_id]).payloads
         assert set(expected) == set(found) == {"gradient", "buffers"}

@@ -85,7 +85,7 @@ def ask(
     host: WorkerHost, round_index: int, frame: bytes, worker_ids: Iterable[int] = range(4)
 ) -> tuple[Mapping[int, bytes], Mapping[int, float]]:
     """Send all the same news; return their reports and losses."""
-    answers = host.step(round_index, 0, dict.fromkeys(worker_ids, frame))
+    (answers,) = host.step(round_index, 0, [dict.fromkeys(worker_ids, frame)])
     return answers.reports, answers.losses
 
 
@@ -283,7 +283,7 @@ def test_points_of_the_past_change_neither_statistics_nor_losses(name: str) -> N
     ask(plain, 0, news_of(first), [2])
     frames, losses = ask(host, 1, moved_to(first + 0.5, first), [2])
     again = dict.fromkeys([2], moved_to(first + 0.5, first))
-    assert host.step(2, 0, again).num_gradients == {2: 2}
+    assert host.step(2, 0, [again])[0].num_gradients == {2: 2}
     expected_frames, expected_losses = ask(plain, 1, news_of(first + 0.5), [2])
     assert losses == expected_losses
     assert torch.equal(reported(frames[2], "buffers"), reported(expected_frames[2], "buffers"))
