@@ -103,8 +103,13 @@ class WorkerHost:
                 ``GradientWorker.step``.
             NonFiniteError, ProblemError: see ``GradientWorker.step``.
         """
-        distinct = {id(frame): frame for frame in frames.values()}
-        told = {key: self._take(round_index, exchange_index, distinct[key]) for key in distinct}
+        sharing: dict[int, list[int]] = {}
+        for worker_id, frame in frames.items():
+            sharing.setdefault(id(frame), []).append(worker_id)
+        told = {
+            key: self._take(round_index, exchange_index, frames[workers[0]], workers)
+            for key, workers in sharing.items()
+        }
         reports: dict[int, bytes] = {}
         losses: dict[int, float] = {}
         seconds: dict[int, float] = {}
@@ -154,12 +159,16 @@ class WorkerHost:
         return self._plan.downlink.receiver(replica, self._max_dim)
 
     def _take(
-        self, round_index: int, exchange_index: int, frame: bytes | memoryview
+        self,
+        round_index: int,
+        exchange_index: int,
+        frame: bytes | memoryview,
+        workers: Sequence[int],
     ) -> News | None:
         """Return the news of a frame; None if they need a copy that is not here."""
         place = f"round {round_index}: the server's news"
         try:
-            news = self._receiver.take(round_index, exchange_index, frame)
+            news = self._receiver.take(round_index, exchange_index, frame, workers)
         except WireError as error:
             raise RoundError(f"{place}: {error}") from error
         if news is None:
