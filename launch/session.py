@@ -405,6 +405,8 @@ class Session:
             self._failed_round = self.round_index
             raise
         self._history.seconds += time.perf_counter() - started
+        for line in result.notes:
+            self._on_note(line)
         return result
 
     def _check_open(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from mlmc_ray.compressors import Context
 from mlmc_ray.downlinks import FullDownlink
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.payloads import DensePayload, Message
@@ -48,19 +49,25 @@ class Broadcast:
             statistics: returns the running statistics, for workers that lack the newest.
 
         Raises:
-            RoundError: the method's settings do not fit.
+            RoundError: settings of the method or of the downlink do not fit.
         """
         self._round_index = round_index
         if not exchange_index:
             context = self._replica.context(round_index, 0)
             draws = generator_for(self._seed, "downlink", round_index)
-            self._sender.open(round_index, replace(context, generator=draws))
+            self._begin(round_index, replace(context, generator=draws))
         news = self._replica.news(round_index, exchange_index)
         if isinstance(news, Message):
             news = dict.fromkeys(range(self._num_workers), news)
         self._news = news
         lack = any(self.known_statistics[i] < self._replica.num_averages for i in news)
         self._statistics = DensePayload(statistics()) if lack else None
+
+    def _begin(self, round_index: int, context: Context) -> None:
+        try:
+            self._sender.open(round_index, context)
+        except (ValueError, WireError, NonFiniteError) as error:
+            raise RoundError(f"round {round_index}: downlink: {error}") from error
 
     def frames(self) -> dict[int, bytes]:
         """Return the frames of the exchange, by worker, in worker order.

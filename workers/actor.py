@@ -58,7 +58,7 @@ class WorkerHostActor:
         Returns:
             The answers; their report frames are arrays if they are too large for an answer.
         """
-        readable = [memoryview(frame) for frame in news]
+        readable = [frame if isinstance(frame, bytes) else frame.data for frame in news]
         frames = {
             worker_id: frame
             for workers, frame in zip(receivers, readable, strict=True)

@@ -65,13 +65,8 @@ class Inbox:
                     f"round {round_index}: server 0 asks workers {sorted(asked)}, and server "
                     f"{index} asks {sorted(own)}: the method needs servers: 1"
                 )
-        taken = [
-            {
-                key: self._take(index, round_index, exchange_index, frame)
-                for key, frame in {id(frame): frame for frame in own.values()}.items()
-            }
-            for index, own in enumerate(frames)
-        ]
+        place = (round_index, exchange_index)
+        taken = [self._take_all(index, place, own) for index, own in enumerate(frames)]
         news: dict[int, list[Message] | None] = {}
         for worker_id in asked:
             found = [taken[i][id(frames[i][worker_id])] for i in range(len(frames))]
@@ -88,18 +83,24 @@ class Inbox:
             own[0] = Message(payloads, own[0].scalars)
         return own
 
-    def _take(
-        self, index: int, round_index: int, exchange_index: int, frame: bytes | memoryview
-    ) -> News | None:
-        """Read a frame of a server; None if a copy that it needs is not here."""
-        place = f"round {round_index}: the server's news"
-        try:
-            news = self._receivers[index].take(round_index, exchange_index, frame)
-        except WireError as error:
-            raise RoundError(f"{place}: {error}") from error
-        for message in _messages(news):
-            self._check_sizes(place, message, self._spans[index])
-        return news
+    def _take_all(
+        self, index: int, place: tuple[int, int], frames: Frames
+    ) -> dict[int, News | None]:
+        """Read the distinct frames of a server; None for those whose copy is not here."""
+        sharing: dict[int, list[int]] = {}
+        for worker_id, frame in frames.items():
+            sharing.setdefault(id(frame), []).append(worker_id)
+        taken = {}
+        for key, workers in sharing.items():
+            where = f"round {place[0]}: the server's news"
+            try:
+                news = self._receivers[index].take(*place, frames[workers[0]], workers)
+            except WireError as error:
+                raise RoundError(f"{where}: {error}") from error
+            for message in _messages(news):
+                self._check_sizes(where, message, self._spans[index])
+            taken[key] = news
+        return taken
 
     def _check_sizes(self, place: str, message: Message, span: Span) -> None:
         sizes = {"parameters": span.dim, "buffers": self._model.num_statistics}

@@ -3,14 +3,22 @@
 from typing import Any, get_type_hints
 
 from launch.configuration.run_config import RunConfig
-from launch.pages.in_words import in_words
-from mlmc_ray.compressors import EntryCount, SegmentCount
+from launch.pages.in_words import in_words, kind_of
+from mlmc_ray.compressors import EntryCount, Identity, SegmentCount
 from mlmc_ray.compressors.base import Context, count_of
+from mlmc_ray.downlinks import DeltaDownlink, RelayDownlink
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
-from mlmc_ray.methods import SERVER, LearnedCompression, Scaffnew
+from mlmc_ray.methods import (
+    SERVER,
+    DataParallelSGD,
+    LearnedCompression,
+    Method,
+    PartialParticipation,
+    Scaffnew,
+)
 from mlmc_ray.methods.learned.messages import Layout
-from mlmc_ray.optimizers import ProximalSGD
+from mlmc_ray.optimizers import Adam, AdamW, ProximalSGD
 from mlmc_ray.seeding import generator_for
 from workers.device import why_no_gpu
 
@@ -24,6 +32,7 @@ def check_fit(config: RunConfig, model: FlatModel) -> None:
     _check_device(config)
     dim = model.parameters.numel()
     _check_counts(config.method, dim, config.workers, "method")
+    _check_counts(config.downlink, dim, config.workers, "downlink")
     if isinstance(config.method, LearnedCompression):
         context = Context(
             generator_for(config.seed),
@@ -48,7 +57,13 @@ def _check_device(config: RunConfig) -> None:
 
 def notes_on(config: RunConfig) -> list[str]:
     """Return what is allowed and hardly meant, a line each."""
-    return [*_without_penalty(config), *_never_compressing(config), *_idle_actors(config)]
+    return [
+        *_without_penalty(config),
+        *_never_compressing(config),
+        *_idle_actors(config),
+        *_moving_all(config),
+        *_relaying_much(config),
+    ]
 
 
 def _without_penalty(config: RunConfig) -> list[str]:
@@ -84,6 +99,51 @@ def _idle_actors(config: RunConfig) -> list[str]:
         f"actors is {config.actors}, and there are {config.workers} workers: {config.workers} "
         "processes host them"
     ]
+
+
+def _moving_all(config: RunConfig) -> list[str]:
+    """Say of downlink delta that its frames are long, where every step moves every entry."""
+    if not isinstance(config.downlink, DeltaDownlink):
+        return []
+    optimizer, method = config.optimizer, _inner(config.method)
+    momentum = getattr(optimizer, "momentum", 0.0)
+    moving = {
+        "an optimizer with momentum": momentum or isinstance(optimizer, Adam | AdamW),
+        "weight decay": getattr(optimizer, "weight_decay", 0.0),
+        "the proximal step": isinstance(optimizer, ProximalSGD) and (optimizer.l1 or optimizer.l2),
+        "uncompressed messages": _is_dense(method),
+        f"the memory of {kind_of(method)}": "d" in method.facts.server_memory.split(),
+    }
+    return [
+        f"downlink delta will save little: with {what} every step moves every entry, or all that "
+        "were ever sent, and frames come to be as long as those of full; give downlink: relay, "
+        "half or full"
+        for what, moves in moving.items()
+        if moves
+    ][:1]
+
+
+def _relaying_much(config: RunConfig) -> list[str]:
+    """Say of downlink relay that its frames are longer than full ones, where they must be."""
+    if not isinstance(config.downlink, RelayDownlink) or not _is_dense(_inner(config.method)):
+        return []
+    return [
+        "downlink relay will save nothing: reports are not compressed, so that those of a round "
+        "are at least as long as the parameters, and full copies are sent, with all that optimizer "
+        "and method remember; give downlink: full or half"
+    ]
+
+
+def _inner(method: Method) -> Method:
+    while isinstance(method, PartialParticipation):
+        method = method.method
+    return method
+
+
+def _is_dense(method: Method) -> bool:
+    """Return whether every report is of all entries, as they are."""
+    exact = isinstance(getattr(method, "compressor", None), Identity)
+    return exact or isinstance(method, DataParallelSGD | Scaffnew)
 
 
 def _check_counts(value: Any, dim: int, num_workers: int, place: str) -> None:

@@ -9,8 +9,7 @@ too old, or who has none, such as a late joiner, is sent a full one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -29,8 +28,8 @@ CHANGE, SINCE = "change", "since"
 """Names in news that say what has changed."""
 
 
-class Sender(Protocol):
-    """The server's side.
+class Sender:
+    """The server's side; most have nothing to do when a round begins or ends.
 
     In a round ``open`` comes first, ``frame`` for every worker that is asked, some of them twice,
     and ``close`` in the end.
@@ -55,6 +54,7 @@ class Sender(Protocol):
         Raises:
             WireError, NonFiniteError: they cannot be encoded.
         """
+        raise NotImplementedError
 
     def close(self, round_index: int, frames: Mapping[int, bytes | memoryview]) -> None:
         """End a round, in which these reports have come."""
@@ -78,8 +78,20 @@ class Receiver(ABC):
     """The side of a process that hosts workers, which share its copy."""
 
     @abstractmethod
-    def take(self, round_index: int, exchange_index: int, frame: bytes | memoryview) -> News | None:
+    def take(
+        self,
+        round_index: int,
+        exchange_index: int,
+        frame: bytes | memoryview,
+        workers: Collection[int],
+    ) -> News | None:
         """Return the news of a frame, as the server half gave them.
+
+        Args:
+            round_index: counted from 0.
+            exchange_index: of this round, from 0.
+            frame: hostile bytes.
+            workers: whom the frame is for.
 
         Returns:
             None if they need a copy that is not here, or if that is not what it should be: ask for
@@ -189,7 +201,13 @@ class CopyReceiver(Receiver):
         self._round_index = -1  # whose copy this is; -1 for none
         self._copy = torch.empty(0)
 
-    def take(self, round_index: int, exchange_index: int, frame: bytes | memoryview) -> News | None:
+    def take(
+        self,
+        round_index: int,
+        exchange_index: int,
+        frame: bytes | memoryview,
+        workers: Collection[int],
+    ) -> News | None:
         """Return the news with the parameters in full."""
         news = decode(frame, max_dim=self._max_dim)
         if PARAMETERS in news.payloads:

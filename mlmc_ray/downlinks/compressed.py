@@ -18,6 +18,7 @@ from mlmc_ray.downlinks.base import (
     check_waits,
     with_parameters,
 )
+from mlmc_ray.errors import NonFiniteError, WireError
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.checks import require_contractive
 from mlmc_ray.observing import observed
@@ -53,8 +54,8 @@ class CompressedDownlink(Downlink):
         Raises:
             ValueError: says why.
         """
-        check_news("compressed", method)
         check_waits("compressed", method)
+        check_news("compressed", method)
         if method.moves_parameters:
             raise ValueError(
                 f"downlink is compressed, and workers of {type(method).__name__} go on from the "
@@ -91,8 +92,12 @@ class _Sender(Sender):
         missing = None if since is None else self._changes.of(since + 1, round_index)
         if since is None or missing is None:
             return encode(with_parameters(news, self._copy))
-        change = missing[0] if len(missing) == 1 else SumPayload(tuple(missing))
-        return changes(news, change, since)
+        if len(missing) == 1:
+            return changes(news, missing[0], since)
+        try:
+            return changes(news, SumPayload(tuple(missing)), since)
+        except (WireError, NonFiniteError):  # more, all together, than readers allow a message
+            return encode(with_parameters(news, self._copy))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"copy": self._copy.clone()}

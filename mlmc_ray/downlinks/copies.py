@@ -1,6 +1,6 @@
 """Downlinks that send every worker a copy in every round."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,7 +111,13 @@ class _Decoder(Receiver):
     def __init__(self, max_dim: int) -> None:
         self._max_dim = max_dim
 
-    def take(self, round_index: int, exchange_index: int, frame: bytes | memoryview) -> News:
+    def take(
+        self,
+        round_index: int,
+        exchange_index: int,
+        frame: bytes | memoryview,
+        workers: Collection[int],
+    ) -> News:
         news = decode(frame, max_dim=self._max_dim)
         sent = news.payloads.get(PARAMETERS)
         if sent is None or (values := sent.to_dense()).dtype == torch.float32:

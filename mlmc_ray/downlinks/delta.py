@@ -38,8 +38,8 @@ class DeltaDownlink(Downlink):
         Raises:
             ValueError: says why.
         """
-        check_news("delta", method)
         check_waits("delta", method)
+        check_news("delta", method)
 
     def sender(self, replica: Replica) -> Sender:
         """Make the server's side, which remembers 2 d numbers."""
@@ -72,7 +72,8 @@ class _Sender(Sender):
         dim = len(self._parameters)
         if len(indices) < dim:
             change = SparsePayload(dim, indices, self._parameters[indices])
-            if len(frame := changes(news, change, since)) < 4 * dim:
+            in_full = 4 * sum(payload.dim for payload in news.payloads.values())
+            if len(frame := changes(news, change, since)) < in_full:
                 return frame
         return encode(news)
 

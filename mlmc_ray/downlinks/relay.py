@@ -1,6 +1,6 @@
 """Relay: the reports of the round go to every worker, whose replica takes the same step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -52,8 +52,8 @@ class RelayDownlink(Downlink):
         Raises:
             ValueError: says why.
         """
-        check_news("relay", method)
         check_waits("relay", method)
+        check_news("relay", method)
 
     def sender(self, replica: Replica) -> Sender:
         """Make the server's side, which remembers the last reports."""
@@ -74,7 +74,7 @@ class _Sender(Sender):
     def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
         rounds = None if since is None else self._rounds.of(since, round_index - 1)
         if since is None or rounds is None:
-            full = encode(state_message(self._replica))
+            full = encode(state_message(self._replica, lacking="buffers" in news.payloads))
             self._rounds.most_bytes = len(full)
             return full
         bundle = Bundle(since=since, rounds=rounds, digest=self._digest_in(round_index))
@@ -109,11 +109,15 @@ class _Receiver(Receiver):
         self._news: News = {}
         self._known: dict[int, int] = {}  # which statistics, by worker
 
-    def take(self, round_index: int, exchange_index: int, frame: bytes | memoryview) -> News | None:
+    def take(
+        self,
+        round_index: int,
+        exchange_index: int,
+        frame: bytes | memoryview,
+        workers: Collection[int],
+    ) -> News | None:
         if not is_bundle(frame):
-            self._replica = replica = self._make()
-            load_message(replica, decode(frame, max_dim=self._max_dim))
-            return self._arrived(replica, round_index)
+            return self._begin(decode(frame, max_dim=self._max_dim), round_index, workers)
         bundle, replica_or_none = decode_bundle(frame), self._replica
         if bundle.since + len(bundle.rounds) != round_index:
             raise RoundError(
@@ -123,23 +127,28 @@ class _Receiver(Receiver):
         if replica_or_none is None or not bundle.since <= self._round_index <= round_index:
             return None
         replica = replica_or_none
-        if self._round_index < round_index:
-            for reports in bundle.rounds[self._round_index - bundle.since :]:
-                self._step(replica, reports)
-            self._arrived(replica, round_index)
+        for reports in bundle.rounds[self._round_index - bundle.since :]:
+            self._step(replica, reports)
         if bundle.digest is not None and bundle.digest != digest_of(replica.parameters):
             self._replica = None
             return None
         return self._news
 
+    def _begin(self, message: Message, round_index: int, workers: Collection[int]) -> News:
+        """Go on from a full copy."""
+        self._replica = replica = self._make()
+        if not load_message(replica, message):
+            self._known.update(dict.fromkeys(workers, replica.num_averages))
+        return self._arrive(replica, round_index)
+
     def _step(self, replica: Replica, frames: Mapping[int, bytes]) -> None:
         reports = {i: decode(frame, max_dim=self._max_dim) for i, frame in frames.items()}
         replica.estimate(reports, self._round_index, 0)
         replica.step(replica.squared_norm, self._round_index)
-        self._round_index += 1
+        self._arrive(replica, self._round_index + 1)
 
-    def _arrived(self, replica: Replica, round_index: int) -> News:
-        """Let the replica's half make the news of its round."""
+    def _arrive(self, replica: Replica, round_index: int) -> News:
+        """Let the replica's half make the news of its round, as the server's does."""
         self._round_index = round_index
         news = replica.news(round_index, 0)
         parameters = replica.parameters.clone()  # workers may keep what they are given

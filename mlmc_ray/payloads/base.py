@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.errors import NonFiniteError
+from mlmc_ray.kernels.adding import add_at
+from mlmc_ray.kernels.device import on_cpu
 from mlmc_ray.kernels.finite import all_finite, scan
 
 
@@ -86,6 +88,25 @@ def too_large(largest: float, factor: float, dtype: torch.dtype) -> str:
         f"largest {str(dtype).removeprefix('torch.')} is {torch.finfo(dtype).max:g}; scale the "
         "vector down"
     )
+
+
+def add_entries(accumulator: Tensor, indices: Tensor, values: Tensor, weight: float) -> None:
+    """Add ``weight`` times ``values[r]`` to entry ``indices[r]``, in O(number of entries).
+
+    Args:
+        accumulator: shape (d,), any float dtype, any device; modified in place.
+        indices: shape (k,), int64, each at most once, any device.
+        values: shape (k,), any float dtype, any device; not modified.
+        weight: rounded to the dtype of the accumulator, as the values are.
+
+    Raises:
+        IndexError: an index is out of range.
+    """
+    values = values.to(accumulator)
+    if on_cpu(accumulator, torch.float32, torch.float64):
+        add_at(accumulator.numpy(), indices.cpu().numpy(), values.numpy(), weight)
+    else:
+        accumulator.index_add_(0, indices.to(accumulator.device), values, alpha=weight)
 
 
 def check_shape(payload: Payload, accumulator: Tensor) -> None:

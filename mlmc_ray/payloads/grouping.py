@@ -86,10 +86,12 @@ class LayerGroups:
 
         Those of the padding are ``size`` or more.
         """
-        offsets = np.arange(self.group_size)
-        if self.interleaved:
-            return np.asarray(groups[:, None] + offsets * self.num_groups)
-        return np.asarray(groups[:, None] * self.group_size + offsets)
+        starts, apart = self.strides(groups)
+        return np.asarray(starts[:, None] + apart * np.arange(self.group_size))
+
+    def strides(self, groups: _Ints) -> tuple[_Ints, int]:
+        """Return where some groups begin in the layer, and how far their entries are apart."""
+        return (groups, self.num_groups) if self.interleaved else (groups * self.group_size, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

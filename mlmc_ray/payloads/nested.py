@@ -9,7 +9,7 @@ from mlmc_ray.kernels.device import on_cpu
 from mlmc_ray.kernels.hadamard import unrotate
 from mlmc_ray.kernels.subset import random_subset
 from mlmc_ray.kernels.tensors import hadamard as tensors
-from mlmc_ray.payloads.base import Payload, check_shape, scaled_values
+from mlmc_ray.payloads.base import Payload, add_entries, check_shape, scaled_values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +69,7 @@ class ScatteredPayload(Payload):
         """Build the shorter vector, then add in O(number of entries)."""
         check_shape(self, accumulator)
         values = _values(self.inner, accumulator, weight)
-        accumulator.index_add_(0, self.indices.to(accumulator.device), values)
+        add_entries(accumulator, self.indices, values, 1.0)
 
     def scaled(self, factor: float) -> "ScatteredPayload":
         """Scale the shorter vector."""

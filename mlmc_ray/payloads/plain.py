@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.kernels.subset import random_subset
-from mlmc_ray.payloads.base import Payload, check_shape, scaled_values
+from mlmc_ray.payloads.base import Payload, add_entries, check_shape, scaled_values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +60,7 @@ class SparsePayload(Payload):
     def add_to(self, accumulator: Tensor, weight: float = 1.0) -> None:
         """Add in O(number of entries)."""
         check_shape(self, accumulator)
-        indices = self.indices.to(accumulator.device)
-        accumulator.index_add_(0, indices, self.values.to(accumulator), alpha=weight)
+        add_entries(accumulator, self.indices, self.values, weight)
 
     def scaled(self, factor: float) -> "SparsePayload":
         """Scale the values."""

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.errors import NonFiniteError
-from mlmc_ray.payloads.base import Payload, check_shape, too_large
-from mlmc_ray.payloads.grouping import Grouping, codebook
+from mlmc_ray.kernels.adding import add_groups
+from mlmc_ray.kernels.device import on_cpu
+from mlmc_ray.payloads.base import Payload, add_entries, check_shape, too_large
+from mlmc_ray.payloads.grouping import Grouping, LayerGroups, codebook
 
 MOST_STEPS = (1 << 32) - 1
 """The largest count."""
 _LARGEST = torch.finfo(torch.float32).max
+_Codebook = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,22 +54,21 @@ class SharedRoundingPayload(Payload):
         check_shape(self, accumulator)
         places, codes = self.places.cpu().numpy(), self.codes.cpu().numpy()
         factors = self.step * self.counts.cpu().numpy().astype(np.float64) * (1 - 2 * (codes & 1))
-        codebooks: dict[int, npt.NDArray[np.float32]] = {}
+        codebooks: dict[int, _Codebook] = {}
         for layer in self.grouping.layers():
             low, high = np.searchsorted(places, (layer.first, layer.first + layer.num_groups))
             if low == high:
                 continue
-            values, n = factors[low:high, None], layer.group_size
-            if n > 1:
-                if n not in codebooks:
-                    codebooks[n] = codebook(self.seed, self.grouping, n)
-                values = values * codebooks[n][codes[low:high] >> 1]
-            entries = layer.entries(places[low:high] - layer.first)
-            there = entries < layer.size
+            groups, n = places[low:high] - layer.first, layer.group_size
             target = accumulator[layer.start : layer.start + layer.size]
-            index = torch.from_numpy(entries[there]).to(accumulator.device)
-            added = torch.from_numpy(values[there].astype(np.float32)).to(accumulator)
-            target.index_add_(0, index, added, alpha=weight)
+            if n == 1:
+                values = torch.from_numpy(factors[low:high].astype(np.float32))
+                add_entries(target, torch.from_numpy(groups), values, weight)
+                continue
+            if n not in codebooks:
+                codebooks[n] = codebook(self.seed, self.grouping, n)
+            rows = codes[low:high] >> 1
+            _add_groups(target, layer, groups, factors[low:high], rows, codebooks[n], weight)
 
     def first_entries(self) -> Tensor:
         """Return the place in the vector of the first entry of every group that is said."""
@@ -89,3 +91,23 @@ class SharedRoundingPayload(Payload):
         return SharedRoundingPayload(
             self.grouping, self.seed, step, self.places, self.counts, self.codes
         )
+
+
+def _add_groups(
+    target: Tensor,
+    layer: LayerGroups,
+    groups: npt.NDArray[np.int64],
+    factors: npt.NDArray[np.float64],
+    rows: npt.NDArray[np.int64],
+    directions: _Codebook,
+    weight: float,
+) -> None:
+    """Add multiples of directions to groups of a layer, whose entries the target has."""
+    if on_cpu(target, torch.float32, torch.float64):
+        starts, apart = layer.strides(groups)
+        add_groups(target.numpy(), starts, apart, factors, rows, directions, weight)
+        return
+    entries = layer.entries(groups)
+    there = entries < layer.size
+    values = (factors[:, None] * directions[rows])[there].astype(np.float32)
+    add_entries(target, torch.from_numpy(entries[there]), torch.from_numpy(values), weight)

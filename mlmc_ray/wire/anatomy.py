@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgpack
 import torch
@@ -21,6 +21,7 @@ from mlmc_ray.payloads import (
     SparsePayload,
     SumPayload,
 )
+from mlmc_ray.wire.bundles import decode_bundle, is_bundle
 from mlmc_ray.wire.fields import MAX_DIM
 from mlmc_ray.wire.frames import decode
 
@@ -56,8 +57,11 @@ def anatomy(
 ) -> list[Part]:
     """Return the parts of a frame; their bytes add up to its length.
 
+    Of relayed rounds they are the parts of all reports, by name, such as "relayed gradient".
+
     Args:
-        frame: as ``encode`` made it; one that is malformed is refused as by ``decode``.
+        frame: as ``encode`` or ``encode_bundle`` made it; one that is malformed is refused as by
+            ``decode``.
         layer_sizes: entries of every layer, in the order of the vector.
         max_dim: see ``decode``.
         without_layers: names of payloads that say nothing of parameters, whatever their length.
@@ -65,8 +69,25 @@ def anatomy(
     Raises:
         WireError: see ``decode``.
     """
-    message = decode(frame, max_dim=max_dim)
     sizes = torch.tensor(layer_sizes, dtype=torch.int64)
+    if is_bundle(frame):
+        parts = [
+            replace(part, name=f"relayed {part.name}")
+            for reports in decode_bundle(frame).rounds
+            for report in reports.values()
+            for part in _of_message(report, sizes, max_dim, without_layers)
+        ]
+    else:
+        parts = _of_message(frame, sizes, max_dim, without_layers)
+    rest = memoryview(frame).nbytes - sum(part.num_bytes for part in parts)
+    return [*parts, Part(name="", kind=ENVELOPE, num_bytes=rest)]
+
+
+def _of_message(
+    frame: bytes | memoryview, sizes: Tensor, max_dim: int, without_layers: Sequence[str]
+) -> list[Part]:
+    """Return the parts of a message but for its envelope."""
+    message = decode(frame, max_dim=max_dim)
     none = torch.tensor([], dtype=torch.int64)
     reader = msgpack.Unpacker(max_buffer_size=0)
     reader.feed(frame)
@@ -78,8 +99,7 @@ def anatomy(
         payload = message.payloads[name]
         layers = sizes if payload.dim == int(sizes.sum()) and name not in without_layers else none
         parts += _parts(name, payload, reader, 0, layers)
-    rest = memoryview(frame).nbytes - sum(part.num_bytes for part in parts)
-    return [*parts, Part(name="", kind=ENVELOPE, num_bytes=rest)]
+    return parts
 
 
 def _parts(

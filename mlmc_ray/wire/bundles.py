@@ -13,13 +13,13 @@ import msgpack
 from torch import Tensor
 
 from mlmc_ray.errors import WireError
-from mlmc_ray.wire.fields import float_bytes, quote, read_binary, read_integer
+from mlmc_ray.wire.fields import float_bytes, read_binary, read_integer
 from mlmc_ray.wire.frames import WIRE_VERSION
 
 _LARGEST = (1 << 31) - 1
 _DIGEST_BYTES = 8
+_FIELDS = 4
 _FIRST_BYTE = 0x94  # of an array of four; messages are arrays of three
-_LEAST_REPORT = 4  # bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,42 +61,71 @@ def encode_bundle(bundle: Bundle) -> bytes:
 def decode_bundle(frame: bytes | memoryview) -> Bundle:
     """Return the relayed rounds of a frame; the reports in it are not looked at.
 
+    It is read value by value, so that no length in it is believed before its values have come.
+
     Raises:
         WireError: the frame is malformed or of another version; the text names the field.
     """
-    try:
-        fields = msgpack.unpackb(
-            frame,
-            max_map_len=0,
-            max_ext_len=0,
-            max_str_len=0,
-            max_array_len=max(4, memoryview(frame).nbytes // _LEAST_REPORT),
-        )
-    except (ValueError, RecursionError, msgpack.UnpackException) as error:
-        reason = str(error) or type(error).__name__
-        raise WireError(f"frame: not one complete msgpack value: {reason}") from error
-    if not isinstance(fields, list) or len(fields) != 4:
-        raise WireError(f"frame: expected an array of 4 fields, got {quote(fields)}")
-    version, since, rounds, digest = fields
-    read_integer("version", version, WIRE_VERSION, WIRE_VERSION)
-    if not isinstance(rounds, list) or not rounds:
-        raise WireError(f"rounds: expected an array of rounds, got {quote(rounds)}")
-    if digest is not None and len(read_binary("digest", digest)) != _DIGEST_BYTES:
-        raise WireError(f"digest: expected {_DIGEST_BYTES} bytes, got {quote(digest)}")
-    return Bundle(
-        since=read_integer("since", since, 0, _LARGEST),
-        rounds=tuple(map(_reports, rounds)),
-        digest=digest,
+    num_bytes = memoryview(frame).nbytes
+    reader = msgpack.Unpacker(
+        max_buffer_size=max(1, num_bytes),
+        max_array_len=0,
+        max_map_len=0,
+        max_ext_len=0,
+        max_str_len=0,
     )
+    reader.feed(frame)
+    try:
+        bundle = _read(reader)
+    except msgpack.OutOfData as error:
+        raise WireError("frame: not one complete msgpack value: incomplete input") from error
+    if surplus := num_bytes - reader.tell():
+        raise WireError(f"frame: {surplus} bytes are left behind the digest")
+    return bundle
 
 
-def _reports(fields: object) -> dict[int, bytes]:
-    if not isinstance(fields, list) or len(fields) % 2:
-        raise WireError(f"rounds: expected an array of workers and reports, got {quote(fields)}")
-    reports = {
-        read_integer("worker_id", worker_id, 0, _LARGEST): read_binary("report", report)
-        for worker_id, report in zip(fields[::2], fields[1::2], strict=True)
-    }
-    if len(reports) < len(fields) // 2:
-        raise WireError("rounds: a worker has two reports in one round")
+def _read(reader: msgpack.Unpacker) -> Bundle:
+    if (number := _length(reader, "frame")) != _FIELDS:
+        raise WireError(f"frame: expected {_FIELDS} fields, got {number}")
+    read_integer("version", _value(reader, "version"), WIRE_VERSION, WIRE_VERSION)
+    since = read_integer("since", _value(reader, "since"), 0, _LARGEST)
+    rounds = tuple(_read_reports(reader) for _ in range(_length(reader, "rounds")))
+    if not rounds:
+        raise WireError("rounds: expected at least one, got none")
+    return Bundle(since=since, rounds=rounds, digest=_digest(_value(reader, "digest")))
+
+
+def _digest(value: object) -> bytes | None:
+    if value is None:
+        return None
+    if len(digest := read_binary("digest", value)) != _DIGEST_BYTES:
+        raise WireError(f"digest: expected {_DIGEST_BYTES} bytes, got {len(digest)}")
+    return digest
+
+
+def _read_reports(reader: msgpack.Unpacker) -> dict[int, bytes]:
+    number = _length(reader, "reports")
+    if number % 2:
+        raise WireError(f"reports: expected each with its worker, got {number} values")
+    reports: dict[int, bytes] = {}
+    for _ in range(number // 2):
+        least = next(reversed(reports), -1) + 1  # ascending, so that none comes twice
+        worker_id = read_integer("worker_id", _value(reader, "worker_id"), least, _LARGEST)
+        reports[worker_id] = read_binary("report", _value(reader, "report"))
     return reports
+
+
+def _length(reader: msgpack.Unpacker, field: str) -> int:
+    """Return the length of the array that begins here."""
+    try:
+        return int(reader.read_array_header())
+    except ValueError as error:
+        raise WireError(f"{field}: expected an array: {error}") from error
+
+
+def _value(reader: msgpack.Unpacker, field: str) -> object:
+    """Return the next value, of those that are neither array nor map, text or extension."""
+    try:
+        return reader.unpack()
+    except ValueError as error:
+        raise WireError(f"{field}: {error}") from error

@@ -125,3 +125,62 @@ def test_runs_with_a_penalty_say_what_is_measured() -> None:
     (note,) = notes_on(config_of({**scaffnew, "l1": 0.5}, optimizer=None))
     assert "leave the l1 term out" in note
     assert notes_on(config_of(scaffnew, optimizer=None)) == []
+
+
+DELTA, RELAY = {"downlink": "delta"}, {"downlink": "relay"}
+SGD = {"kind": "sgd", "step_size": 0.125}
+ADAM, ADAMW = ({"kind": kind, "step_size": 0.1} for kind in ("adam", "adamw"))
+PROXIMAL = {"kind": "proximal-sgd", "step_size": 0.1, "l1": 0.5}
+TOP_K = compressed(kind="top-k", k=2)
+MOVING: list[tuple[str, Any, dict[str, Any]]] = [
+    ("an optimizer with momentum", TOP_K, {**SGD, "momentum": 0.5}),
+    ("an optimizer with momentum", TOP_K, {**SGD, "momentum": 0.5, "nesterov": True}),
+    ("an optimizer with momentum", TOP_K, ADAM),
+    ("an optimizer with momentum", TOP_K, ADAMW),
+    ("weight decay", TOP_K, {**SGD, "weight_decay": 0.5}),
+    ("the proximal step", TOP_K, PROXIMAL),
+    ("uncompressed messages", "sgd", SGD),
+    ("uncompressed messages", compressed(kind="identity"), SGD),
+    ("the memory of ef21-sgdm", {**TOP_K, "kind": "ef21-sgdm"}, SGD),
+    ("the memory of diana", {"kind": "diana", "compressor": {"kind": "rand-k", "k": 2}}, SGD),
+]
+
+
+@pytest.mark.parametrize(("what", "method", "optimizer"), MOVING)
+def test_a_delta_that_is_everything_is_told(what: str, method: Any, optimizer: Any) -> None:
+    some = {"kind": "partial-participation", "method": method, "participants": 2}
+    for own in (method, some):
+        others = notes_on(config_of(own, optimizer=optimizer))
+        notes = notes_on(config_of(own, optimizer=optimizer, **DELTA))
+        (note,) = [line for line in notes if line not in others]
+        assert note == (
+            f"downlink delta will save little: with {what} every step moves every entry, or all "
+            "that were ever sent, and frames come to be as long as those of full; give downlink: "
+            "relay, half or full"
+        )
+
+
+def test_a_delta_of_few_entries_is_not_told() -> None:
+    for method in (TOP_K, {**TOP_K, "kind": "ef"}, {**TOP_K, "kind": "coco-ef"}):
+        assert notes_on(config_of(method, **DELTA)) == []
+    assert notes_on(config_of(TOP_K, optimizer={**PROXIMAL, "l1": 0}, **DELTA)) == []
+
+
+@pytest.mark.parametrize("method", ["sgd", compressed(kind="identity")])
+def test_reports_that_are_longer_than_the_parameters_are_told(method: Any) -> None:
+    (note,) = notes_on(config_of(method, **RELAY))
+    assert note == (
+        "downlink relay will save nothing: reports are not compressed, so that those of a round "
+        "are at least as long as the parameters, and full copies are sent, with all that optimizer "
+        "and method remember; give downlink: full or half"
+    )
+    assert notes_on(config_of(TOP_K, optimizer=ADAM, **RELAY)) == []
+
+
+def test_the_counts_of_the_downlink_are_checked() -> None:
+    downlink = {"kind": "compressed", "compressor": {"kind": "top-k", "k": 9}}
+    config = config_of("sgd", downlink=downlink)
+    with pytest.raises(
+        ConfigError, match=r"^downlink\.compressor\.k is 9, and the model has 8 par"
+    ):
+        check_fit(config, initial_model(config.problem.load(), config.seed))

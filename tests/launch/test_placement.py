@@ -158,7 +158,7 @@ def test_a_host_takes_its_part_of_the_reservation(
     monkeypatch.setattr("workers.actor._Actor", Actor())
     demand = Demand(num_servers=1, num_hosts=1, processors=1.0, gpus=gpus)
     group: Any = SimpleNamespace(bundle_specs=demand.bundles())
-    RemoteWorkerHost([0], group, bundle_index=1)
+    RemoteWorkerHost([0], group, bundle_index=1, num_servers=1)
     assert asked["num_cpus"] == 1.0
     assert asked["num_gpus"] == (gpus or None)
     assert asked["scheduling_strategy"].placement_group_bundle_index == 1

@@ -78,7 +78,7 @@ def _same_actors(cluster: None) -> Iterator[None]:
         started: Any = session._engine
 
         def take(engine: RayEngine, *_: object) -> None:
-            engine._server, engine._hosts = started._server, started._hosts
+            engine._servers, engine._hosts = started._servers, started._hosts
 
         patch.setattr(RayEngine, "_place", take)
         yield

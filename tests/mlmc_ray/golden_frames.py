@@ -1,13 +1,13 @@
-"""Golden frames: messages, and the bytes that they are on the wire, in commented hex.
+"""Golden frames: messages and bundles, and the bytes that they are, in commented hex.
 
-The bytes lie in ``golden/``, one file a message. They are rewritten only by
+The bytes lie in ``golden/``, one file a frame. They are rewritten only by
 
     python -m tests.mlmc_ray.golden_frames
 
 which is right only together with a new wire version.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgpack
@@ -34,6 +34,7 @@ from mlmc_ray.payloads import (
     ZeroPayload,
 )
 from mlmc_ray.wire import encode
+from mlmc_ray.wire.bundles import Bundle, encode_bundle
 from mlmc_ray.wire.payload_codecs import CODECS_BY_CLASS
 
 _FOLDER = Path(__file__).parent / "golden"
@@ -130,6 +131,17 @@ MESSAGES = {
     ),
 }
 
+BUNDLES = {
+    "bundle": Bundle(
+        since=3,
+        rounds=(
+            {0: encode(MESSAGES["sparse"]), 2: encode(Message({}))},
+            {1: encode(MESSAGES["zero"])},
+        ),
+        digest=bytes.fromhex("0123456789abcdef"),
+    )
+}
+
 _VALUES = ["format", "values"]
 _FIELDS = {
     ZeroPayload: ["dim"],
@@ -151,7 +163,7 @@ assert set(_FIELDS) == set(CODECS_BY_CLASS)
 
 
 def golden(name: str) -> bytes:
-    """Return the stored bytes of a message."""
+    """Return the stored bytes of a message, or of a bundle."""
     lines = (_FOLDER / f"{name}.hex").read_text().splitlines()
     return bytes.fromhex("".join(line.partition("#")[0] for line in lines))
 
@@ -159,13 +171,18 @@ def golden(name: str) -> bytes:
 def rewrite() -> None:
     """Rewrite every golden frame."""
     for name, message in MESSAGES.items():
-        frame = encode(message)
-        lines = [f"{part.hex(' '):<55} # {meaning}\n" for part, meaning in _parts(frame, message)]
-        (_FOLDER / f"{name}.hex").write_text("".join(lines))
+        _write(name, _parts(encode(message), message))
+    for name, bundle in BUNDLES.items():
+        _write(name, _parts_of_bundle(encode_bundle(bundle)))
 
 
-def _parts(frame: bytes, message: Message) -> Iterator[tuple[bytes, str]]:
-    """Cut a frame into its fields, and say what each is."""
+def _write(name: str, parts: Iterator[tuple[bytes, str]]) -> None:
+    lines = [f"{part.hex(' '):<55} # {meaning}\n" for part, meaning in parts]
+    (_FOLDER / f"{name}.hex").write_text("".join(lines))
+
+
+def _cutter(frame: bytes) -> tuple[msgpack.Unpacker, Callable[[], bytes]]:
+    """Return a reader of a frame, and what cuts off the bytes that it has read."""
     unpacker = msgpack.Unpacker()
     unpacker.feed(frame)
     start = 0
@@ -175,6 +192,35 @@ def _parts(frame: bytes, message: Message) -> Iterator[tuple[bytes, str]]:
         part, start = frame[start : unpacker.tell()], unpacker.tell()
         return part
 
+    return unpacker, cut
+
+
+def _parts_of_bundle(frame: bytes) -> Iterator[tuple[bytes, str]]:
+    """Cut a bundle into its fields, and say what each is."""
+    unpacker, cut = _cutter(frame)
+    unpacker.read_array_header()
+    yield cut(), "a bundle: array of 4"
+    version = unpacker.unpack()
+    yield cut(), f"wire version {version}"
+    since = unpacker.unpack()
+    yield cut(), f"since: {since}"
+    rounds = unpacker.read_array_header()
+    yield cut(), f"rounds: array of {rounds}"
+    for _ in range(rounds):
+        values = unpacker.read_array_header()
+        yield cut(), f"a round: array of {values}"
+        for _ in range(values // 2):
+            worker_id = unpacker.unpack()
+            yield cut(), f"worker_id: {worker_id}"
+            report = unpacker.unpack()
+            yield cut(), f"report: {len(report)} bytes"
+    digest = unpacker.unpack()
+    yield cut(), f"digest: {len(digest)} bytes"
+
+
+def _parts(frame: bytes, message: Message) -> Iterator[tuple[bytes, str]]:
+    """Cut a frame into its fields, and say what each is."""
+    unpacker, cut = _cutter(frame)
     unpacker.read_array_header()
     yield cut(), "a message: array of 3"
     version = unpacker.unpack()

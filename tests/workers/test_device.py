@@ -87,7 +87,9 @@ def test_model_and_batch_are_on_the_device(device: str, batch_size: Any, name: s
 
 def test_every_worker_computes_on_its_own_shard() -> None:
     reports = WorkerHost(plan_of("cpu"), [0, 1]).step(0, 0, [{0: news(), 1: news()}])[0].reports
-    alone = [WorkerHost(plan_of("cpu"), [i]).step(0, 0, [{i: news()}])[0].reports[i] for i in (0, 1)]
+    alone = [
+        WorkerHost(plan_of("cpu"), [i]).step(0, 0, [{i: news()}])[0].reports[i] for i in (0, 1)
+    ]
     assert [reports[0], reports[1]] == alone
     assert reports[0] != reports[1]
 

@@ -1,0 +1,227 @@
+"""Where the milliseconds of a round on Ray go.
+
+The actors are those of a run; the server's notes the time when its parts begin and end. The driver
+calls it directly, so the session's own bookkeeping is left out, and so is evaluation.
+
+    python -m benchmarks.round_breakdown --json benchmarks/results/round_breakdown-MACHINE.json
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import ray
+import typer
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from rich.console import Console
+from rich.table import Table
+
+import mlmc_ray.replica
+from benchmarks.round_time import BATCH_SIZE, METHODS, PROBLEM, SEED, STEP_SIZE
+from launch.benching.measuring import machine
+from launch.configuration.run_config import RunConfig, load_config
+from launch.engines.base import worker_plan
+from launch.engines.cluster import ray_cluster
+from launch.engines.placement import demand_of
+from mlmc_ray.rounds import RoundResult
+from server.actor import Host, ParameterServerActor
+from workers.actor import RemoteWorkerHost
+
+PARTS = {
+    "driver": "the driver's call, less the server's round",
+    "news": "making and encoding the news",
+    "send": "put, and the calls of all hosts",
+    "workers": "the host whose workers took longest: gradients, compression, encoding",
+    "transport": "waiting for answers beyond that: decoding news, calls, answers",
+    "decode": "decoding the reports",
+    "aggregate": "the method's server half",
+    "optimizer": "its step",
+    "finite": "whether the parameters are finite",
+    "rest": "what is left of the server's round",
+}
+WORK = ("news", "workers", "decode", "aggregate", "optimizer")
+"""Parts that are gradient, compression, wire or optimizer; the others are what a round costs."""
+RUNS = {
+    "SGD": (METHODS["SGD"], "full"),
+    "MLMC s-Top-k 1%": (METHODS["MLMC s-Top-k 1%"], "full"),
+    "MLMC s-Top-k 1%, relay": (METHODS["MLMC s-Top-k 1%"], "relay"),
+}
+"""Methods and downlinks; relayed news of the small model go with the calls."""
+TIMEOUT_S = 600.0
+
+
+class TimedServer(ParameterServerActor):
+    """A server that adds up how long its parts take."""
+
+    def set_up(self, plan: Any, index: int, hosts: Sequence[Host], threads: int) -> None:
+        """Make the server, and time its parts."""
+        super().set_up(plan, index, hosts, threads)
+        self._seconds: dict[str, float] = defaultdict(float)
+        replica: Any = self._server._replica
+        self._time(self._server, "broadcast", "news")
+        self._time(self._server, "_decode", "decode")
+        self._time(replica._half, "step", "aggregate")
+        self._time(replica._optimizer, "step", "optimizer")
+        self._time(mlmc_ray.replica, "all_finite", "finite")
+        self._time(self, "_send", "send")
+        self._time(self, "_exchange", "exchange")
+
+    def timed_round(self) -> tuple[RoundResult, dict[str, float]]:
+        """Run a round; return also the seconds that its parts have taken."""
+        self._seconds.clear()
+        started = time.perf_counter()
+        result = self.round(TIMEOUT_S, False)
+        self._seconds["round"] = time.perf_counter() - started
+        return result, dict(self._seconds)
+
+    def _time(self, owner: Any, name: str, part: str) -> None:
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            result = inner(*args, **kwargs)
+            self._seconds[part] += time.perf_counter() - started
+            return result
+
+        setattr(owner, name, outer)
+
+
+@contextmanager
+def timed_server(config: RunConfig) -> Iterator[Any]:
+    """Start a server and hosts on the local cluster; yield the server."""
+    demand, plan = demand_of(config, local=True), worker_plan(config)
+    processors = placement_group(demand.bundles())
+    ray.get(processors.ready())
+    first = PlacementGroupSchedulingStrategy(processors, placement_group_bundle_index=0)
+    actor: Any = ray.remote(TimedServer)
+    server = actor.options(
+        num_cpus=processors.bundle_specs[0]["CPU"], scheduling_strategy=first
+    ).remote()
+    hosts = [
+        RemoteWorkerHost(
+            range(i, config.workers, demand.num_hosts),
+            processors,
+            bundle_index=i + 1,
+            num_servers=1,
+        )
+        for i in range(demand.num_hosts)
+    ]
+    try:
+        ready = [server.set_up.remote(plan, 0, hosts, 1), *(host.set_up(plan, 1) for host in hosts)]
+        ray.get(ready)
+        yield server
+    finally:
+        for host in hosts:
+            host.stop()
+        ray.kill(server)
+        remove_placement_group(processors)
+
+
+def parts_of(result: RoundResult, seconds: dict[str, float], call_s: float) -> dict[str, float]:
+    """Return the milliseconds of every part of a round, and of what is no work.
+
+    Args:
+        result: of the round.
+        seconds: as the server counted them.
+        call_s: how long the driver waited.
+    """
+    hosts: dict[int, float] = defaultdict(float)
+    for work in result.work:
+        hosts[work.host] += work.seconds
+    parts = {name: seconds.get(name, 0.0) for name in PARTS}
+    parts["driver"] = call_s - seconds["round"]
+    parts["send"] -= parts["news"]
+    parts["workers"] = max(hosts.values())
+    waited = seconds["exchange"] - seconds["send"]
+    parts["transport"] = max(0.0, waited - parts["workers"])
+    in_receive = ("decode", "aggregate", "optimizer", "finite")
+    rest = seconds["round"] - seconds["exchange"] - sum(parts[name] for name in in_receive)
+    parts["rest"] = rest
+    parts["round"] = call_s
+    parts["beside work"] = call_s - sum(parts[name] for name in WORK)
+    return {name: 1e3 * value for name, value in parts.items()}
+
+
+def measure(width: int, name: str, workers: int, hosts: int, rounds: int) -> dict[str, Any]:
+    """Return quartiles over the rounds of every part of a run of ``RUNS``, in milliseconds."""
+    method, downlink = RUNS[name]
+    config = load_config(
+        {
+            "problem": {"kind": PROBLEM, "width": width},
+            "method": method,
+            "downlink": downlink,
+            "optimizer": {"kind": "sgd", "step_size": STEP_SIZE},
+            "seed": SEED,
+            "workers": workers,
+            "batch_size": BATCH_SIZE,
+            "actors": hosts,
+        }
+    )
+    found = []
+    with timed_server(config) as server:
+        for _ in range(5):  # the first rounds import, connect and allocate
+            ray.get(server.timed_round.remote())
+        for _ in range(rounds):
+            started = time.perf_counter()
+            result, seconds = ray.get(server.timed_round.remote())
+            found.append(parts_of(result, seconds, time.perf_counter() - started))
+    quartiles = {
+        part: np.percentile([parts[part] for parts in found], (25, 50, 75)).round(3).tolist()
+        for part in found[0]
+    }
+    settings = {"parameters": width**2 + 76 * width + 10, "run": name, "workers": workers}
+    return {**settings, "hosts": hosts, "ms": quartiles}
+
+
+def main(
+    widths: Annotated[
+        list[int] | None,
+        typer.Option("--width", help="Hidden units; may be repeated. [default: 190, 3279]"),
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--run", help="One of RUNS; may be repeated. [default: all]")
+    ] = None,
+    numbers: Annotated[
+        list[int] | None,
+        typer.Option("--workers", help="Workers; may be repeated. [default: 4, 8, 16]"),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each.")] = 50,
+    hosts: Annotated[int, typer.Option(min=1, help="Actors that host the workers.")] = 4,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write machine and results to this file.")
+    ] = None,
+) -> None:
+    """Time the parts of rounds on a local cluster.
+
+    Widths 190 and 3279 give 50,550 and 11,001,055 parameters.
+    """
+    console, found = Console(), []
+    with ray_cluster(None):
+        for width in widths or [190, 3279]:
+            for name in names or RUNS:
+                for workers in numbers or (4, 8, 16):
+                    found.append(measure(width, name, workers, hosts, rounds))
+                    console.print(_table(found[-1]))
+    if json_path is not None:
+        report = {"machine": machine(), "rounds": rounds, "parts": PARTS, "runs": found}
+        json_path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _table(run: dict[str, Any]) -> Table:
+    title = f"{run['parameters']:,} parameters, {run['run']}, {run['workers']} workers: ms"
+    table = Table(title=title, title_justify="left")
+    for heading in ("", "25%", "median", "75%"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, values in run["ms"].items():
+        table.add_row(name, *(f"{value:.2f}" for value in values))
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)
