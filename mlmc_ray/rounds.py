@@ -106,6 +106,7 @@ class RoundResult:
         compressions: by worker, -1 for the server; empty unless the round was observed.
         traffic: what the frames were made of; None unless the round was observed.
         clock_s: simulated seconds since the start of the run, at its end; None without a clock.
+        notes: what somebody should know about it, a line each.
     """
 
     losses: dict[int, float] = field(default_factory=dict)
@@ -117,6 +118,7 @@ class RoundResult:
     )
     traffic: Traffic | None = None
     clock_s: float | None = None
+    notes: list[str] = field(default_factory=list)
 
     def add(self, place: tuple[int, int], host: int, answers: Answers) -> None:
         """Take over the answers of a host, but for the reports.
@@ -133,7 +135,11 @@ class RoundResult:
             self.compressions[worker_id] += compressions
 
     def close(
-        self, ledger: Ledger, traffic: Traffic | None, compressions: Sequence[Compression]
+        self,
+        ledger: Ledger,
+        traffic: Traffic | None,
+        compressions: Sequence[Compression],
+        notes: Sequence[str],
     ) -> None:
         """Take over what the server knows at the end of the round.
 
@@ -141,7 +147,9 @@ class RoundResult:
             ledger: of the round.
             traffic: see the attribute.
             compressions: the server's own.
+            notes: see the attribute.
         """
+        self.notes += notes
         self.ledger, self.traffic = ledger, traffic
         self.losses = dict(sorted(self.losses.items()))
         self.work.sort(key=lambda work: work[:3])

@@ -80,7 +80,8 @@ class ParameterServerActor:
         while ledger is None:
             reports = self._exchange(result, observe, started, timeout_s)
             ledger = self._server.receive(reports)
-        result.close(ledger, self._server.traffic, self._server.compressions)
+        server = self._server
+        result.close(ledger, server.traffic, server.compressions, server.notes)
         return result
 
     def _exchange(

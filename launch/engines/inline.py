@@ -47,7 +47,8 @@ class InlineEngine:
         with torch_threads(self._threads):
             while ledger is None:
                 ledger = self._server.receive(self._exchange(result, observe))
-        result.close(ledger, self._server.traffic, self._server.compressions)
+        server = self._server
+        result.close(ledger, server.traffic, server.compressions, server.notes)
         result.clock_s = self._time.now_s if self._time else None
         return result
 
