@@ -47,8 +47,8 @@ class Session:
         source: a YAML file, a mapping, or a ``RunConfig``.
         overrides: ``a.b=c`` settings that win over the source.
         out: directory to write the run to; by default nothing is written.
-        on_note: called with a line about settings that are hardly meant, or about what takes long
-            before the first round.
+        on_note: called with a line about settings that are hardly meant, about what takes long
+            before the first round, or about what went otherwise than it should in a round.
         callbacks: told of the beginning, of every round and of the end; besides those of the
             configuration.
         past: of another session, to go on from; see ``branch``.

@@ -12,6 +12,7 @@ from launch.configuration.catalogue import KINDS, PROBLEMS
 from launch.configuration.fields import name_of, settings, settings_of
 from launch.pages.docstrings import meaning_of
 from mlmc_ray.compressors import Compressor, PowerSGD, TopK
+from mlmc_ray.downlinks import Downlink
 from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.estimator import MLMC, AdaptiveLaw, LevelLaw
 from mlmc_ray.ladders import Ladder, TopKLadder
@@ -214,6 +215,13 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
         "adaptive": {},
         "cost-aware": {},
         "given": {"values": [0.5, 0.25, 0.25]},
+    },
+    Downlink: {
+        "full": {},
+        "half": {"format": "float16"},
+        "delta": {},
+        "relay": {"digest_every": 7},
+        "compressed": {"compressor": TOP_K},
     },
     Optimizer: {
         "sgd": {"step_size": 0.5, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},

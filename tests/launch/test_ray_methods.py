@@ -89,3 +89,22 @@ def test_ray_gives_what_one_process_gives(kind: str) -> None:
     method = {"kind": kind, **METHODS[kind]}
     session = assert_same_on_ray_and_inline(config_of(method, 2, rounds=4))
     assert {entry.round_index for entry in session.ledger} == {0, 1, 2, 3}
+
+
+DOWNLINKS: dict[str, Any] = {
+    "half": "half",
+    "delta": "delta",
+    "relay": {"kind": "relay", "digest_every": 2},
+    "compressed": {"kind": "compressed", "compressor": TOP_K},
+}
+
+
+@pytest.mark.parametrize("method", ["compressed-sgd", "partial-participation"])
+@pytest.mark.parametrize("kind", DOWNLINKS)
+def test_downlinks_give_on_ray_what_they_give_in_one_process(kind: str, method: str) -> None:
+    """Some rounds bring no running statistics, so that their reports are short enough to relay."""
+    settings = {"kind": method, **METHODS[method]}
+    config = config_of(settings, 2, rounds=6, buffers_every=4, downlink=DOWNLINKS[kind])
+    session = assert_same_on_ray_and_inline(config)
+    sizes = {entry.frame_bytes for entry in session.ledger if entry.direction == "downlink"}
+    assert len(sizes) > 1

@@ -26,6 +26,7 @@ from mlmc_ray.payloads import (
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.wire import decode, encode
 from mlmc_ray.wire.anatomy import ENVELOPE, Part, anatomy
+from mlmc_ray.wire.bundles import Bundle, encode_bundle
 from tests.mlmc_ray.cases import ALL_COMPRESSORS
 
 SIZES = (5, 1, 14)
@@ -140,3 +141,35 @@ def test_other_vectors_have_no_layers() -> None:
 def test_a_malformed_frame_is_refused() -> None:
     with pytest.raises(WireError):
         anatomy(b"\xc1", SIZES)
+
+
+# Relayed rounds.
+
+
+def test_relayed_reports_are_told_by_their_parts() -> None:
+    sparse = SparsePayload(20, torch.tensor([0, 4, 5, 19]), torch.ones(4))
+    reports = {
+        0: encode(Message({"gradient": sparse})),
+        1: encode(Message({"gradient": sparse, "buffers": DensePayload(torch.ones(20))})),
+        2: encode(Message({"gradient": SumPayload((sparse, ZeroPayload(20)))})),
+    }
+    frame = encode_bundle(Bundle(since=0, rounds=(reports, {1: reports[1]}), digest=bytes(8)))
+    *parts, envelope = anatomy(frame, SIZES, without_layers=("buffers",))
+    assert (envelope.name, envelope.kind) == ("", ENVELOPE)
+    assert sum(part.num_bytes for part in [*parts, envelope]) == len(frame)
+    first, bare, buffers, *rest = [(part.name, part.kind) for part in parts]
+    assert first == bare == ("relayed gradient", "sparse")
+    assert buffers == ("relayed buffers", "dense")
+    assert rest == [first, ("relayed gradient", "zero"), first, buffers]
+    assert parts[0].layer_bytes is not None
+    assert (parts[0].layer_bytes / parts[0].num_bytes).tolist() == [0.5, 0.25, 0.25]
+    assert parts[2].layer_bytes is None
+
+
+def test_a_bundle_is_checked_as_its_reports_are() -> None:
+    report = encode(Message({"gradient": DensePayload(torch.ones(20))}))
+    frame = encode_bundle(Bundle(since=0, rounds=({0: report},), digest=None))
+    with pytest.raises(WireError, match=r"gradient\.values: expected 19 at most, got 20"):
+        anatomy(frame, SIZES, max_dim=19)
+    with pytest.raises(WireError, match="incomplete input"):
+        anatomy(frame[:-1], SIZES)
