@@ -23,6 +23,7 @@ from launch.commands.schema import schema
 from launch.commands.submit import submit
 from launch.commands.sweep import sweep
 from launch.commands.train import train
+from launch.commands.wire import wire
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +36,7 @@ app = typer.Typer(
 _PANELS = {
     "Begin": (init, doctor, schema),
     "Run": (train, compare, sweep, scale, submit),
-    "Look at runs": (report, plan),
+    "Look at runs": (report, plan, wire),
     "Look things up": (methods, compressors),
 }
 for _panel, _commands in _PANELS.items():

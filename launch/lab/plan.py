@@ -1,0 +1,56 @@
+"""What a lab is made of."""
+
+from dataclasses import dataclass
+
+from mlmc_ray.errors import ConfigError
+
+MOST_NODES = 200
+_SUBNET = "10.200.0"  # seen only inside a lab, and so in nobody's way
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabPlan:
+    """The nodes of a lab, and what runs on them.
+
+    Args:
+        nodes: how many; the command runs on node 0.
+        rate: of every link, each way, in bytes a second; None for as fast as the machine can.
+        cpus_per_node: that Ray finds on every node but node 0, where it finds none.
+        with_ray: whether a Ray cluster is started, with its head on node 0.
+        report: file to which the counters of the command are written, as JSON.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    nodes: int
+    rate: float | None = None
+    cpus_per_node: int = 1
+    with_ray: bool = True
+    report: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nodes <= MOST_NODES:
+            raise ConfigError(f"nodes is {self.nodes}: give 1 to {MOST_NODES}")
+        if self.rate is not None and not self.rate >= _LEAST_RATE:
+            raise ConfigError(f"rate is {8 * self.rate:g} bit/s: give at least 8 kbit")
+        if self.cpus_per_node < 0:
+            raise ConfigError(f"cpus_per_node is {self.cpus_per_node}: give 0 or more")
+
+
+_LEAST_RATE = 1000.0  # a packet takes more than a second with less
+
+
+def node_name(node: int) -> str:
+    """Return the name of a node's network namespace."""
+    return f"node{node}"
+
+
+def node_address(node: int) -> str:
+    """Return the IP address of a node: 10.200.0.1 of node 0, 10.200.0.2 of node 1, ..."""
+    return f"{_SUBNET}.{node + 1}"
+
+
+def node_at(address: str) -> int:
+    """Return the node that has an address."""
+    return int(address.rpartition(".")[2]) - 1

@@ -1,0 +1,59 @@
+"""Which frames of a ledger go together in one call of a host."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from launch.configuration.run_config import RunConfig
+from mlmc_ray.ledger import DIRECTIONS, Direction, Entry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """What crosses between the server and one host in an exchange.
+
+    Attributes:
+        host: counted from 0.
+        news: lengths of the distinct frames to the host, in bytes.
+        reports: lengths of the frames from its workers.
+    """
+
+    host: int
+    news: tuple[int, ...]
+    reports: tuple[int, ...]
+
+
+def calls_of(entries: Iterable[Entry], hosts: Sequence[Sequence[int]]) -> Iterator[Call]:
+    """Yield the calls in which frames crossed, by round and host.
+
+    The n-th frame of a worker in a round and direction is taken for that of its n-th exchange, and
+    frames of one length to several workers of a host for one broadcast, which crosses once.
+
+    Args:
+        entries: of a ledger, such as those of one round.
+        hosts: which workers each host has.
+
+    Raises:
+        KeyError: a worker has no host.
+    """
+    host_of = {worker_id: host for host, workers in enumerate(hosts) for worker_id in workers}
+    sizes: defaultdict[tuple[int, int], dict[Direction, defaultdict[int, list[int]]]] = defaultdict(
+        lambda: {direction: defaultdict(list) for direction in DIRECTIONS}
+    )
+    for entry in entries:
+        place = sizes[entry.round_index, host_of[entry.worker_id]]
+        place[entry.direction][entry.worker_id].append(entry.frame_bytes)
+    for (_, host), frames in sorted(sizes.items()):
+        most = max(len(of_worker) for way in frames.values() for of_worker in way.values())
+        for exchange in range(most):
+            news, reports = (
+                [n[exchange] for n in frames[way].values() if exchange < len(n)]
+                for way in ("downlink", "uplink")
+            )
+            yield Call(host=host, news=tuple(dict.fromkeys(news)), reports=tuple(reports))
+
+
+def hosts_of(config: RunConfig) -> list[range]:
+    """Return which workers each host of a run has; without ``actors``, every worker has its own."""
+    number = min(config.workers, config.actors or config.workers)
+    return [range(first, config.workers, number) for first in range(number)]
