@@ -25,6 +25,9 @@ from launch.metrics import Metrics
 from launch.run_directory import check_unused
 from launch.starting import check_run, start_engine
 from launch.theory.step_size import with_step_size
+from launch.wire.estimate import estimated_interface_bytes
+from launch.wire.exchanges import hosts_of
+from launch.wire.transport import BothWays
 from mlmc_ray.errors import ConfigError, RoundError
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import Problem, initial_model
@@ -136,6 +139,13 @@ class Session:
     def ledger(self) -> Ledger:
         """Every frame so far."""
         return self._history.ledger
+
+    def estimated_interface_bytes(self) -> BothWays:
+        """Return what the frames so far come to on the interfaces of hosts, all headers included.
+
+        An estimate, for hosts that have a node each; ``mlmc-ray wire`` measures it.
+        """
+        return estimated_interface_bytes(self.ledger, hosts_of(self.config))
 
     @property
     def work(self) -> Timeline:

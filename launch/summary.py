@@ -31,6 +31,8 @@ class Summary:
             did.
         ended: the error that ended the run before its last round; None without one.
         diverged: that error says that the training diverged.
+        estimated_interface: bytes that the frames come to on the interfaces of hosts that have a
+            node each, by direction; an estimate, and ``mlmc-ray wire`` measures.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Summary:
     bytes_to_target: int | None = None
     ended: str | None = None
     diverged: bool = False
+    estimated_interface: dict[str, int] | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as a plain mapping, for JSON: None for a measure that is not finite."""
@@ -66,9 +69,10 @@ def summarise(session: Session, error: MlmcRayError | None = None) -> Summary:
     config = session.config
     # Not rounds times workers: some rounds are one report, or ask only some of the workers.
     messages = sum(entry.direction == "uplink" for entry in session.ledger)
-    values = max(1, messages) * session.dim
+    values = max(1, messages) * session.dim / config.servers
     cost = config.method.paper_cost(session.dim)
     paper_bits = session.ledger.paper_bits("uplink")
+    estimate = session.estimated_interface_bytes()
     tested = next(m for m in reversed(session.metrics) if measure_names(m))
     return Summary(
         name=config.name,
@@ -84,6 +88,7 @@ def summarise(session: Session, error: MlmcRayError | None = None) -> Summary:
         clock_s=last.get("clock_s"),
         ended=one_line(error) if error else None,
         diverged=_says_diverged(error),
+        estimated_interface={way: round(n) for way, n in estimate._asdict().items()},
     )
 
 

@@ -108,7 +108,7 @@ class GradientWorker:
         oracle = _ShardOracle(self._problem, self._shard, self._model, self._batch_size, names)
 
         def finished(index: int, report: Message) -> None:
-            self._check_losses(oracle, place)
+            _check_losses(oracle.losses)
             done(index, report if index else self._with_statistics(report, oracle, round_index))
 
         steps = [
@@ -119,6 +119,8 @@ class GradientWorker:
         ]
         try:
             step_together(steps, oracle, self._spans, finished)
+        except _NonFiniteLossError as error:
+            raise NonFiniteError(f"{place}: {error}") from None
         except NonFiniteError as error:
             raise NonFiniteError(self._explain(round_index, error)) from None
         except ProblemError as error:
@@ -144,13 +146,6 @@ class GradientWorker:
         with explaining("reporting running statistics"):
             buffers = DensePayload(self._model.statistics())
         return Message({**report.payloads, "buffers": buffers}, report.scalars)
-
-    def _check_losses(self, oracle: "_ShardOracle", place: str) -> None:
-        if not all(map(math.isfinite, oracle.losses)):
-            raise NonFiniteError(
-                f"{place}: the loss is {oracle.losses}: look at the data and the loss, "
-                "or lower the step size"
-            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return a CPU copy of what the worker remembers between rounds: half and buffers."""
@@ -198,6 +193,17 @@ def _of_span(joined: Mapping[str, Tensor], index: int, num_spans: int) -> Mappin
         return joined
     own = f"{index} "
     return {name.removeprefix(own): joined[name] for name in joined if name.startswith(own)}
+
+
+class _NonFiniteLossError(NonFiniteError):
+    """The loss is not finite."""
+
+
+def _check_losses(losses: Sequence[float]) -> None:
+    if not all(map(math.isfinite, losses)):
+        raise _NonFiniteLossError(
+            f"the loss is {losses}: look at the data and the loss, or lower the step size"
+        )
 
 
 class _Told(dict[str, Any]):

@@ -37,8 +37,8 @@ _ROOM_FOR_NAME = 20  # columns, at least, of the table
 _WIDEST_MEASURE = 24
 _UNBOUNDED = 100_000
 _LEAST_FIRST = (
-    *("paper's\nformula", "gradients\na round", "seconds", "bytes\ndown"),
-    *("bits per\nvalue", "clock\nseconds"),
+    *("interface,\nestimated", "paper's\nformula", "gradients\na round", "seconds"),
+    *("bytes\ndown", "bits per\nvalue", "clock\nseconds"),
 )
 """Headings of columns that may be left out, in that order."""
 
@@ -216,6 +216,8 @@ def _columns(summaries: Sequence[Summary]) -> dict[str, list[str]]:
         "bytes\ndown": [format_bytes(row.downlink_bytes) for row in summaries],
         "bits per\nvalue": [f"{row.bits_per_value:.3g}" for row in summaries],
     }
+    if any(row.estimated_interface for row in summaries):
+        columns["interface,\nestimated"] = [_interface(row) for row in summaries]
     paper = [row.paper_bits_per_value for row in summaries]
     if any(bits is not None for bits in paper):
         columns["paper's\nformula"] = ["-" if bits is None else f"{bits:.3g}" for bits in paper]
@@ -232,6 +234,14 @@ def _columns(summaries: Sequence[Summary]) -> dict[str, list[str]]:
         cells = ["not\nreached" if size is None else format_bytes(size) for size in sent]
         columns[_heading(target)] = cells
     return columns
+
+
+def _interface(row: Summary) -> str:
+    """Return bytes up and down, all headers included."""
+    if row.estimated_interface is None:
+        return "-"
+    up, down = (format_bytes(row.estimated_interface[way]) for way in ("uplink", "downlink"))
+    return f"{up} up,\n{down} down"
 
 
 def _heading(target: Target) -> str:

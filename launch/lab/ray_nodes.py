@@ -29,6 +29,9 @@ _SETTINGS = {
     "RAY_enable_open_telemetry": "0",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_prestart_worker_first_driver": "0",
+    # After 10 s Ray asks for an object anew, though it is on its way over a slow link, and it
+    # crosses twice.
+    "RAY_object_manager_pull_timeout_ms": "600000",
 }
 """Of Ray, in the environment of every node; what is set there already stays."""
 

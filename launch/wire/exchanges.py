@@ -31,17 +31,15 @@ def calls_of(entries: Iterable[Entry], hosts: Sequence[Sequence[int]]) -> Iterat
 
     Args:
         entries: of a ledger, such as those of one round.
-        hosts: which workers each host has.
-
-    Raises:
-        KeyError: a worker has no host.
+        hosts: which workers each host has; another worker, that is there no more, has its own.
     """
     host_of = {worker_id: host for host, workers in enumerate(hosts) for worker_id in workers}
     sizes: defaultdict[tuple[int, int], dict[Direction, defaultdict[int, list[int]]]] = defaultdict(
         lambda: {direction: defaultdict(list) for direction in DIRECTIONS}
     )
     for entry in entries:
-        place = sizes[entry.round_index, host_of[entry.worker_id]]
+        host = host_of.get(entry.worker_id, len(hosts) + entry.worker_id)
+        place = sizes[entry.round_index, host]
         place[entry.direction][entry.worker_id].append(entry.frame_bytes)
     for (_, host), frames in sorted(sizes.items()):
         most = max(len(of_worker) for way in frames.values() for of_worker in way.values())

@@ -19,6 +19,7 @@ from launch.cli import app
 from launch.configuration.catalogue import KINDS
 from launch.configuration.run_config import load_config
 from mlmc_ray.compressors import Compressor
+from mlmc_ray.downlinks import Downlink
 from mlmc_ray.estimator import LevelLaw
 from mlmc_ray.ladders import Ladder
 from mlmc_ray.methods import Method
@@ -249,6 +250,7 @@ PLACES: dict[Any, str] = {
     Ladder: "method.compressor.ladder",
     LevelLaw: "method.compressor.law",
     Optimizer: "optimizer",
+    Downlink: "downlink",
     Callback: "callbacks",
 }
 

@@ -496,3 +496,56 @@ def test_a_run_may_change_its_downlink(first: Any, second: Any) -> None:
     session.change(downlink=second)
     session.run()
     assert session.round_index == 7
+
+
+# Clipped steps, and several servers.
+
+
+@pytest.mark.parametrize("downlink", EXACT)
+def test_clipped_steps_end_like_full(downlink: str) -> None:
+    plain = run(config_of(SPARSE))
+    expected = run(config_of(SPARSE, clip_norm=0.5))
+    assert not torch.equal(plain.parameters(), expected.parameters())
+    assert_ends_like(run(config_of(SPARSE, downlink, clip_norm=0.5)), expected)
+
+
+@pytest.mark.parametrize("downlink", EXACT)
+@pytest.mark.parametrize("kind", ["compressed-sgd", "ef21-sgdm", "partial-participation"])
+def test_every_server_has_a_downlink_of_its_own(
+    downlink: str, kind: str, frames: list[tuple[int, bytes]]
+) -> None:
+    settings = {"servers": 3, "buffers_every": 4}
+    expected = run(config_of(settings_of(kind), **settings))
+    frames.clear()
+    session = Session(config_of(settings_of(kind), downlink, **settings))
+    session.run(3)
+    branch = session.branch("branch")
+    session.run()
+    branch.run()
+    assert_ends_like(session, expected)
+    assert_ends_like(branch, expected)
+    assert kinds_of(frames)["change" if downlink == "delta" else "bundle"] > 20
+
+
+@pytest.mark.parametrize("downlink", CHANGING, ids=str)
+@pytest.mark.parametrize("lost", [0, 2])
+def test_a_copy_of_one_span_that_is_lost_is_asked_for_once(downlink: Any, lost: int) -> None:
+    notes: list[str] = []
+    config = config_of(SPARSE, downlink, servers=3)
+    expected, session = run(config), Session(config, on_note=notes.append)
+    session.run(4)
+    inbox = session._engine._host._inbox  # type: ignore[attr-defined]
+    inbox._receivers[lost] = inbox._receiver(inbox._spans[lost])
+    session.run()
+    assert_ends_like(session, expected)
+    (note,) = notes
+    assert note.startswith("round 4: workers [0, 1, 2, 3] have no copy")
+
+
+def test_servers_draw_what_they_compress_each_for_itself(frames: list[tuple[int, bytes]]) -> None:
+    rand_k = {"kind": "compressed", "compressor": {"kind": "rand-k", "k": 2, "scaled": False}}
+    quadratic = {"kind": "quadratic", "num_functions": 4, "dim": 40}
+    run(config_of("sgd", rand_k, problem=quadratic, servers=2, rounds=6))
+    changes = {frame for round_index, frame in frames if round_index}
+    seeds = [decode(frame).payloads["change"].seed for frame in changes]  # type: ignore[attr-defined]
+    assert len(seeds) == len(set(seeds)) == 2 * 5

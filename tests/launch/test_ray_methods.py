@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import ray
+import torch
 
 from launch import Session
 from launch.configuration.catalogue import KINDS
@@ -108,3 +110,20 @@ def test_downlinks_give_on_ray_what_they_give_in_one_process(kind: str, method: 
     session = assert_same_on_ray_and_inline(config)
     sizes = {entry.frame_bytes for entry in session.ledger if entry.direction == "downlink"}
     assert len(sizes) > 1
+
+
+def test_a_host_that_has_lost_its_copy_gets_another() -> None:
+    notes: list[str] = []
+    settings = {"kind": "compressed-sgd", **METHODS["compressed-sgd"]}
+    config = config_of(settings, 2, buffers_every=100, downlink="relay")
+    with Session({**config, "engine": "inline"}) as expected:
+        expected.run()
+    with Session(config, on_note=notes.append) as session:
+        session.run(2)
+        engine: Any = session._engine
+        host = engine._hosts[1]
+        ray.get(host.load_state_dict(host.state_dict()))
+        session.run()
+        assert torch.equal(session.parameters(), expected._engine.parameters())
+    (note,) = notes
+    assert note.startswith(f"round 2: workers {list(host.worker_ids)} have no copy")
