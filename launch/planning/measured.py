@@ -18,8 +18,8 @@ from mlmc_ray.ledger import DIRECTIONS, Direction
 OWN_NEWS = ("m3", "marina-p", "tamuna")
 """Kinds of which every worker that is asked gets news of its own, in some exchanges at least."""
 
-BY_WORKERS = ("compressed-scaffnew", "perm-k", "shadowheart")
-"""Kinds whose reports depend on how many workers there are."""
+BY_WORKERS = ("compressed-scaffnew", "perm-k", "relay", "shadowheart")
+"""Kinds whose frames depend on how many workers there are."""
 
 BY_ASKED = ("tamuna",)
 """Kinds whose reports depend on how many workers a round asks, and on all of them only so."""
@@ -101,6 +101,7 @@ def measure(path: Path) -> Measured:
         )
     kinds = set(_kinds(config.get("method")))
     _check_rounds(path, kinds)
+    kinds |= set(_kinds(config.get("downlink")))
     exchanges = _exchanges(record.timeline)
     seconds = np.diff([float(line["seconds"]) for line in record.metrics])
     frames = _frames(path, exchanges)
