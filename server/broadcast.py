@@ -1,17 +1,14 @@
 """The news of a round as frames, one for every worker that is asked."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from torch import Tensor
 
-from mlmc_ray.compressors import Context
 from mlmc_ray.downlinks import FullDownlink
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.plan import RunPlan
 from mlmc_ray.replica import Replica
-from mlmc_ray.seeding import generator_for
 
 
 class Broadcast:
@@ -30,7 +27,6 @@ class Broadcast:
     def __init__(self, plan: RunPlan, replica: Replica) -> None:
         self._replica = replica
         self._num_workers = plan.num_workers
-        self._seed = plan.seed
         self._sender = plan.downlink.sender(replica)
         self._round_index = 0
         self._news: Mapping[int, Message] = {}
@@ -53,9 +49,7 @@ class Broadcast:
         """
         self._round_index = round_index
         if not exchange_index:
-            context = self._replica.context(round_index, 0)
-            draws = generator_for(self._seed, "downlink", round_index)
-            self._begin(round_index, replace(context, generator=draws))
+            self._begin(round_index)
         news = self._replica.news(round_index, exchange_index)
         if isinstance(news, Message):
             news = dict.fromkeys(range(self._num_workers), news)
@@ -63,9 +57,9 @@ class Broadcast:
         lack = any(self.known_statistics[i] < self._replica.num_averages for i in news)
         self._statistics = DensePayload(statistics()) if lack else None
 
-    def _begin(self, round_index: int, context: Context) -> None:
+    def _begin(self, round_index: int) -> None:
         try:
-            self._sender.open(round_index, context)
+            self._sender.open(round_index, self._replica.context(round_index, 0, role="downlink"))
         except (ValueError, WireError, NonFiniteError) as error:
             raise RoundError(f"round {round_index}: downlink: {error}") from error
 
@@ -83,7 +77,7 @@ class Broadcast:
         for worker_id in sorted(self.lacking or self._news):
             news = self._news[worker_id]
             lacks = self.known_statistics[worker_id] < self._replica.num_averages
-            since = self._copies.get(worker_id)
+            since = self._copies.get(worker_id) if self._sender.uses_copies else None
             key = (id(news), lacks, since)
             if key not in made:
                 made[key] = self._frame(news, lacks, since)

@@ -10,6 +10,7 @@ too old, or who has none, such as a late joiner, is sent a full one.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,7 +34,12 @@ class Sender:
 
     In a round ``open`` comes first, ``frame`` for every worker that is asked, some of them twice,
     and ``close`` in the end.
+
+    Attributes:
+        uses_copies: whether a frame depends on the copy that the worker has.
     """
+
+    uses_copies: ClassVar[bool] = True
 
     def open(self, round_index: int, context: Context) -> None:
         """Begin a round.

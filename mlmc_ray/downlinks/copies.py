@@ -86,11 +86,15 @@ class HalfDownlink(Downlink):
 
 
 class _FullSender(Sender):
+    uses_copies = False
+
     def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
         return encode(news)
 
 
 class _HalfSender(Sender):
+    uses_copies = False
+
     def __init__(self, form: torch.dtype) -> None:
         self._form = form
 
