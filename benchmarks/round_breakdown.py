@@ -139,8 +139,8 @@ def parts_of(result: RoundResult, seconds: dict[str, float], call_s: float) -> d
     parts["send"] -= parts["news"]
     parts["workers"] = max(hosts.values())
     waited = seconds["exchange"] - seconds["send"]
-    parts["transport"] = max(0.0, waited - parts["workers"])
-    in_receive = ("decode", "aggregate", "optimizer", "finite")
+    parts["transport"] = max(0.0, waited - parts["workers"] - parts["decode"])
+    in_receive = ("aggregate", "optimizer", "finite")
     rest = seconds["round"] - seconds["exchange"] - sum(parts[name] for name in in_receive)
     parts["rest"] = rest
     parts["round"] = call_s

@@ -81,12 +81,16 @@ def observed_by(observer: Observer | None) -> Iterator[None]:
 
 
 def take_over(observers: Sequence[Observer | None]) -> None:
-    """Note what the observers of threads have seen, in their order."""
+    """Note what the observers of threads have seen, in their order.
+
+    The threads ran at the same time, so that looking took as long as the longest of them.
+    """
     observer = _current.get()
-    for seen in observers:
-        if observer is not None and seen is not None:
-            observer.compressions += seen.compressions
-            observer.seconds += seen.seconds
+    if observer is None:
+        return
+    for seen in filter(None, observers):
+        observer.compressions += seen.compressions
+    observer.seconds += max(seen.seconds for seen in filter(None, observers))
 
 
 def note_levels(levels: Sequence[int]) -> None:

@@ -13,11 +13,14 @@ from mlmc_ray.errors import RoundError
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.methods import SERVER, Method, Progress
 from mlmc_ray.methods.base import News
-from mlmc_ray.methods.reports import add_average
+from mlmc_ray.methods.reports import add_average, payloads_of
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.payloads import Message
 from mlmc_ray.seeding import generator_for, seed_for
 from mlmc_ray.spans import Span, span_names
+
+_STATISTICS = "buffers"
+"""The name of the running statistics in a report."""
 
 
 class Replica:
@@ -73,11 +76,11 @@ class Replica:
         self.statistics = statistics
         self.num_averages = 1 if len(statistics) else 0
 
-    def context(self, round_index: int, exchange_index: int) -> Context:
-        """Return the context of the server half in an exchange."""
+    def context(self, round_index: int, exchange_index: int, *, role: str = "server") -> Context:
+        """Return the context of the server half in an exchange, or of another that draws there."""
         names = (round_index, *([exchange_index] if exchange_index else []))
         return Context(
-            generator=generator_for(self._seed, "server", *names, *self._names),
+            generator=generator_for(self._seed, role, *names, *self._names),
             shared_seed=seed_for(self._seed, "shared", round_index),
             worker_id=SERVER,
             num_workers=self._num_workers,
@@ -108,6 +111,7 @@ class Replica:
             RoundError: a report is not of this method, and nothing has changed.
         """
         try:
+            payloads_of(_carrying(reports), _STATISTICS, len(self.statistics))
             result = self._half.step(reports, context=self.context(round_index, exchange_index))
         except ValueError as error:
             raise RoundError(f"round {round_index}: {error}") from error
@@ -128,8 +132,9 @@ class Replica:
             RoundError: the parameters are not finite after the step.
         """
         if self._estimate is not None and self._optimizer:
-            if self._clip_norm is not None and squared_norm > self._clip_norm**2:
-                self._estimate = self._estimate * (self._clip_norm / math.sqrt(squared_norm))
+            norm = math.sqrt(squared_norm)
+            if self._clip_norm is not None and norm > self._clip_norm:
+                self._estimate = self._estimate * (self._clip_norm / norm)
             self._parameter.grad = self._estimate
             self._optimizer.step()
         if not all_finite(self.parameters):
@@ -144,17 +149,21 @@ class Replica:
         They become the average over the reports that hold some. Of an asynchronous method each of
         these moves them by one worker's share of the way instead, for the others are at work.
         """
-        carrying = {i: report for i, report in reports.items() if "buffers" in report.payloads}
+        carrying = _carrying(reports)
         if not carrying:
             return
         if self._asynchronous:
             statistics = self.statistics * (1 - len(carrying) / self._num_workers)
-            add_average(statistics, carrying, "buffers", among=self._num_workers)
+            add_average(statistics, carrying, _STATISTICS, among=self._num_workers)
         else:
             statistics = torch.zeros_like(self.statistics)
-            add_average(statistics, carrying, "buffers")
+            add_average(statistics, carrying, _STATISTICS)
         self.statistics = statistics
         self.num_averages += 1
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return a copy of what the half remembers."""
+        return self._half.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of what is remembered between rounds."""
@@ -179,3 +188,8 @@ class Replica:
             own = self._optimizer.state_dict()
             self._optimizer.load_state_dict({**own, "state": copy.deepcopy(state["optimizer"])})
         self.num_averages = state["statistics"]
+
+
+def _carrying(reports: Mapping[int, Message]) -> dict[int, Message]:
+    """Return those with running statistics."""
+    return {i: report for i, report in reports.items() if _STATISTICS in report.payloads}

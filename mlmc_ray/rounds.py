@@ -176,7 +176,7 @@ class RoundResult:
         if traffic is not None:
             self.traffic = self.traffic or Traffic()
             self.traffic.add(traffic)
-        self.notes += notes
+        self.notes += [line for line in notes if line not in self.notes]  # of several servers
         self.losses = dict(sorted(self.losses.items()))
         self.work.sort(key=lambda work: work[:3])
         if compressions:

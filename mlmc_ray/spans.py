@@ -67,14 +67,12 @@ def _cut(layers: Sequence[Layer], ideal: float, size: float) -> int:
     """Return where to cut near an entry: between layers, between rows, or there."""
     reach = _MOST_UNEVEN * size
     boundary = min((layer.start for layer in layers), key=lambda start: abs(start - ideal))
-    if abs(boundary - ideal) <= reach and boundary > 0:
+    if abs(boundary - ideal) <= reach:
         return boundary
     layer = next(layer for layer in layers if layer.start <= ideal < layer.stop)
     row = math.prod(layer.shape[1:])
     between = layer.start + row * round((ideal - layer.start) / row)
-    if abs(between - ideal) <= reach and layer.start < between < layer.stop:
-        return between
-    return round(ideal)
+    return between if abs(between - ideal) <= reach else round(ideal)
 
 
 def _span(layers: Sequence[Layer], index: int, start: int, stop: int) -> Span:
@@ -92,11 +90,13 @@ def _span(layers: Sequence[Layer], index: int, start: int, stop: int) -> Span:
 
 def _shape(layer: Layer, start: int, stop: int) -> tuple[int, ...]:
     """Return the shape of what lies in a span."""
+    if start <= layer.start and layer.stop <= stop:
+        return layer.shape
     first, last = max(start, layer.start) - layer.start, min(stop, layer.stop) - layer.start
     row = math.prod(layer.shape[1:])
     if first % row or last % row:
         return (last - first,)
-    return ((last - first) // row, *layer.shape[1:]) if layer.shape else ()
+    return ((last - first) // row, *layer.shape[1:])
 
 
 def span_names(span: Span, num_spans: int) -> tuple[int | str, ...]:

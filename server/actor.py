@@ -66,8 +66,8 @@ class ParameterServerActor:
     def set_up(self, plan: RunPlan, index: int, hosts: Sequence[Host], threads: int) -> None:
         """Make the server; separate from the constructor so that errors arrive as they are."""
         torch.set_num_threads(threads)
-        keep_freed_memory()
         self._server = ParameterServer(plan, index)
+        keep_freed_memory()  # of rounds; not the whole model, which most of several servers drop
         self._index = index
         self._hosts = hosts
         self._result = RoundResult()
@@ -76,7 +76,7 @@ class ParameterServerActor:
         """Run a round: broadcast, wait for every report, step; again for every exchange.
 
         News that fit go with the call of a host; others are put into the object store once, and
-        every node fetches them once.
+        every node fetches them once. Reports are decoded as they come, while other hosts compute.
 
         Args:
             timeout_s: for all of it.
@@ -121,6 +121,7 @@ class ParameterServerActor:
             answers[done[0]] = answer = self._fetch_answer(done[0], steps, place[0])
             for worker_id, frame in answer.reports.items():
                 reports[worker_id] = memoryview(frame)
+                self._server.decode(worker_id, reports[worker_id])
         for step, host in steps.items():  # in their order, whoever was first
             self._result.add(place, self._hosts.index(host), answers[step])
         return reports

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 from mlmc_ray.downlinks import FullDownlink
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
+from mlmc_ray.methods.base import News
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.plan import RunPlan
 from mlmc_ray.replica import Replica
@@ -50,12 +52,31 @@ class Broadcast:
         self._round_index = round_index
         if not exchange_index:
             self._begin(round_index)
-        news = self._replica.news(round_index, exchange_index)
+        news = self._new_news(round_index, exchange_index)
         if isinstance(news, Message):
             news = dict.fromkeys(range(self._num_workers), news)
         self._news = news
         lack = any(self.known_statistics[i] < self._replica.num_averages for i in news)
         self._statistics = DensePayload(statistics()) if lack else None
+
+    def _new_news(self, round_index: int, exchange_index: int) -> News:
+        """Return the half's news, which must not change what it remembers where it is replicated.
+
+        That is looked at until somebody has a copy.
+        """
+        if self._copies or not self._sender.replicates:
+            return self._replica.news(round_index, exchange_index)
+        before = self._replica.memory()
+        news = self._replica.news(round_index, exchange_index)
+        after = self._replica.memory()
+        same = before.keys() == after.keys()
+        if not same or not all(torch.equal(before[name], after[name]) for name in before):
+            raise RoundError(
+                "downlink is relay, and the method's news change what its server half remembers, "
+                "so that another half would not make the same: change it in step, or give "
+                "downlink: full"
+            )
+        return news
 
     def _begin(self, round_index: int) -> None:
         try:
@@ -80,7 +101,8 @@ class Broadcast:
             since = self._copies.get(worker_id) if self._sender.uses_copies else None
             key = (id(news), lacks, since)
             if key not in made:
-                made[key] = self._frame(news, lacks, since)
+                frame = self._frame(news, lacks, since)
+                made[key] = next((other for other in made.values() if other == frame), frame)
             frames[worker_id] = made[key]
         return frames
 

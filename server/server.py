@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -72,6 +72,7 @@ class ParameterServer:
         self._broadcast = Broadcast(plan, self._replica)
         self._asked: dict[int, int] = {}  # who got news and is to report, with which statistics
         self._reports: dict[int, tuple[Message, bytes | memoryview]] = {}  # of the open exchange
+        self._decoded: dict[int, tuple[bytes | memoryview, Message]] = {}  # those not taken yet
         cost = bound_method(plan.method, self._replica.context(0, 0)).paper_cost(span.dim)
         self._paper_uplink = cost.bits if cost else None
         self._paper_downlink = 64 * span.dim  # the paper counts 64 bits a number
@@ -95,6 +96,7 @@ class ParameterServer:
             RoundError: the method's settings do not fit, or the news cannot be encoded.
         """
         place = (self.round_index, self.exchange_index)
+        self._decoded = {}
         with self._observing():
             if not self._broadcast.lacking:
                 self._broadcast.open(*place, self._statistics)
@@ -106,6 +108,15 @@ class ParameterServer:
         outstanding = self._asked if self._asynchronous else {}
         self._asked = {**outstanding, **dict.fromkeys(frames, self._replica.num_averages)}
         return frames
+
+    def decode(self, worker_id: int, frame: bytes | memoryview) -> None:
+        """Decode a report as soon as it is there, while others are on their way.
+
+        The same object must be among those that ``take`` or ``receive`` gets, which say what is
+        wrong with it.
+        """
+        with suppress(RoundError):
+            self._decoded[worker_id] = (frame, self._decode(worker_id, frame))
 
     def receive(self, frames: Mapping[int, bytes | memoryview]) -> Ledger | None:
         """Take the reports of an exchange, and step if that ends the round.
@@ -133,14 +144,22 @@ class ParameterServer:
         self._check_asked(frames.keys())
         lacking = set()
         for worker_id in sorted(frames):
-            frame = frames[worker_id]
-            self.ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
-            report = self._decode(worker_id, frame)
-            if is_request(report):
-                lacking.add(worker_id)
-            else:
-                self._reports[worker_id] = (report, frame)
+            frame, paper_bits = frames[worker_id], self._paper_uplink
+            try:
+                report = self._report(worker_id, frame)
+                if is_request(report):
+                    lacking.add(worker_id)
+                    paper_bits = 0
+                else:
+                    self._reports[worker_id] = (report, frame)
+            finally:
+                self.ledger.record(self.round_index, worker_id, "uplink", frame, paper_bits)
         self._count("uplink", frames.values())
+        if lacking and self._asynchronous:
+            raise RoundError(
+                f"round {self.round_index}: workers {sorted(lacking)} ask for a full copy, and "
+                "were sent one: server and workers must have the same downlink"
+            )
         if lacking:
             self.notes.append(self._broadcast.send_again(lacking))
             self._asked = {}
@@ -149,6 +168,13 @@ class ParameterServer:
             self.exchange_index += 1
             return False
         return True
+
+    def _report(self, worker_id: int, frame: bytes | memoryview) -> Message:
+        """Return the message of a frame, which may have been decoded as it came."""
+        decoded, report = self._decoded.pop(worker_id, (None, None))
+        if report is not None and decoded is frame:
+            return report
+        return self._decode(worker_id, frame)
 
     def finish(self, squared_norm: float) -> Ledger:
         """Take the step, and end the round.

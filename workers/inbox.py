@@ -76,7 +76,7 @@ class Inbox:
         return news
 
     def _of_worker(self, worker_id: int, news: Sequence[News]) -> list[Message]:
-        own = [one if isinstance(one, Message) else one[worker_id] for one in news]
+        own = [_own(one, worker_id) for one in news]
         statistics = self._receivers[0].statistics_for(worker_id)
         if statistics is not None:
             payloads = {**own[0].payloads, "buffers": DensePayload(statistics)}
@@ -92,7 +92,7 @@ class Inbox:
             sharing.setdefault(id(frame), []).append(worker_id)
         taken = {}
         for key, workers in sharing.items():
-            where = f"round {place[0]}: the server's news"
+            where = f"round {place[0]}: {self._sender(index)} news"
             try:
                 news = self._receivers[index].take(*place, frames[workers[0]], workers)
             except WireError as error:
@@ -102,12 +102,16 @@ class Inbox:
             taken[key] = news
         return taken
 
+    def _sender(self, index: int) -> str:
+        return "the server's" if len(self._spans) == 1 else f"server {index}'s"
+
     def _check_sizes(self, place: str, message: Message, span: Span) -> None:
         sizes = {"parameters": span.dim, "buffers": self._model.num_statistics}
+        here = "the model" if len(self._spans) == 1 else "its part of the model"
         for name, payload in message.payloads.items():
             if payload.dim != sizes.get(name, payload.dim):
                 raise RoundError(
-                    f"{place} has {payload.dim} {name}, the model here has {sizes[name]}; "
+                    f"{place} has {payload.dim} {name}, {here} here has {sizes[name]}; "
                     "server and workers must run the same problem"
                 )
 
@@ -116,3 +120,19 @@ def _messages(news: News | None) -> list[Message]:
     if news is None:
         return []
     return [news] if isinstance(news, Message) else list(news.values())
+
+
+def _own(news: News, worker_id: int) -> Message:
+    """Return the message to one worker.
+
+    Raises:
+        RoundError: a replica that made the news draws others than the server did.
+    """
+    if isinstance(news, Message):
+        return news
+    if worker_id not in news:
+        raise RoundError(
+            f"the server's news: worker {worker_id} was sent some, and those that a replica makes "
+            f"are for workers {sorted(news)}: server and workers must run the same method"
+        )
+    return news[worker_id]

@@ -39,7 +39,8 @@ def step_together(
 
     Raises:
         ValueError: the halves ask for different things.
-        Exception: the first error of a half, in the order of the spans.
+        Exception: the error of a half; of several that failed by themselves, the first, in the
+            order of the spans.
     """
     if len(steps) == 1:
         done(0, steps[0](oracle))
@@ -49,7 +50,7 @@ def step_together(
     with ThreadPoolExecutor(len(steps)) as threads:
         for span, step, observer in zip(spans, steps, observers, strict=True):
             threads.submit(_run, step, _SpanOracle(span, events), observer)
-        _serve(events, oracle, spans, done)
+        _Service(events, oracle, spans, done).run()
     take_over(observers)
 
 
@@ -62,7 +63,7 @@ class _Event:
     argument: Any = None
     answer: Future[Any] = field(default_factory=Future)
     report: Message | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class _SpanOracle:
@@ -98,57 +99,123 @@ def _run(step: Step, oracle: _SpanOracle, observer: Observer | None) -> None:
         with observed_by(observer):
             report = step(oracle)
         oracle.events.put(_Event(oracle.span.index, report=report))
-    except Exception as error:
+    except BaseException as error:  # whatever it is, nobody else would hear of it
         oracle.events.put(_Event(oracle.span.index, error=error))
 
 
-def _serve(
-    events: "SimpleQueue[_Event]",
-    oracle: Oracle,
-    spans: Sequence[Span],
-    done: Callable[[int, Message], None],
-) -> None:
-    """Answer the halves until all have ended."""
-    errors: dict[int, Exception] = {}
-    running, asking = len(spans), dict[int, _Event]()
-    while running:
-        event = events.get()
-        if event.asks:
-            asking[event.span] = event
-        else:
-            running -= 1
-            if event.error is not None:
-                errors[event.span] = event.error
-            elif event.report is not None and not errors:
-                done(event.span, event.report)
-        if asking and len(asking) == running:
-            _answer([asking[index] for index in sorted(asking)], oracle, spans, bool(errors))
-            asking = {}
-    if errors:
-        raise errors[min(errors)]
-
-
-def _answer(asking: Sequence[_Event], oracle: Oracle, spans: Sequence[Span], failed: bool) -> None:
-    """Answer what the running halves ask for, or let them fail."""
-    try:
-        if failed:
-            raise _OtherFailed
-        answers = _answers(asking, oracle, spans)
-    except Exception as error:
-        for event in asking:
-            event.answer.set_exception(error)
-        return
-    for event, answer in zip(asking, answers, strict=True):
-        event.answer.set_result(answer)
-
-
 class _OtherFailed(Exception):
-    """Ends a half because that of another span has failed."""
+    """Ends a half because something else has failed."""
+
+
+class _Service:
+    """Answers the halves until all of them have ended; see ``step_together``."""
+
+    def __init__(
+        self,
+        events: "SimpleQueue[_Event]",
+        oracle: Oracle,
+        spans: Sequence[Span],
+        done: Callable[[int, Message], None],
+    ) -> None:
+        self._events = events
+        self._oracle = oracle
+        self._spans = spans
+        self._done = done
+        self._running = len(spans)
+        self._asking: dict[int, _Event] = {}
+        self._errors: dict[int, BaseException] = {}
+        self._refusal: Exception | None = None  # of who is told of the reports
+
+    def run(self) -> None:
+        """Answer them.
+
+        Raises:
+            BaseException: see ``step_together``; if no half failed, what ``done`` raised; or an
+                interrupt. The halves have ended in any case.
+        """
+        try:
+            while self._running and not self._failed:
+                self._next()
+                if self._asking and len(self._asking) == self._running and not self._failed:
+                    self._answer()
+        finally:
+            self._end()
+        if self._errors:
+            raise self._errors[min(self._errors)]
+        if self._refusal is not None:
+            raise self._refusal
+
+    @property
+    def _failed(self) -> bool:
+        return bool(self._errors) or self._refusal is not None
+
+    def _next(self) -> None:
+        """Take the next event."""
+        event = self._events.get()
+        if event.asks:
+            self._asking[event.span] = event
+            return
+        self._running -= 1
+        if event.error is not None:
+            self._errors[event.span] = event.error
+        elif event.report is not None:
+            try:
+                self._done(event.span, event.report)
+            except Exception as error:
+                self._refusal = error
+
+    def _answer(self) -> None:
+        """Answer what all running halves ask for, or let them fail of the same error."""
+        asking = [self._asking[index] for index in sorted(self._asking)]
+        self._asking = {}
+        try:
+            answers = _answers(asking, self._oracle, self._spans)
+        except Exception as error:
+            for event in asking:
+                event.answer.set_exception(error)
+            return
+        except BaseException:
+            self._asking = {event.span: event for event in asking}
+            raise
+        for event, answer in zip(asking, answers, strict=True):
+            event.answer.set_result(answer)
+
+    def _end(self) -> None:
+        """Refuse the halves that still run whatever they ask for; note what fails by itself."""
+        refused = set(self._asking)
+        for event in self._asking.values():
+            event.answer.set_exception(_OtherFailed())
+        interrupt: KeyboardInterrupt | None = None
+        while self._running:
+            try:
+                event = self._events.get()
+            except KeyboardInterrupt as again:  # left now, they would wait for ever
+                interrupt = again
+                continue
+            if event.asks:
+                refused.add(event.span)
+                event.answer.set_exception(_OtherFailed())
+                continue
+            self._running -= 1
+            if event.error is not None and event.span not in refused:
+                self._errors[event.span] = event.error
+        if interrupt is not None:
+            raise interrupt
 
 
 def _answers(asking: Sequence[_Event], oracle: Oracle, spans: Sequence[Span]) -> list[Any]:
-    what = asking[0].asks
-    if len(asking) < len(spans) or any(event.asks != what for event in asking):
+    """Return what the halves ask for, all of them the same.
+
+    Raises:
+        ValueError: they do not.
+    """
+    what, first = asking[0].asks, asking[0].argument
+    same = len(asking) == len(spans) and all(event.asks == what for event in asking)
+    if same and what == "gradient":
+        same = all(event.argument[1] is first[1] for event in asking)
+    elif same:
+        same = all(event.argument == first for event in asking)
+    if not same:
         raise ValueError(
             f"servers is {len(spans)}, and the method does not ask for the same of the model for "
             "every one of them: give servers: 1"
@@ -156,7 +223,6 @@ def _answers(asking: Sequence[_Event], oracle: Oracle, spans: Sequence[Span]) ->
     if what == "full":
         return [oracle.full()] * len(asking)
     if what == "sample":
-        return [oracle.sample(asking[0].argument)] * len(asking)
-    point = torch.cat([event.argument[0] for event in asking])
-    gradient = oracle.gradient(point, asking[0].argument[1])
+        return [oracle.sample(first)] * len(asking)
+    gradient = oracle.gradient(torch.cat([event.argument[0] for event in asking]), first[1])
     return [gradient[span.entries] for span in spans]

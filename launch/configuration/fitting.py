@@ -1,25 +1,24 @@
 """Whether a method fits the model and the number of workers, before the first round."""
 
+from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+from launch.configuration.cutting import checked_spans
 from launch.configuration.run_config import RunConfig
-from launch.pages.in_words import in_words, kind_of
+from launch.pages.in_words import kind_of
 from mlmc_ray.compressors import EntryCount, Identity, SegmentCount
-from mlmc_ray.compressors.base import Context, count_of
+from mlmc_ray.compressors.base import count_of
 from mlmc_ray.downlinks import DeltaDownlink, RelayDownlink
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import (
-    SERVER,
     DataParallelSGD,
     LearnedCompression,
     Method,
     PartialParticipation,
     Scaffnew,
 )
-from mlmc_ray.methods.learned.messages import Layout
 from mlmc_ray.optimizers import Adam, AdamW, ProximalSGD
-from mlmc_ray.seeding import generator_for
 from workers.device import why_no_gpu
 
 
@@ -30,21 +29,26 @@ def check_fit(config: RunConfig, model: FlatModel) -> None:
         ConfigError: names the setting and says how much there is.
     """
     _check_device(config)
-    dim = model.parameters.numel()
-    _check_counts(config.method, dim, config.workers, "method")
-    _check_counts(config.downlink, dim, config.workers, "downlink")
-    if isinstance(config.method, LearnedCompression):
-        context = Context(
-            generator_for(config.seed),
-            worker_id=SERVER,
-            num_workers=config.workers,
-            layer_sizes=model.layer_sizes,
-            layer_shapes=model.layer_shapes,
-        )
-        try:
-            Layout(config.method, context, dim)
-        except ValueError as error:
-            raise ConfigError(f"method: {in_words(str(error))}") from error
+    dim = min(span.dim for span in checked_spans(config, model))
+    most = _Most(dim=dim, servers=config.servers, workers=config.workers)
+    _check_counts(config.method, most, "method")
+    _check_counts(config.downlink, most, "downlink")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Most:
+    """What settings may ask for: entries of the smallest span, servers and workers."""
+
+    dim: int
+    servers: int
+    workers: int
+
+    @property
+    def holder(self) -> str:
+        """Who has so many parameters."""
+        if self.servers == 1:
+            return "the model"
+        return f"the smallest span of the {self.servers} servers"
 
 
 def _check_device(config: RunConfig) -> None:
@@ -128,9 +132,9 @@ def _relaying_much(config: RunConfig) -> list[str]:
     if not isinstance(config.downlink, RelayDownlink) or not _is_dense(_inner(config.method)):
         return []
     return [
-        "downlink relay will save nothing: reports are not compressed, so that those of a round "
-        "are at least as long as the parameters, and full copies are sent, with all that optimizer "
-        "and method remember; give downlink: full or half"
+        "downlink relay will cost more than full: reports are not compressed, so that those of a "
+        "round are at least as long as the parameters, and full copies are sent, with all that "
+        "optimizer and method remember, three times as long with Adam; give downlink: full or half"
     ]
 
 
@@ -146,12 +150,13 @@ def _is_dense(method: Method) -> bool:
     return exact or isinstance(method, DataParallelSGD | Scaffnew)
 
 
-def _check_counts(value: Any, dim: int, num_workers: int, place: str) -> None:
+def _check_counts(value: Any, most: _Most, place: str) -> None:
+    dim, num_workers = most.dim, most.workers
     for name, hint in get_type_hints(type(value), include_extras=True).items():
         field = getattr(value, name)
         if hint == EntryCount and field > dim:
             raise ConfigError(
-                f"{place}.{name} is {field}, and the model has {dim} parameters: give at most "
+                f"{place}.{name} is {field}, and {most.holder} has {dim} parameters: give at most "
                 "that many, or a fraction such as 0.01"
             )
         if hint == SegmentCount:
@@ -173,4 +178,4 @@ def _check_counts(value: Any, dim: int, num_workers: int, place: str) -> None:
                 "give one for each, or one number for all"
             )
         if hasattr(field, "__dataclass_fields__"):
-            _check_counts(field, dim, num_workers, f"{place}.{name}")
+            _check_counts(field, most, f"{place}.{name}")

@@ -51,8 +51,8 @@ class RunConfig:
         engine: "ray", or "inline" for one process without Ray; both give the same result.
         actors: processes that host the workers (Ray only); by default one per processor, or as many
             as the GPUs have room for, and never more than workers.
-        placement: on a cluster, "pack" puts server and hosts on as few nodes as possible, and
-            "spread" on as many, so that the server is away from the hosts where there are enough.
+        placement: on a cluster, "pack" puts servers and hosts on as few nodes as possible, and
+            "spread" on as many, so that a server is away from the hosts where there are enough.
         placement_timeout_s: seconds to wait for a cluster's processors and GPUs, rounded up to
             whole ones: for those that others hold, and for nodes to join where it has too few. A
             local cluster that has too few is an error at once (Ray only).

@@ -4,14 +4,14 @@ In a round the driver calls the servers, which call every host with their news, 
 are in the object store; the hosts answer to the servers. No frame passes the driver.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import ray
 import torch
-from ray.exceptions import GetTimeoutError
 from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
@@ -26,7 +26,7 @@ from server.actor import RemoteParameterServer, fetch
 from workers.actor import RemoteWorkerHost
 
 _START_TIMEOUT_S = 600.0
-_ANSWER_TIMEOUT_S = 5.0  # for the server to say, once the round's time is up, who is late
+_ANSWER_TIMEOUT_S = 5.0  # for a server to say, once the round's time is up, who is late
 
 
 class RayEngine:
@@ -125,15 +125,15 @@ class RayEngine:
 
         Raises:
             RoundError: an actor died, or the round took longer than ``round_timeout_s``.
-            MlmcRayError: what a worker or the server refused.
+            MlmcRayError: what a worker or a server refused.
         """
-        try:
-            results: list[RoundResult] = self._get(self._running(observe), self._most_s)
-        except GetTimeoutError:
-            raise RoundError(
-                f"round {self._round_index}: the server did not answer within round_timeout_s = "
-                f"{self._timeout_s:g}"
-            ) from None
+        if self._clips_together:
+            gathering = [server.gather(self._timeout_s, observe) for server in self._servers]
+            squared_norm = sum(self._of_servers(gathering, timely=True))
+            running = [server.finish(squared_norm) for server in self._servers]
+        else:
+            running = [server.round(self._timeout_s, observe) for server in self._servers]
+        results: list[RoundResult] = self._of_servers(running, timely=True)
         self._round_index += 1
         result = results[0]
         for other in results[1:]:
@@ -141,25 +141,9 @@ class RayEngine:
             result.close(other.ledger, other.traffic, own, other.notes)
         return result
 
-    def _running(self, observe: bool) -> list[Any]:
-        """Let every server run the round; return the references of what it leaves.
-
-        Raises:
-            GetTimeoutError: a clipped step waits for an estimate.
-        """
-        if not self._clips_together:
-            return [server.round(self._timeout_s, observe) for server in self._servers]
-        gathering = [server.gather(self._timeout_s, observe) for server in self._servers]
-        squared_norm = sum(self._get(gathering, self._most_s))
-        return [server.finish(squared_norm) for server in self._servers]
-
-    @property
-    def _most_s(self) -> float:
-        return self._timeout_s + _ANSWER_TIMEOUT_S
-
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the first server."""
-        measures: dict[str, float] = self._get(self._servers[0].evaluate(*self._others()))
+        measures: dict[str, float] = self._of_first(self._servers[0].evaluate(*self._others()))
         return measures
 
     def _others(self) -> list[Any]:
@@ -168,12 +152,12 @@ class RayEngine:
 
     def parameters(self) -> Tensor:
         """Fetch a copy of the parameters."""
-        spans = self._get([server.parameters() for server in self._servers])
+        spans = self._of_servers([server.parameters() for server in self._servers])
         return torch.tensor(np.concatenate(spans))
 
     def model_state(self) -> dict[str, Any]:
         """Fetch the ``state_dict`` of the model."""
-        state = self._get(self._servers[0].model_state(*self._others()))
+        state = self._of_first(self._servers[0].model_state(*self._others()))
         model: dict[str, Any] = loaded(state.data)
         return model
 
@@ -184,9 +168,9 @@ class RayEngine:
             RoundError: an actor is gone.
         """
         workers: dict[int, dict[str, Any]] = {}
-        for states in self._get([host.state_dict() for host in self._hosts]):
+        for states in self._of_hosts([host.state_dict() for host in self._hosts]):
             workers.update(loaded(states.data))
-        servers = self._get([server.state_dict() for server in self._servers])
+        servers = self._of_servers([server.state_dict() for server in self._servers])
         states = tuple(loaded(state.data) for state in servers)
         return RunState(servers=states, workers=dict(sorted(workers.items())), time={})
 
@@ -198,9 +182,12 @@ class RayEngine:
         """
         workers = ray.put(np.frombuffer(saved(state.workers), np.uint8))
         loading = [host.load_state_dict(workers) for host in self._hosts]
-        for server, own in zip(self._servers, state.servers, strict=True):
-            loading.append(server.load_state_dict(np.frombuffer(saved(own), np.uint8)))
-        self._get(loading)
+        serving = [
+            server.load_state_dict(np.frombuffer(saved(own), np.uint8))
+            for server, own in zip(self._servers, state.servers, strict=True)
+        ]
+        self._of_hosts(loading)
+        self._of_servers(serving)
         self._round_index = state.servers[0]["round_index"]
 
     def close(self) -> None:
@@ -210,5 +197,39 @@ class RayEngine:
         else:  # somebody has ended that cluster, and the actors with it
             self._stack.pop_all()
 
-    def _get(self, reference: Any, timeout_s: float | None = None) -> Any:
-        return fetch(reference, self._round_index, "the server", timeout_s)
+    def _of_first(self, reference: Any) -> Any:
+        """Return what the first server answers, which may need the others for it."""
+        actor = "the server" if len(self._servers) == 1 else "a server"
+        return fetch(reference, self._round_index, actor)
+
+    def _of_servers(self, references: Sequence[Any], *, timely: bool = False) -> list[Any]:
+        """Return the answers of all servers; or raise the first error, whoever has not answered.
+
+        Args:
+            references: in the order of the servers.
+            timely: within ``round_timeout_s``, and what it takes to say who is late.
+        """
+        names = ["the server"]
+        if len(references) > 1:
+            names = [f"server {index}" for index in range(len(references))]
+        return self._fetch(dict(zip(references, names, strict=True)), timely=timely)
+
+    def _of_hosts(self, references: Sequence[Any]) -> list[Any]:
+        """Return the answers of all hosts."""
+        names = [f"the host of workers {list(host.worker_ids)}" for host in self._hosts]
+        return self._fetch(dict(zip(references, names, strict=True)), timely=False)
+
+    def _fetch(self, names: Mapping[Any, str], *, timely: bool) -> list[Any]:
+        """Return what references stand for, each with the name of who answers."""
+        deadline = time.monotonic() + self._timeout_s + _ANSWER_TIMEOUT_S if timely else None
+        answers, late = {}, list(names)
+        while late:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            done, late = ray.wait(late, timeout=left)
+            if not done:
+                raise RoundError(
+                    f"round {self._round_index}: {', '.join(names[one] for one in late)} did not "
+                    f"answer within round_timeout_s = {self._timeout_s:g}"
+                )
+            answers[done[0]] = fetch(done[0], self._round_index, names[done[0]])
+        return [answers[reference] for reference in names]

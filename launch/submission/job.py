@@ -159,10 +159,10 @@ def job_of(
 
 
 def processors_of(config: RunConfig) -> int:
-    """Return how many processors a cluster must have for a run: its actors and the server."""
+    """Return how many processors a cluster must have for a run: its hosts and servers."""
     if config.engine == "inline":
         return 0
-    return _hosts_of(config) + 1
+    return _hosts_of(config) + config.servers
 
 
 def gpus_of(config: RunConfig) -> float:

@@ -37,9 +37,11 @@ class Sender:
 
     Attributes:
         uses_copies: whether a frame depends on the copy that the worker has.
+        replicates: whether receivers let a half of their own make the news.
     """
 
     uses_copies: ClassVar[bool] = True
+    replicates: ClassVar[bool] = False
 
     def open(self, round_index: int, context: Context) -> None:
         """Begin a round.
@@ -217,7 +219,7 @@ class CopyReceiver(Receiver):
         """Return the news with the parameters in full."""
         news = decode(frame, max_dim=self._max_dim)
         if PARAMETERS in news.payloads:
-            self._copy = news.payloads[PARAMETERS].to_dense()
+            self._copy = news.payloads[PARAMETERS].to_dense().to(torch.float32)
         else:
             since, change = self._change(news)
             if not 0 <= since <= self._round_index <= round_index:

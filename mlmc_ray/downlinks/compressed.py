@@ -18,7 +18,7 @@ from mlmc_ray.downlinks.base import (
     check_waits,
     with_parameters,
 )
-from mlmc_ray.errors import NonFiniteError, WireError
+from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.checks import require_contractive
 from mlmc_ray.observing import observed
@@ -98,6 +98,12 @@ class _Sender(Sender):
             return changes(news, SumPayload(tuple(missing)), since)
         except (WireError, NonFiniteError):  # more, all together, than readers allow a message
             return encode(with_parameters(news, self._copy))
+
+    def more(self) -> None:
+        raise RoundError(
+            "downlink is compressed, which knows rounds of one exchange, and the method's have "
+            "several: give downlink: full"
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"copy": self._copy.clone()}

@@ -70,9 +70,9 @@ class _Sender(Sender):
             return encode(news)
         indices = torch.nonzero(self._changed_in > since).flatten()
         dim = len(self._parameters)
-        if len(indices) < dim:
+        in_full = 4 * sum(payload.dim for payload in news.payloads.values())
+        if 4 * len(indices) < in_full and len(indices) < dim:
             change = SparsePayload(dim, indices, self._parameters[indices])
-            in_full = 4 * sum(payload.dim for payload in news.payloads.values())
             if len(frame := changes(news, change, since)) < in_full:
                 return frame
         return encode(news)
@@ -80,9 +80,10 @@ class _Sender(Sender):
 
 class _Receiver(CopyReceiver):
     def _apply(self, change: Payload, rounds: int) -> None:
-        if not isinstance(change, SparsePayload):
+        if not isinstance(change, SparsePayload) or change.values.dtype != self._copy.dtype:
             raise RoundError(
                 f"the server's news: change is a {type(change).__name__}, and with downlink delta "
-                "a SparsePayload is expected: server and workers must have the same downlink"
+                "a SparsePayload of float32 is expected: server and workers must have the same "
+                "downlink"
             )
         self._copy[change.indices] = change.values

@@ -15,7 +15,7 @@ from mlmc_ray.downlinks.base import (
     with_parameters,
 )
 from mlmc_ray.downlinks.state import load_message, state_message
-from mlmc_ray.errors import RoundError
+from mlmc_ray.errors import RoundError, one_line
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.base import News
 from mlmc_ray.payloads import Message
@@ -34,7 +34,8 @@ class RelayDownlink(Downlink):
     remember.
 
     Replicas can come to differ, on processors that round differently for one. Now and then the
-    server says a digest of its parameters; who finds another asks for a full copy.
+    server says a digest of its parameters and running statistics; who finds another asks for a full
+    copy. What method and optimizer remember is not in it, and shows in the parameters.
 
     Args:
         digest_every: rounds between digests, of 8 bytes.
@@ -65,6 +66,8 @@ class RelayDownlink(Downlink):
 
 
 class _Sender(Sender):
+    replicates = True
+
     def __init__(self, replica: Replica, digest_every: int) -> None:
         self._replica = replica
         self._digest_every = digest_every
@@ -84,7 +87,7 @@ class _Sender(Sender):
         if round_index % self._digest_every:
             return None
         if self._digest[0] != round_index:
-            self._digest = (round_index, digest_of(self._replica.parameters))
+            self._digest = (round_index, _digest(self._replica))
         return self._digest[1]
 
     def more(self) -> None:
@@ -98,6 +101,10 @@ class _Sender(Sender):
         short = num_bytes < self._rounds.most_bytes
         kept = {i: bytes(frame) for i, frame in frames.items()} if short else {}
         self._rounds.add(round_index, kept, num_bytes)
+
+
+def _digest(replica: Replica) -> bytes:
+    return digest_of(replica.parameters, replica.statistics)
 
 
 class _Receiver(Receiver):
@@ -129,7 +136,7 @@ class _Receiver(Receiver):
         replica = replica_or_none
         for reports in bundle.rounds[self._round_index - bundle.since :]:
             self._step(replica, reports)
-        if bundle.digest is not None and bundle.digest != digest_of(replica.parameters):
+        if bundle.digest is not None and bundle.digest != _digest(replica):
             self._replica = None
             return None
         return self._news
@@ -143,8 +150,14 @@ class _Receiver(Receiver):
 
     def _step(self, replica: Replica, frames: Mapping[int, bytes]) -> None:
         reports = {i: decode(frame, max_dim=self._max_dim) for i, frame in frames.items()}
-        replica.estimate(reports, self._round_index, 0)
-        replica.step(replica.squared_norm, self._round_index)
+        try:
+            replica.estimate(reports, self._round_index, 0)
+            replica.step(replica.squared_norm, self._round_index)
+        except (RuntimeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise RoundError(
+                f"round {self._round_index}: the step of the relayed reports cannot be taken from "
+                f"the state that the server has sent: {one_line(error)}"
+            ) from error
         self._arrive(replica, self._round_index + 1)
 
     def _arrive(self, replica: Replica, round_index: int) -> News:

@@ -91,7 +91,7 @@ def load_message(replica: Replica, message: Message) -> bool:
                 "statistics": averages,
             }
         )
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, RuntimeError) as error:
         raise WireError(
             f"the method's half cannot go on from what it is to hold: {error}"
         ) from error
@@ -125,6 +125,6 @@ def _part(named: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
             if min(sizes, default=0) < 0:
                 raise ValueError("sizes are at least 0")
             tensors[name] = named[key].reshape(sizes).to(_DTYPES[dtype]).clone()
-        except (ValueError, KeyError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
             raise WireError(f"{key!r:.80}: names no tensor of that many entries") from error
     return tensors

@@ -2,7 +2,8 @@
 
 Such a frame is a msgpack array ``[version, since, rounds, digest]``: ``rounds`` has for every round
 from ``since`` on an array ``[worker_id, report, worker_id, report, ...]`` with the report frames as
-they came, in worker order, and ``digest`` is that of the parameters after them, or nil.
+they came, in worker order, and ``digest`` is that of parameters and running statistics
+after them, or nil.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ class Bundle:
     Attributes:
         since: the first of the rounds.
         rounds: the report frames of each, by worker.
-        digest: of the parameters after the last of them; None if it is not said.
+        digest: of parameters and running statistics after the last; None if it is not said.
     """
 
     since: int
@@ -37,10 +38,12 @@ class Bundle:
     digest: bytes | None
 
 
-def digest_of(parameters: Tensor) -> bytes:
-    """Return 8 bytes that differ wherever parameters, shape (d,), differ, but for 1 in 2^64."""
-    data = float_bytes("parameters", parameters)
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+def digest_of(*vectors: Tensor) -> bytes:
+    """Return 8 bytes that differ wherever vectors of certain lengths do, but for 1 in 2^64."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for vector in vectors:
+        digest.update(float_bytes("digest", vector))
+    return digest.digest()
 
 
 def is_bundle(frame: bytes | memoryview) -> bool:

@@ -14,7 +14,7 @@ def test_the_parts_of_a_round_are_the_round() -> None:
     assert parts["driver"] == pytest.approx(3)
     assert parts["send"] == pytest.approx(15)  # without the news
     assert parts["workers"] == pytest.approx(6)  # workers 1 and 3 are on one host
-    assert parts["transport"] == pytest.approx(44)
+    assert parts["transport"] == pytest.approx(40)
     assert sum(parts[name] for name in PARTS) == pytest.approx(parts["round"])
     beside = sum(parts[name] for name in PARTS if name not in WORK)
     assert parts["beside work"] == pytest.approx(beside)

@@ -170,9 +170,9 @@ def test_a_delta_of_few_entries_is_not_told() -> None:
 def test_reports_that_are_longer_than_the_parameters_are_told(method: Any) -> None:
     (note,) = notes_on(config_of(method, **RELAY))
     assert note == (
-        "downlink relay will save nothing: reports are not compressed, so that those of a round "
-        "are at least as long as the parameters, and full copies are sent, with all that optimizer "
-        "and method remember; give downlink: full or half"
+        "downlink relay will cost more than full: reports are not compressed, so that those of a "
+        "round are at least as long as the parameters, and full copies are sent, with all that "
+        "optimizer and method remember, three times as long with Adam; give downlink: full or half"
     )
     assert notes_on(config_of(TOP_K, optimizer=ADAM, **RELAY)) == []
 

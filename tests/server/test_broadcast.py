@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from mlmc_ray.compressors import TopK
+from mlmc_ray.compressors import Context, TopK
 from mlmc_ray.downlinks import (
     FULL,
     CompressedDownlink,
@@ -17,6 +18,8 @@ from mlmc_ray.downlinks import (
 from mlmc_ray.downlinks.base import request
 from mlmc_ray.errors import RoundError
 from mlmc_ray.methods import CompressedSGD, DataParallelSGD, Method, PartialParticipation
+from mlmc_ray.methods.averaging import AverageServer
+from mlmc_ray.methods.base import ServerHalf
 from mlmc_ray.optimizers import SGD
 from mlmc_ray.payloads import DensePayload, Message, SparsePayload, ZeroPayload
 from mlmc_ray.plan import RunPlan
@@ -53,6 +56,26 @@ def report(*entries: int) -> bytes:
     """A report that moves these entries by 0.5, if all workers send it."""
     indices = torch.tensor(entries)
     return encode(Message({"gradient": SparsePayload(DIM, indices, torch.ones(len(entries)))}))
+
+
+class _Halving(AverageServer):
+    def news(self, *, context: Context) -> Message:
+        self.memory["share"] = self.memory.get("share", torch.ones(1)) / 2
+        return super().news(context=context)
+
+
+class Halving(CompressedSGD):
+    """A method whose news change what the server's half remembers."""
+
+    def server(self, parameters: Tensor) -> ServerHalf:
+        return _Halving(parameters, "gradient")
+
+
+def test_relay_refuses_news_that_change_the_memory() -> None:
+    method = Halving(compressor=TopK(k=2))
+    server_of(method=method).broadcast()
+    with pytest.raises(RoundError, match="downlink is relay, and the method's news change what"):
+        server_of(RelayDownlink(), method=method).broadcast()
 
 
 def round_of(server: ParameterServer, *entries: int) -> dict[int, bytes]:

@@ -165,6 +165,17 @@ def test_a_replica_takes_the_steps_of_the_server() -> None:
     assert torch.equal(later, 3 * expected)
 
 
+def test_what_the_workers_do_with_their_news_changes_no_replica() -> None:
+    receiver = receiver_of(RelayDownlink())
+    for round_index, frame in ((0, whole()), (1, relayed(0, 1))):
+        news = took(receiver, round_index, frame)
+        assert news is not None
+        news.fill_(7.0)
+    later = took(receiver, 2, relayed(1, 1))
+    assert later is not None
+    assert torch.equal(later, torch.full((DIM,), -2 * STEP))
+
+
 def test_another_digest_and_the_copy_is_given_up() -> None:
     receiver = receiver_of(RelayDownlink())
     took(receiver, 0, whole())
