@@ -78,13 +78,18 @@ class Measured:
     metrics: Sequence[Metrics]
     notes: Sequence[str]
 
+    def asked(self, workers: int) -> float:
+        """Return how many of so many workers an exchange asks: all, or as many as here."""
+        asked = self.frames["uplink"].an_exchange
+        return workers if asked > 0.99 * self.workers else min(asked, workers)
+
 
 def measure(path: Path) -> Measured:
     """Read a run directory.
 
     Raises:
-        ConfigError: there is no run, it has no rounds or no ledger, or its method does not go
-            round by round.
+        ConfigError: there is no run, it has no rounds or no ledger, it has several servers, or
+            its method does not go round by round.
     """
     record = read_run(path)
     config = record.config
@@ -98,6 +103,11 @@ def measure(path: Path) -> Measured:
         raise ConfigError(
             f"{path}: the run was changed on its way ({record.changes[0]}): plan from one that was "
             "not"
+        )
+    if (servers := config.get("servers", 1)) != 1:
+        raise ConfigError(
+            f"{path}: servers is {servers}, and the model has one server, whose link all frames "
+            "cross: plan from a run with servers: 1"
         )
     kinds = set(_kinds(config.get("method")))
     _check_rounds(path, kinds)

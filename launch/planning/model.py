@@ -1,21 +1,18 @@
 """The model of a round: compute, links, the server, and calls."""
 
-import math
 from dataclasses import dataclass
 
 from launch.planning.cluster import Cluster, Links
 from launch.planning.measured import CALLS_S, Measured
+from launch.planning.traffic import Traffic, traffic_of
+from launch.wire.transport import RAY, on_links_of
 from mlmc_ray.errors import ConfigError
+from mlmc_ray.rounds import INLINE_BYTES
 
-WIRE_PER_BYTE = 1.0456
-"""Bytes on the link for each of a frame: headers of TCP, IP and Ethernet at an MTU of 1500."""
-
-_CALL_BYTES = 700  # both ways, beside the frames, of a call whose answer is small
-_PULL_BYTES = 6_000  # both ways, to fetch an object from another node's store
-_INLINE_BYTES = 100 * 1024  # answers up to this come with the call, larger ones through the store
 _PULL_S = 0.005  # to fetch an object, beside its bytes and round trips
 _ROUND_TRIPS_A_ROUND = 1  # driver and server
-_ROUND_TRIPS_AN_EXCHANGE = 4  # call, where the news are, fetching them, letting go of them
+_ROUND_TRIPS_AN_EXCHANGE = 1  # the call
+_ROUND_TRIPS_OF_NEWS = 3  # where they are in the object store, fetching them, letting go of them
 _FIRST_WINDOW = 14_480  # bytes a new connection sends before it waits: RFC 6928
 
 ASSUMPTIONS = (
@@ -23,16 +20,20 @@ ASSUMPTIONS = (
     "processors, and has a batch of the same size",
     "frames are as long as here, whatever the number of workers",
     "the server works as long as here, and in proportion longer with more workers (at most so)",
-    "news that are the same for all cross the server's link once a node, one copy after the other",
+    "news that are the same for all cross the server's link once a process, or once a node where "
+    "they come through the object store, one copy after the other",
     "nodes have the links to themselves; one more node has the server and nothing else",
     "news, work and reports follow each other: nothing overlaps",
-    f"a byte of a frame is {WIRE_PER_BYTE} on the link; a call costs {_CALL_BYTES / 1000:g} kB "
-    f"and an object fetched {_PULL_BYTES / 1000:g} kB more",
+    f"a byte of a frame is {RAY.per_byte:.4f} on the link; a call with its answer takes "
+    f"{sum(RAY.call) / 1000:.2g} kB more, and what comes through the object store "
+    f"{sum(RAY.stored_news) / 1000:.2g} kB (news) and {sum(RAY.stored_answer) / 1000:.2g} kB "
+    "(answers) beside that; the model of mlmc-ray wire",
     f"calls of an exchange take {1000 * CALLS_S:g} ms, however many workers there are",
-    f"answers of a process above {_INLINE_BYTES / 1024:g} KiB go through the object store; a fetch "
-    f"from another node takes {1000 * _PULL_S:g} ms beside its bytes",
-    f"a round has {_ROUND_TRIPS_A_ROUND} + {_ROUND_TRIPS_AN_EXCHANGE} round trips of latency, one "
-    "more for a fetch of answers, and those in which TCP opens its window from 14 kB",
+    f"frames of more than {INLINE_BYTES / 1024:g} KiB in a call, or in its answer, go through the "
+    f"object store; a fetch from another node takes {1000 * _PULL_S:g} ms beside its bytes",
+    f"a round has {_ROUND_TRIPS_A_ROUND} + {_ROUND_TRIPS_AN_EXCHANGE} round trips of latency, "
+    f"{_ROUND_TRIPS_OF_NEWS} more for a fetch of news, one for a fetch of answers, and those in "
+    "which TCP opens its window from 14 kB",
 )
 
 
@@ -66,27 +67,6 @@ class Prediction:
         return self.compute_s + self.down_s + self.up_s + self.server_s + self.calls_s
 
 
-@dataclass(frozen=True, slots=True)
-class _Traffic:
-    """What one exchange sends, in bytes on the wire.
-
-    Attributes:
-        news: from the server.
-        news_a_node: to the node that gets most.
-        reports: to the server.
-        reports_a_node: from the node that sends most.
-        pulled: answers come through the object store.
-        overhead: of calls and fetches.
-    """
-
-    news: float
-    news_a_node: float
-    reports: float
-    reports_a_node: float
-    pulled: bool
-    overhead: float
-
-
 def predict(
     measured: Measured, cluster: Cluster, links: Links, *, percentile_95: bool = False
 ) -> Prediction:
@@ -103,12 +83,16 @@ def predict(
     """
     if measured.by_workers and cluster.workers != measured.workers:
         raise ConfigError(
-            f"--workers {cluster.workers}: frames of {', '.join(measured.by_workers)} depend on "
-            f"the number of workers, and {measured.name!r} had {measured.workers}: train it with "
-            f"{cluster.workers}, in one process if need be (--engine inline), and plan from that"
+            f"--workers {cluster.workers}: with {' and '.join(measured.by_workers)} the length of "
+            f"frames depends on the number of workers, and {measured.name!r} had "
+            f"{measured.workers}: train it with {cluster.workers}, in one process if need be "
+            "(--engine inline), and plan from that"
         )
-    traffic = _traffic(measured, cluster, percentile_95)
+    slowest = min(links.up, links.down, *filter(None, (links.server_up, links.server_down)))
+    transport = on_links_of(slowest)
+    traffic = traffic_of(measured, cluster, transport, percentile_95=percentile_95)
     times = measured.exchanges
+    lines = round(times * 2 * measured.asked(cluster.workers))  # of the ledger
     down, where_down = _slower(
         (traffic.news, links.server_up or links.up, "server's link out"),
         (traffic.news_a_node, links.down, "a node's link in"),
@@ -132,7 +116,7 @@ def predict(
         up_s=up_s,
         server_s=server_s,
         calls_s=calls_s,
-        wire_bytes=times * (traffic.news + traffic.reports + traffic.overhead),
+        wire_bytes=times * traffic.both + sum(transport.of_driver(rounds=1, frames=lines)),
         bottleneck=max(parts, key=lambda name: parts[name]),
     )
 
@@ -142,52 +126,25 @@ def _slower(*ways: tuple[float, float, str]) -> tuple[float, str]:
     return max((size / rate, name) for size, rate, name in ways)
 
 
-def _traffic(measured: Measured, cluster: Cluster, percentile_95: bool) -> _Traffic:
-    sizes = {
-        direction: frames.p95 if percentile_95 else frames.mean
-        for direction, frames in measured.frames.items()
-    }
-    share = _active(measured, cluster) / cluster.workers
-    on_a_node = max(1.0, share * math.ceil(cluster.workers / cluster.nodes))
-    in_a_host = max(1.0, share * math.ceil(cluster.workers / cluster.hosts))
-    news_frames = on_a_node if measured.own_news else 1.0
-    all_news = share * cluster.workers if measured.own_news else float(cluster.nodes)
-    report, news = (WIRE_PER_BYTE * sizes[way] for way in ("uplink", "downlink"))
-    pulled = in_a_host * sizes["uplink"] > _INLINE_BYTES
-    fetches = all_news + (cluster.hosts if pulled else 0)
-    return _Traffic(
-        news=all_news * news,
-        news_a_node=news_frames * news,
-        reports=share * cluster.workers * report,
-        reports_a_node=on_a_node * report,
-        pulled=pulled,
-        overhead=_CALL_BYTES * cluster.hosts + _PULL_BYTES * fetches,
-    )
-
-
-def _active(measured: Measured, cluster: Cluster) -> float:
-    """Return how many workers take part in an exchange: all, or as many as were asked here."""
-    asked = measured.frames["uplink"].an_exchange
-    return cluster.workers if asked > 0.99 * measured.workers else min(asked, cluster.workers)
-
-
 def _compute_s(measured: Measured, cluster: Cluster) -> float:
     """Return the seconds of the slowest process in an exchange."""
     known = len(measured.worker_s)
     each = [measured.worker_s[worker % known] for worker in range(cluster.workers)]
-    share = _active(measured, cluster) / cluster.workers
+    share = measured.asked(cluster.workers) / cluster.workers
     hosted = (each[host :: cluster.hosts] for host in range(cluster.hosts))
     return max(max(share * sum(own), max(own)) for own in hosted)
 
 
-def _calls_s(measured: Measured, cluster: Cluster, links: Links, traffic: _Traffic) -> float:
+def _calls_s(measured: Measured, cluster: Cluster, links: Links, traffic: Traffic) -> float:
     """Return what calls and fetches take in a round, beside the bytes of frames."""
     round_trip = 2 * links.latency_s
     server_up, server_down = links.server_up or links.up, links.server_down or links.down
-    trips = _ROUND_TRIPS_AN_EXCHANGE + traffic.pulled
+    trips = _ROUND_TRIPS_AN_EXCHANGE + traffic.answers_stored
+    trips += _ROUND_TRIPS_OF_NEWS if traffic.news_stored else 0
     trips += _ramp(traffic.news_a_node, min(links.down, server_up / cluster.nodes), round_trip)
     trips += _ramp(traffic.reports_a_node, min(links.up, server_down / cluster.nodes), round_trip)
-    an_exchange = CALLS_S + _PULL_S * (1 + traffic.pulled) + trips * round_trip
+    fetches = traffic.news_stored + traffic.answers_stored
+    an_exchange = CALLS_S + _PULL_S * fetches + trips * round_trip
     return measured.exchanges * an_exchange + _ROUND_TRIPS_A_ROUND * round_trip
 
 
