@@ -7,8 +7,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from mlmc_ray.ledger import Direction, Ledger
 from mlmc_ray.methods import SERVER
@@ -80,11 +78,12 @@ class Traffic:
 
     Attributes:
         parts: by direction, name of the payload, and kind.
-        layers: by direction, shape (number of layers,): bytes shared out by the entries said.
+        layers: by direction, shape (number of layers,): bytes shared out by the entries said; NumPy
+            arrays, which Ray carries without a pickle of torch.
     """
 
     parts: dict[tuple[Direction, str, str], int] = field(default_factory=dict)
-    layers: dict[Direction, Tensor] = field(default_factory=dict)
+    layers: dict[Direction, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def count(
         self, direction: Direction, parts: Sequence[Part], frames: int, span: Span, num_layers: int
@@ -103,18 +102,17 @@ class Traffic:
             key = (direction, part.name, part.kind)
             self.parts[key] = self.parts.get(key, 0) + frames * part.num_bytes
             if part.layer_bytes is not None:
-                self._layers_of(direction, num_layers)[inside] += frames * part.layer_bytes
+                self._layers_of(direction, num_layers)[inside] += frames * part.layer_bytes.numpy()
 
-    def _layers_of(self, direction: Direction, num_layers: int) -> Tensor:
-        none = torch.zeros(num_layers, dtype=torch.float64)
-        return self.layers.setdefault(direction, none)
+    def _layers_of(self, direction: Direction, num_layers: int) -> npt.NDArray[np.float64]:
+        return self.layers.setdefault(direction, np.zeros(num_layers))
 
     def add(self, other: "Traffic") -> None:
         """Add what another server has counted."""
         for key, num_bytes in other.parts.items():
             self.parts[key] = self.parts.get(key, 0) + num_bytes
         for direction, layers in other.layers.items():
-            self._layers_of(direction, len(layers)).add_(layers)
+            self._layers_of(direction, len(layers))[:] += layers
 
 
 @dataclass(slots=True)
