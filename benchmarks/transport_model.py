@@ -42,7 +42,9 @@ BOTH_LARGE = (60, 250, 1000, 2500, 12_000, 25_000, 30_000, 100_000, 1_000_000)
 NEWS_LARGE = (2500, 12_000, 25_000, 30_000, 100_000, 1_000_000)
 """Parameters: of uncompressed SGD, and with a report of a hundredth of them."""
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,9 +15,10 @@ _TABLE_WIDTH = 120
 def wire(
     config: ConfigFile,
     settings: Settings = None,
-    rounds: Annotated[int, typer.Option(help="Rounds that are measured.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that are measured.")] = 200,
     nodes: Annotated[
-        int, typer.Option(help="Nodes with workers; the server has one more for itself.")
+        int,
+        typer.Option(min=1, help="Nodes with workers; driver and servers have one more each."),
     ] = 4,
     rate: Annotated[
         str, typer.Option(help="Of every link, each way; none for no limit.", metavar="RATE")
@@ -28,7 +29,7 @@ def wire(
     """Measure what the frames of a run become on the interfaces of a cluster, with all headers.
 
     Brings up a lab: Ray on nodes of their own, which are network namespaces of this machine, with
-    the server alone on one. Shows three columns that are never mixed: bytes by the paper's
+    every server alone on one. Shows three columns that are never mixed: bytes by the paper's
     formula, frames by the ledger, and what the counters of the interfaces say; and how far a model
     of the transport is off. Needs Linux, root, iproute2, and 200 MB of memory for each node.
 
@@ -51,7 +52,10 @@ def wire(
             rounds=rounds,
             rate=None if rate == "none" else parse_rate(rate, "--rate"),
         )
-        found = run_on_lab(plan)
+        stderr = Console(stderr=True)
+        found = run_on_lab(
+            plan, lambda line: stderr.print(line, soft_wrap=True, highlight=False, markup=False)
+        )
         if as_json:
             print(json.dumps(found.to_mapping(), indent=2))
             return

@@ -17,6 +17,7 @@ class LabPlan:
         rate: of every link, each way, in bytes a second; None for as fast as the machine can.
         cpus_per_node: that Ray finds on every node but node 0, where it finds none.
         with_ray: whether a Ray cluster is started, with its head on node 0.
+        verbose: whether stderr is told when Ray starts.
         report: file to which the counters of the command are written, as JSON.
 
     Raises:
@@ -27,6 +28,7 @@ class LabPlan:
     rate: float | None = None
     cpus_per_node: int = 1
     with_ray: bool = True
+    verbose: bool = False
     report: str | None = None
 
     def __post_init__(self) -> None:

@@ -33,6 +33,8 @@ def run(plan: LabPlan, command: Sequence[str]) -> int:
     build_network(plan)
     os.environ[NODES_VARIABLE] = str(plan.nodes)
     if plan.with_ray:
+        if plan.verbose:
+            print(f"Ray: starting on {plan.nodes} nodes", file=sys.stderr, flush=True)
         start_ray(plan)
     before, started = counters(), time.monotonic()
     signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C is for the command

@@ -21,6 +21,9 @@ from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import DIRECTIONS, Direction
 
 _LEDGER = ("round_index", "worker_id", "direction", "frame_bytes", "paper_bits")
+_BESIDE_RUNS = frozenset(
+    ("summary.json", "compare.png", "figure.png", "report.html", "results.json", "best.yaml")
+)
 _TIMELINE = ("round_index", "exchange_index", "worker_id", "host", "seconds")
 
 
@@ -41,7 +44,7 @@ def find_runs(paths: Iterable[Path], tell: Tell = quiet) -> list[Path]:
             raise ConfigError(f"{path}: there is no such directory: give a run directory")
         runs = [path] if (path / "config.yaml").is_file() else _below(path)
         found |= dict.fromkeys(run.resolve() for run in runs)
-        if not runs:
+        if not runs and not (path.is_file() and path.name in _BESIDE_RUNS):
             without.append(str(path))
     if not found:
         raise ConfigError(

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from launch.lab.inside import counters
 from launch.wire.estimate import estimated_interface_bytes
-from launch.wire.measured import Account, Flow, NodeTraffic, Role
+from launch.wire.exchanges import calls_of, ledgers_of_servers
+from launch.wire.measured import NOTHING, Account, Flow, NodeTraffic, Role
 from launch.wire.transport import Transport
 from mlmc_ray.ledger import Ledger
 
@@ -50,53 +50,77 @@ def traffic_of_nodes(
     busy: Interval,
     transport: Transport,
 ) -> tuple[NodeTraffic, ...]:
-    """Return what crossed every node: the driver's, the server's, and those of the hosts.
+    """Return what crossed every node: the driver's, those of the servers, and those of the hosts.
+
+    Nodes of one role are in the order of their numbers.
 
     Args:
         ledger: of the rounds.
         hosts: which workers each has.
-        places: the nodes of the server and of the hosts.
+        places: the nodes of the servers, and then of the hosts.
         idle: in which nothing ran.
         busy: in which the rounds did.
         transport: the model.
     """
-    of_hosts = [account_of_host(ledger, workers, transport) for workers in hosts]
-    driver = account_of_driver(ledger, transport)
-    server = sum((account.at_other_end for account in of_hosts), driver.at_other_end)
-    talk = busy.without(idle, DRIVER) - driver.predicted
+    num_servers = len(places) - len(hosts)
+    ledgers = ledgers_of_servers(ledger, num_servers)
+    talk = busy.without(idle, DRIVER)
+    talk -= sum((calls_of_driver(own, transport) for own in ledgers), NOTHING)
     share = talk.at_other_end * (1 / len(places))
-    accounts = [replace(a, predicted=a.predicted + share) for a in (server, *of_hosts)]
-    accounts.insert(0, replace(driver, predicted=driver.predicted + talk))
-    roles: list[Role] = ["driver", "server"]
-    roles += ["host"] * len(hosts)
+    accounts = accounts_of(ledgers, hosts, transport)
+    workers = [()] * num_servers + [tuple(own) for own in hosts]
+    rows: list[tuple[int, Role, tuple[int, ...], Flow, Account]] = [
+        (node, "host" if own else "server", own, share, account + Account(predicted=share))
+        for node, own, account in zip(places, workers, accounts, strict=True)
+    ]
+    rows.sort(key=lambda row: (row[1] == "host", row[0]))
+    rows.insert(0, (DRIVER, "driver", (), talk, Account(predicted=None)))
     return tuple(
         NodeTraffic(
             node=node,
             role=role,
+            workers=own,
             interface=busy.without(idle, node),
             idle=idle.per_second(node),
             retransmitted=busy.retransmitted[node],
-            talk=talk if role == "driver" else share,
+            talk=own_talk,
             account=account,
         )
-        for node, role, account in zip([DRIVER, *places], roles, accounts, strict=True)
+        for node, role, own, own_talk, account in rows
     )
+
+
+def accounts_of(
+    ledgers: Sequence[Ledger], hosts: Sequence[Sequence[int]], transport: Transport
+) -> list[Account]:
+    """Return what is expected at every server, whose ledgers these are, and at every host."""
+    pairs = [[account_of_host(own, workers, transport) for workers in hosts] for own in ledgers]
+    servers = []
+    for own, of_hosts in zip(ledgers, pairs, strict=True):
+        calls = Account(predicted=calls_of_driver(own, transport).at_other_end)
+        servers.append(sum((account.at_other_end for account in of_hosts), calls))
+    return [*servers, *(sum(of_servers, Account()) for of_servers in zip(*pairs, strict=True))]
 
 
 def account_of_host(ledger: Ledger, workers: Sequence[int], transport: Transport) -> Account:
     """Return what is expected on the interface of a host that has these workers."""
     entries = Ledger(entry for entry in ledger if entry.worker_id in workers)
+    calls = list(calls_of(entries, [workers]))
     predicted = estimated_interface_bytes(entries, [workers], transport)
     down, up = entries.paper_bits("downlink"), entries.paper_bits("uplink")
     return Account(
         frames=Flow(received=entries.frame_bytes("downlink"), sent=entries.frame_bytes("uplink")),
+        once_a_host=Flow(
+            received=sum(sum(call.news) for call in calls),
+            sent=sum(sum(call.reports) for call in calls),
+        ),
         paper=None if down is None or up is None else Flow(received=down / 8, sent=up / 8),
         predicted=Flow(received=predicted.downlink, sent=predicted.uplink),
     )
 
 
-def account_of_driver(ledger: Ledger, transport: Transport) -> Account:
-    """Return what is expected on the interface of the driver, which gets no frames."""
+def calls_of_driver(ledger: Ledger, transport: Transport) -> Flow:
+    """Return what the driver's calls of a server come to on its interface; it gets no frames."""
     rounds = len(set(ledger.column("round_index").tolist()))
     calls = transport.of_driver(rounds=rounds, frames=len(ledger))
-    return Account(predicted=Flow(received=calls.uplink, sent=calls.downlink))
+    return Flow(received=calls.uplink, sent=calls.downlink)

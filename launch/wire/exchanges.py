@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from launch.configuration.run_config import RunConfig
-from mlmc_ray.ledger import DIRECTIONS, Direction, Entry
+from mlmc_ray.ledger import DIRECTIONS, Direction, Entry, Ledger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +49,19 @@ def calls_of(entries: Iterable[Entry], hosts: Sequence[Sequence[int]]) -> Iterat
                 for way in ("downlink", "uplink")
             )
             yield Call(host=host, news=tuple(dict.fromkeys(news)), reports=tuple(reports))
+
+
+def ledgers_of_servers(entries: Iterable[Entry], num_servers: int) -> list[Ledger]:
+    """Return what each server of a run on Ray recorded: in every round, one after another."""
+    frames: defaultdict[tuple[int, int, Direction], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        frames[entry.round_index, entry.worker_id, entry.direction].append(entry)
+    ledgers = [Ledger() for _ in range(num_servers)]
+    for own in frames.values():
+        each = len(own) // num_servers
+        for index, ledger in enumerate(ledgers):
+            ledger.extend(own[index * each : (index + 1) * each])
+    return ledgers
 
 
 def hosts_of(config: RunConfig) -> list[range]:

@@ -9,10 +9,12 @@ from launch.display.units import format_bytes
 from launch.wire.measured import Measured, NodeTraffic
 
 _NODE_COLUMNS = (
-    *("node", "", "paper's\nformula", "frames", "interface", "added\na round", "added\na frame"),
-    *("model", "model\noff by", "sent\nagain", "idle\na second"),
+    *("node", "", "paper's\nformula", "frames", "once\na host", "interface", "added\na round"),
+    *("added\na frame", "model", "model\noff by", "sent\nagain", "idle\na second"),
 )
-_TOTAL_COLUMNS = ("", "paper's\nformula", "frames", "interface", "interface\nto frames")
+_TOTAL_COLUMNS = (
+    *("", "paper's\nformula", "frames", "once\na host", "interface", "interface to\nonce a host"),
+)
 
 
 def node_table(found: Measured) -> Table:
@@ -26,50 +28,58 @@ def node_table(found: Measured) -> Table:
 
 def _node_row(found: Measured, node: NodeTraffic, way: str) -> Iterator[str]:
     account, interface = node.account, getattr(node.interface, way)
-    frames, predicted = getattr(account.frames, way), getattr(account.predicted, way)
-    added = interface - frames
-    count = found.frames / 2 / (1 if node.role == "server" else len(found.hosts))
+    once = getattr(account.once_a_host, way)
+    added = interface - once
+    count = found.frames / 2 / len(found.servers if node.role == "server" else found.hosts)
     yield f"{node.node} {node.role}" if way == "received" else ""
     yield way
     if node.role == "driver":
-        yield from ("", "", format_bytes(interface), _signed(added / found.rounds), "")
+        yield from ("", "", "", format_bytes(interface), _signed(added / found.rounds), "")
     else:
         yield "-" if account.paper is None else format_bytes(getattr(account.paper, way))
-        yield from (format_bytes(frames), format_bytes(interface))
+        yield from map(format_bytes, (getattr(account.frames, way), once, interface))
         yield from (_signed(added / found.rounds), _signed(added / count))
-    arrives = way == "received" and node.role != "driver"  # see ``Measured.arrived``
-    yield from (format_bytes(predicted), _off(interface, predicted)) if arrives else ("", "")
+    if account.predicted and way == "received":  # see ``Measured.arrived``
+        yield from (
+            format_bytes(account.predicted.received),
+            _off(interface, account.predicted.received),
+        )
+    else:
+        yield from ("", "")
     yield f"{node.retransmitted}" if way == "sent" else ""
     yield format_bytes(getattr(node.idle, way))
 
 
 def total_table(found: Measured) -> Table:
-    """Return the three columns for all that the hosts and the server received."""
+    """Return the columns for all that the hosts and the servers received."""
     table = _table(_TOTAL_COLUMNS)
-    rows = {"server to hosts": "received", "hosts to server": "sent"}
-    account = found.account
-    for name, way in rows.items():
-        frames, interface = getattr(account.frames, way), getattr(found.arrived, way)
-        paper = "-" if account.paper is None else format_bytes(getattr(account.paper, way))
-        ratio = f"{interface / frames:.3f}"
-        table.add_row(name, paper, format_bytes(frames), format_bytes(interface), ratio)
+    rows = {"to hosts": found.totals["downlink"], "from hosts": found.totals["uplink"]}
+    for name, total in rows.items():
+        sizes = [total[column] for column in ("paper", "frames", "once_a_host", "interface")]
+        texts = ["-" if size is None else format_bytes(size) for size in sizes]
+        table.add_row(name, *texts, f"{(sizes[3] or 0) / (sizes[2] or 1):.3f}")
     return table
 
 
 def in_words(found: Measured) -> list[str]:
     """Return what the numbers say."""
     arrived, expected = found.arrived, found.expected
-    added = (arrived.both - found.account.frames.both) / found.rounds
+    once = found.account.once_a_host.both
+    shared = (
+        ", a broadcast to workers of one host counted once"
+        if once < found.account.frames.both
+        else ""
+    )
+    added = (arrived.both - once) / found.rounds
     idle = sum(node.idle.received for node in found.nodes)
     talk = sum(node.talk.both for node in found.nodes if node.role == "driver") / found.seconds
     again = sum(node.retransmitted for node in found.nodes)
     lines = [
         f"{found.rounds} rounds in {found.seconds:.1f} s, {found.frames} frames.",
-        f"The transport adds {_signed(added)} a round to the frames, "
-        f"{_signed(added * found.rounds / found.frames)} a frame"
-        + (": less than nothing, as workers of one host share a broadcast." if added < 0 else "."),
+        f"The transport adds {_signed(added)} a round to the frames{shared}; "
+        f"{_signed(added * found.rounds / found.frames)} for each line of the ledger.",
         f"The model predicts {format_bytes(expected.both)} on the interfaces of the hosts and of "
-        f"the server, each byte where it arrives; {format_bytes(arrived.both)} were counted: the "
+        f"the servers, each byte where it arrives; {format_bytes(arrived.both)} were counted: the "
         f"model is off by {_off(arrived.both, expected.both)} "
         f"(down {_off(arrived.received, expected.received)}, "
         f"up {_off(arrived.sent, expected.sent)}).",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,16 +13,23 @@ from launch.wire.measured import Measured
 from launch.wire.plan import WirePlan
 
 
-def run_on_lab(plan: WirePlan) -> Measured:
+def run_on_lab(plan: WirePlan, tell: Callable[[str], None] = lambda _: None) -> Measured:
     """Measure the rounds of a configuration in a lab of its own, with progress on stderr.
+
+    Args:
+        plan: what is measured.
+        tell: called with a line about settings that are set aside, and before the lab.
 
     Raises:
         ClusterError: the machine cannot have a lab; says why, and the remedy.
         ConfigError, ProblemError: the configuration cannot be measured.
         SystemExit: the measurement failed, and has said why.
     """
-    plan.run()  # its errors come before the lab, which takes some seconds
-    lab = LabPlan(nodes=plan.nodes, rate=plan.rate)
+    config = plan.run()  # its errors come before the lab, which takes some seconds
+    for line in plan.notes():
+        tell(line)
+    lab = LabPlan(nodes=1 + config.servers + plan.hosts, rate=plan.rate, verbose=True)
+    tell(f"lab: 1 node for the driver, {config.servers} for servers, {plan.hosts} for hosts")
     with TemporaryDirectory(prefix="mlmc-ray-wire-") as directory:
         given, found = Path(directory, "plan.json"), Path(directory, "found.json")
         given.write_text(json.dumps(asdict(plan)), encoding="utf-8")

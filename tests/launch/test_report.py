@@ -543,8 +543,11 @@ def test_what_holds_no_run_is_left_out_with_a_word(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     (tmp_path / "sweep").mkdir()
     (tmp_path / "log.jsonl").write_text("{}\n")
+    own = [tmp_path / name for name in ("compare.png", "summary.json")]
+    for path in own:
+        path.touch()
     told: list[str] = []
-    found = find_runs([tmp_path / "log.jsonl", run, tmp_path / "sweep"], told.append)
+    found = find_runs([tmp_path / "log.jsonl", run, tmp_path / "sweep", *own], told.append)
     assert found == [run.resolve()]
     assert told == [
         f"{tmp_path / name} is left out: it holds no run" for name in ("log.jsonl", "sweep")

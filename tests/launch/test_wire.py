@@ -14,7 +14,8 @@ from launch import Session
 from launch.cli import app
 from launch.lab import outside
 from launch.wire import RAY, Call, Measured, WirePlan, calls_of, estimated_interface_bytes
-from launch.wire.accounting import account_of_driver, account_of_host
+from launch.wire.accounting import accounts_of, calls_of_driver
+from launch.wire.exchanges import ledgers_of_servers
 from launch.wire.measured import Account, Flow, NodeTraffic
 from launch.wire.report import in_words, node_table, total_table
 from launch.wire.running import run_on_lab
@@ -131,15 +132,15 @@ def example() -> Measured:
         for worker in range(2)
         for way, paper in (("downlink", 6400), ("uplink", 3200))
     )
-    hosts = [account_of_host(ledger, (worker,), RAY) for worker in range(2)]
-    driver = account_of_driver(ledger, RAY)
-    server = sum((host.at_other_end for host in hosts), driver.at_other_end)
+    driver = Account(predicted=None)
+    server, *hosts = accounts_of([ledger], [(0,), (1,)], RAY)
     roles = ("driver", "server", "host", "host")
     nodes = [
         NodeTraffic(
             node=node,
             role=role,  # type: ignore[arg-type]
-            interface=account.predicted * 1.25,
+            workers=(),
+            interface=(account.predicted or calls_of_driver(ledger, RAY)) * 1.25,
             idle=Flow(received=100.0, sent=50.0),
             retransmitted=node,
             talk=Flow(received=0.0, sent=0.0),
@@ -147,7 +148,46 @@ def example() -> Measured:
         )
         for node, (role, account) in enumerate(zip(roles, (driver, server, *hosts), strict=True))
     ]
-    return Measured(name="a", rounds=1, frames=4, seconds=2.0, rate=1e9, nodes=tuple(nodes))
+    return Measured(
+        name="a",
+        method={"kind": "sgd"},
+        downlink={"kind": "full"},
+        workers=2,
+        versions={"ray": "1"},
+        rounds=1,
+        frames=4,
+        seconds=2.0,
+        rate=1e9,
+        nodes=tuple(nodes),
+    )
+
+
+def test_totals_are_by_direction() -> None:
+    totals = json.loads(json.dumps(example().to_mapping()))["totals"]
+    assert [totals["uplink"][name] for name in ("frames", "once_a_host", "paper")] == [
+        2000,
+        2000,
+        800,
+    ]
+    assert totals["downlink"]["interface"] == pytest.approx(1.25 * totals["downlink"]["predicted"])
+    assert example().to_mapping()["nodes"][0]["account"]["predicted"] is None
+
+
+def test_a_broadcast_counts_once_for_the_workers_of_a_host() -> None:
+    ledger = Ledger(
+        entry(0, worker, way, 50) for worker in range(3) for way in ("downlink", "uplink")
+    )
+    server, host, other = accounts_of([ledger], [(0, 2), (1,)], RAY)
+    assert host.frames == Flow(received=100, sent=100)
+    assert host.once_a_host == Flow(received=50, sent=100)
+    assert server.once_a_host == (host + other).once_a_host.at_other_end
+
+
+def test_every_server_has_its_part_of_the_ledger() -> None:
+    sizes = (10, 11, 20, 21)  # two exchanges with each of two servers
+    ledger = [entry(0, worker, "uplink", size) for size in sizes for worker in range(2)]
+    parts = ledgers_of_servers(ledger, 2)
+    assert [part.frame_bytes("uplink") for part in parts] == [42, 82]
 
 
 def test_a_measurement_survives_json() -> None:
@@ -168,8 +208,8 @@ def test_the_columns_are_kept_apart() -> None:
     console.print(total_table(found))
     console.print(node_table(found))
     text = console.export_text()
-    total = next(line for line in text.splitlines() if "server to hosts" in line)
-    assert total.split()[3:7] == ["1.6", "kB", "2", "kB"]
+    total = next(line for line in text.splitlines() if "to hosts" in line)
+    assert total.split()[2:6] == ["1.6", "kB", "2", "kB"]
     assert text.count("-20.0%") == 3  # of what the server and the hosts receive
 
 
@@ -196,8 +236,22 @@ def config(tmp_path: Path) -> Path:
 def test_a_plan_that_cannot_be_measured_is_refused(config: Path) -> None:
     with pytest.raises(ConfigError, match="rounds is 0: give at least 1"):
         WirePlan(config=str(config), rounds=0)
-    with pytest.raises(ConfigError, match="nodes is 3, and workers is 2"):
+    with pytest.raises(ConfigError, match="--nodes is 3, and workers is 2"):
         WirePlan(config=str(config), hosts=3).run()
+
+
+def test_a_method_that_needs_simulated_time_is_refused_at_once(config: Path) -> None:
+    for given in ((), ("engine=inline", "clock={compute_s: 1}")):
+        plan = WirePlan(config=str(config), overrides=("method=async-sgd", *given), hosts=2)
+        with pytest.raises(ConfigError, match="Ray, and async-sgd runs in one process only"):
+            plan.run()
+
+
+def test_what_is_set_aside_is_said(config: Path) -> None:
+    assert WirePlan(config=str(config)).notes() == []
+    given = ("engine=inline", "clock={compute_s: 1}")
+    (line,) = WirePlan(config=str(config), overrides=given).notes()
+    assert line.endswith(": engine: inline, clock")
 
 
 def test_without_a_lab_the_command_says_what_is_missing(
