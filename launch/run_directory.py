@@ -97,13 +97,13 @@ class RunDirectory:
             work: how long workers took.
             observation: what was seen in it, if anybody looked.
         """
-        lines = (
-            (self._ledger, _rows(ledger)),
-            (self._timeline, _rows(map(_rounded, work))),
-            (self._observed, "" if observation is None else _line(observation)),
-            (self._metrics, _line(metrics)),
-        )
         with writing(self.path):
+            lines = (
+                (self._ledger, _rows(ledger)),
+                (self._timeline, _rows(map(_rounded, work))),
+                (self._observed, "" if observation is None else _line(observation)),
+                (self._metrics, _line(metrics)),
+            )
             for file, text in lines:
                 file.write(text)
                 file.flush()

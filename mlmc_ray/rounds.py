@@ -112,7 +112,8 @@ class Traffic:
         for key, num_bytes in other.parts.items():
             self.parts[key] = self.parts.get(key, 0) + num_bytes
         for direction, layers in other.layers.items():
-            self._layers_of(direction, len(layers))[:] += layers
+            # Not in place: what Ray has carried is read-only.
+            self.layers[direction] = self._layers_of(direction, len(layers)) + layers
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -210,6 +211,7 @@ def test_what_others_hold_is_said_and_waited_for() -> None:
 
 def test_ctrl_c_ends_the_waiting() -> None:
     ended = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # unheard in the background
 
     def press() -> None:
         while not ended.wait(2):  # again, since one that arrives inside of Ray's code may be lost
@@ -225,6 +227,7 @@ def test_ctrl_c_ends_the_waiting() -> None:
     finally:
         ended.set()
         pressing.join()
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 10
     groups = placement_group_table().values()
     assert {group["state"] for group in groups} <= {"REMOVED"}
