@@ -51,6 +51,7 @@ class Sender:
             context: draws of the downlink's own in this round.
         """
 
+    @abstractmethod
     def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
         """Return the news as a frame.
 
@@ -62,7 +63,6 @@ class Sender:
         Raises:
             WireError, NonFiniteError: they cannot be encoded.
         """
-        raise NotImplementedError
 
     def close(self, round_index: int, frames: Mapping[int, bytes | memoryview]) -> None:
         """End a round, in which these reports have come."""
