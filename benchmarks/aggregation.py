@@ -19,12 +19,12 @@ from launch.benching.measuring import machine, seconds
 from mlmc_ray.compressors import SharedDirections, SharedThresholds, TopK
 from mlmc_ray.kernels.memory import keep_freed_memory
 from mlmc_ray.methods.averaging import AverageServer
-from mlmc_ray.methods.reports import add_average
+from mlmc_ray.methods.reports import set_to_average
 from mlmc_ray.payloads import Message, Payload
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.wire import decode, encode
 
-STEPS = ("zero", "decode", "add")
+STEPS = ("decode", "average")
 KINDS: dict[str, Callable[[Tensor, int], Payload]] = {
     "top-k(k=0.001)": lambda vector, seed: TopK(k=0.001).compress(
         vector, generator=generator_for(seed)
@@ -62,9 +62,8 @@ def times(frames: dict[int, bytes], dim: int, repeats: int) -> dict[str, Any]:
     server = AverageServer(source, "gradient")
     work: dict[str, Callable[[], object]] = {
         "copy": lambda: total.copy_(source),
-        "zero": total.zero_,
         "decode": lambda: [decode(frame) for frame in frames.values()],
-        "add": lambda: add_average(total, decoded, "gradient"),
+        "average": lambda: set_to_average(total, decoded, "gradient"),
         "all": lambda: server.average({i: decode(frame) for i, frame in frames.items()}),
     }
     runs = [

@@ -7,6 +7,7 @@ calls it directly, so the session's own bookkeeping is left out, and so is evalu
 """
 
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,29 +24,31 @@ from rich.console import Console
 from rich.table import Table
 
 import mlmc_ray.replica
+import workers.actor as host_actor
 from benchmarks.round_time import BATCH_SIZE, METHODS, PROBLEM, SEED, STEP_SIZE
 from launch.benching.measuring import machine
 from launch.configuration.run_config import RunConfig, load_config
 from launch.engines.base import worker_plan
 from launch.engines.cluster import ray_cluster
 from launch.engines.placement import demand_of
-from mlmc_ray.rounds import RoundResult
+from mlmc_ray.rounds import Answers
 from server.actor import Host, ParameterServerActor
-from workers.actor import RemoteWorkerHost
+from workers.actor import RemoteWorkerHost, WorkerHostActor
 
 PARTS = {
     "driver": "the driver's call, less the server's round",
     "news": "making and encoding the news",
     "send": "put, and the calls of all hosts",
-    "workers": "the host whose workers took longest: gradients, compression, encoding",
-    "transport": "waiting for answers beyond that: decoding news, calls, answers",
+    "hosts": "reading news, gradients, compression, encoding: of the host that took longest, or "
+    "the processor time of all shared out among the processors, if that is more",
+    "transport": "waiting for answers beyond that: calls, answers",
     "decode": "decoding the reports",
     "aggregate": "the method's server half",
     "optimizer": "its step",
     "finite": "whether the parameters are finite",
     "rest": "what is left of the server's round",
 }
-WORK = ("news", "workers", "decode", "aggregate", "optimizer")
+WORK = ("news", "hosts", "decode", "aggregate", "optimizer")
 """Parts that are gradient, compression, wire or optimizer; the others are what a round costs."""
 RUNS = {
     "SGD": (METHODS["SGD"], "full"),
@@ -72,13 +75,13 @@ class TimedServer(ParameterServerActor):
         self._time(self, "_send", "send")
         self._time(self, "_exchange", "exchange")
 
-    def timed_round(self) -> tuple[RoundResult, dict[str, float]]:
-        """Run a round; return also the seconds that its parts have taken."""
+    def timed_round(self) -> dict[str, float]:
+        """Run a round; return the seconds that its parts have taken."""
         self._seconds.clear()
         started = time.perf_counter()
-        result = self.round(TIMEOUT_S, False)
+        self.round(TIMEOUT_S, False)
         self._seconds["round"] = time.perf_counter() - started
-        return result, dict(self._seconds)
+        return dict(self._seconds)
 
     def _time(self, owner: Any, name: str, part: str) -> None:
         inner: Callable[..., Any] = getattr(owner, name)
@@ -92,14 +95,30 @@ class TimedServer(ParameterServerActor):
         setattr(owner, name, outer)
 
 
+class TimedHost(WorkerHostActor):
+    """A host that notes how long its steps take."""
+
+    def step(self, *args: Any) -> Answers:
+        """Run an exchange."""
+        started, busy = time.perf_counter(), time.process_time()
+        answers = super().step(*args)
+        self._seconds = time.perf_counter() - started, time.process_time() - busy
+        return answers
+
+    def seconds(self) -> tuple[float, float]:
+        """Return what the last step took: by the clock, and of all processors."""
+        return self._seconds
+
+
 @contextmanager
-def timed_server(config: RunConfig) -> Iterator[Any]:
-    """Start a server and hosts on the local cluster; yield the server."""
+def timed_actors(config: RunConfig) -> Iterator[tuple[Any, list[Any]]]:
+    """Start a server and hosts on the local cluster; yield their actors."""
     demand, plan = demand_of(config, local=True), worker_plan(config)
     processors = placement_group(demand.bundles())
     ray.get(processors.ready())
     first = PlacementGroupSchedulingStrategy(processors, placement_group_bundle_index=0)
     actor: Any = ray.remote(TimedServer)
+    host_actor._Actor = ray.remote(TimedHost)
     server = actor.options(
         num_cpus=processors.bundle_specs[0]["CPU"], scheduling_strategy=first
     ).remote()
@@ -115,7 +134,7 @@ def timed_server(config: RunConfig) -> Iterator[Any]:
     try:
         ready = [server.set_up.remote(plan, 0, hosts, 1), *(host.set_up(plan, 1) for host in hosts)]
         ray.get(ready)
-        yield server
+        yield server, [host._actor for host in hosts]
     finally:
         for host in hosts:
             host.stop()
@@ -123,23 +142,24 @@ def timed_server(config: RunConfig) -> Iterator[Any]:
         remove_placement_group(processors)
 
 
-def parts_of(result: RoundResult, seconds: dict[str, float], call_s: float) -> dict[str, float]:
+def parts_of(
+    seconds: dict[str, float], hosts: Sequence[tuple[float, float]], call_s: float
+) -> dict[str, float]:
     """Return the milliseconds of every part of a round, and of what is no work.
 
     Args:
-        result: of the round.
         seconds: as the server counted them.
+        hosts: the seconds of every host's step, and those of its processors.
         call_s: how long the driver waited.
     """
-    hosts: dict[int, float] = defaultdict(float)
-    for work in result.work:
-        hosts[work.host] += work.seconds
+    longest = max(clock for clock, _ in hosts)
+    shared_out = sum(busy for _, busy in hosts) / len(os.sched_getaffinity(0))
     parts = {name: seconds.get(name, 0.0) for name in PARTS}
     parts["driver"] = call_s - seconds["round"]
     parts["send"] -= parts["news"]
-    parts["workers"] = max(hosts.values())
+    parts["hosts"] = max(longest, shared_out)
     waited = seconds["exchange"] - seconds["send"]
-    parts["transport"] = max(0.0, waited - parts["workers"] - parts["decode"])
+    parts["transport"] = max(0.0, waited - parts["hosts"] - parts["decode"])
     in_receive = ("aggregate", "optimizer", "finite")
     rest = seconds["round"] - seconds["exchange"] - sum(parts[name] for name in in_receive)
     parts["rest"] = rest
@@ -164,13 +184,15 @@ def measure(width: int, name: str, workers: int, hosts: int, rounds: int) -> dic
         }
     )
     found = []
-    with timed_server(config) as server:
+    with timed_actors(config) as (server, actors):
         for _ in range(5):  # the first rounds import, connect and allocate
             ray.get(server.timed_round.remote())
         for _ in range(rounds):
             started = time.perf_counter()
-            result, seconds = ray.get(server.timed_round.remote())
-            found.append(parts_of(result, seconds, time.perf_counter() - started))
+            seconds = ray.get(server.timed_round.remote())
+            call_s = time.perf_counter() - started
+            busy = ray.get([actor.seconds.remote() for actor in actors])
+            found.append(parts_of(seconds, busy, call_s))
     quartiles = {
         part: np.percentile([parts[part] for parts in found], (25, 50, 75)).round(3).tolist()
         for part in found[0]

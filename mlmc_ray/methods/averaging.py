@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Context
 from mlmc_ray.methods.base import Half
-from mlmc_ray.methods.reports import add_average
+from mlmc_ray.methods.reports import set_to_average
 from mlmc_ray.payloads import DensePayload, Message
 
 
@@ -39,6 +39,5 @@ class AverageServer(Half):
         Raises:
             ValueError: a report is not one of this method.
         """
-        self._estimate.zero_()
-        add_average(self._estimate, reports, self._name, among=among)
+        set_to_average(self._estimate, reports, self._name, among=among)
         return self._estimate

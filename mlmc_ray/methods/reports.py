@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mlmc_ray.payloads import Message, Payload
+from mlmc_ray.payloads.plain import sum_payloads
 
 
 def payload_of(news: Message, name: str, dim: int | None = None) -> Payload:
@@ -47,9 +48,20 @@ def add_average(
     Raises:
         ValueError: a report does not fit; nothing has been added.
     """
-    weight = 1 / (among or max(1, len(reports)))
     for payload in payloads_of(reports, name, accumulator.numel()).values():
-        payload.add_to(accumulator, weight=weight)
+        payload.add_to(accumulator, weight=_weight(reports, among))
+
+
+def set_to_average(
+    accumulator: Tensor, reports: Mapping[int, Message], name: str, among: int | None = None
+) -> None:
+    """Set the accumulator to zero, then do as ``add_average``; quicker for sparse payloads."""
+    payloads = payloads_of(reports, name, accumulator.numel()).values()
+    sum_payloads(accumulator, list(payloads), _weight(reports, among))
+
+
+def _weight(reports: Mapping[int, Message], among: int | None) -> float:
+    return 1 / (among or max(1, len(reports)))
 
 
 def _fitting(message: Message, name: str, dim: int | None, source: str) -> Payload:

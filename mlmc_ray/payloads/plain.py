@@ -1,10 +1,13 @@
 """Vectors said entry by entry: none, all, some, or some segments."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mlmc_ray.kernels.adding import set_to_sum
+from mlmc_ray.kernels.device import on_cpu
 from mlmc_ray.kernels.subset import random_subset
 from mlmc_ray.payloads.base import Payload, add_entries, check_shape, scaled_values
 
@@ -65,6 +68,38 @@ class SparsePayload(Payload):
     def scaled(self, factor: float) -> "SparsePayload":
         """Scale the values."""
         return SparsePayload(self.dim, self.indices, scaled_values(self.values, factor))
+
+
+def sum_payloads(accumulator: Tensor, payloads: Sequence[Payload], weight: float) -> None:
+    """Set the accumulator to ``weight`` times the sum of the payloads, added up in their order.
+
+    Args:
+        accumulator: shape (d,), any float dtype, any device; modified in place.
+        payloads: of d entries each.
+        weight: rounded to the dtype of the accumulator, as values are.
+
+    Raises:
+        ValueError: a payload is of another size.
+        IndexError: an index is out of range.
+    """
+    sparse = [payload for payload in payloads if isinstance(payload, SparsePayload)]
+    if (
+        len(sparse) < len(payloads)
+        or not sparse
+        or not on_cpu(accumulator, torch.float32, torch.float64)
+    ):
+        accumulator.zero_()
+        for payload in payloads:
+            payload.add_to(accumulator, weight=weight)
+        return
+    for payload in sparse:
+        check_shape(payload, accumulator)
+    set_to_sum(
+        accumulator.numpy(),
+        [payload.indices.cpu().numpy() for payload in sparse],
+        [payload.values.to(accumulator).numpy() for payload in sparse],
+        weight,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

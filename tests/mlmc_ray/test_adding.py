@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from mlmc_ray.kernels.adding import add_at, add_groups
-from mlmc_ray.payloads import SharedRoundingPayload, SparsePayload
+from mlmc_ray.kernels.adding import add_at, add_groups, set_to_sum
+from mlmc_ray.payloads import DensePayload, SharedRoundingPayload, SparsePayload
 from mlmc_ray.payloads.grouping import Grouping
+from mlmc_ray.payloads.plain import sum_payloads
 from mlmc_ray.seeding import generator_for
 
 DTYPES = [torch.float32, torch.float64]
@@ -41,6 +42,51 @@ def test_a_payload_with_a_wrong_index_is_refused() -> None:
     payload = SparsePayload(5, torch.tensor([0, 5]), torch.ones(2))
     with pytest.raises(IndexError, match="index 5 "):
         payload.add_to(torch.zeros(5))
+
+
+@pytest.mark.parametrize("dim", [7, 1 << 15, 100_000])  # of one part, of a whole one, of several
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sum_is_what_adding_to_zero_gives(dim: int, dtype: torch.dtype) -> None:
+    generator = generator_for(5)
+    numbers = [dim, 0, dim // 3, dim // 7]
+    indices = [
+        torch.randperm(dim, generator=generator)[:number].sort().values.numpy()
+        for number in numbers
+    ]
+    values = [torch.randn(n, generator=generator, dtype=dtype).numpy() for n in numbers]
+    expected = np.zeros(dim, dtype=values[0].dtype)
+    for places, numbers_there in zip(indices, values, strict=True):
+        add_at(expected, places, numbers_there, THIRD)
+    found = np.full(dim, np.nan, dtype=values[0].dtype)
+    set_to_sum(found, indices, values, THIRD)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("bad", [-1, 5, 2**62])
+def test_a_sum_refuses_an_index_out_of_range(bad: int) -> None:
+    vector, ones = np.ones(5, dtype=np.float32), np.ones(2, dtype=np.float32)
+    with pytest.raises(IndexError, match=rf"^index {bad} is not in 0\.\.4$"):
+        set_to_sum(vector, [np.array([0, 1]), np.array([2, bad])], [ones, ones], 1.0)
+
+
+def test_a_sum_needs_a_value_for_every_index() -> None:
+    with pytest.raises(ValueError, match="as many values as indices"):
+        set_to_sum(np.zeros(5, dtype=np.float32), [np.arange(3)], [np.ones(2, np.float32)], 1.0)
+
+
+def test_payloads_add_up_in_one_pass_as_one_after_the_other() -> None:
+    payloads = [
+        SparsePayload(4, torch.tensor([0, 3]), torch.tensor([1.0, 2.0])),
+        SparsePayload(4, torch.tensor([1, 3]), torch.tensor([5.0, 7.0])),
+    ]
+    for added in (payloads, [*payloads, DensePayload(torch.ones(4))], []):
+        total, expected = torch.full((4,), torch.nan), torch.zeros(4)
+        sum_payloads(total, added, 0.5)
+        for payload in added:
+            payload.add_to(expected, weight=0.5)
+        assert torch.equal(total, expected)
+    with pytest.raises(ValueError, match="dimension 4 cannot be added"):
+        sum_payloads(torch.zeros(5), payloads, 0.5)
 
 
 @pytest.mark.parametrize("apart", [1, 300])

@@ -60,8 +60,9 @@ class LocalHost:
         frames = [
             ray.get(frame) if isinstance(frame, ray.ObjectRef) else frame for frame in self.sent
         ]
-        receivers = [workers for _, workers in news]
-        answers = self._actor.step(server, round_index, exchange_index, receivers, observe, *frames)
+        receivers = tuple(tuple(workers) for _, workers in news)
+        call = (server, round_index, exchange_index, observe, receivers)
+        answers = self._actor.step(call, *frames)
         self.answers = answers
         return later.remote(self._after_s, answers) if self._after_s else ray.put(answers)
 

@@ -19,7 +19,7 @@ from mlmc_ray.methods.learned.messages import (
     read_positions,
     scale_down,
 )
-from mlmc_ray.methods.reports import add_average, payloads_of
+from mlmc_ray.methods.reports import add_average, payloads_of, set_to_average
 from mlmc_ray.payloads import DensePayload, Message, Payload
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class LearnedServer(Half):
     def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor | Progress:
         """Take the leader's positions, or what all said about them."""
         if self._phase is Phase.DENSE:
-            self._estimate.zero_()
-            add_average(self._estimate, reports, "gradient")
+            set_to_average(self._estimate, reports, "gradient")
             return self._end_round(trust=True)
         layout = Layout(self._method, context, len(self._parameters))
         if self._positions is None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
 from mlmc_ray.methods.base import Half, Oracle
-from mlmc_ray.methods.reports import add_average, payload_of
+from mlmc_ray.methods.reports import payload_of, set_to_average
 from mlmc_ray.methods.shared_draws import shared_coin
 from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.observing import observed
@@ -137,8 +137,7 @@ class ShiftedServer(Half):
 
     def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
         """Return the estimate g, and move the average shift."""
-        self._average.zero_()
-        add_average(self._average, reports, "difference", among=context.num_workers)
+        set_to_average(self._average, reports, "difference", among=context.num_workers)
         weights = self._weights(context, len(self._average))
         shift = self.memory["shift"]
         torch.add(shift, self._average, alpha=weights.estimate, out=self._estimate)
