@@ -64,7 +64,7 @@ def run(
     only: Only = None,
     models: Models = None,
     rates: Rates = None,
-    seconds: Seconds = 45.0,
+    seconds: Seconds = 150.0,
     step: Step = None,
     again: Again = False,
 ) -> None:
@@ -90,7 +90,7 @@ def report(
     only: Only = None,
     models: Models = None,
     rates: Rates = None,
-    seconds: Seconds = 45.0,
+    seconds: Seconds = 150.0,
     step: Step = None,
 ) -> None:
     """Write tables and a figure of the cells that there are."""
@@ -126,7 +126,7 @@ def _cells(
             model=model,
             rate=rate,
             step_size=steps[contender.name, model.name],
-            budget=Budget(seconds=seconds, rounds=_MOST_ROUNDS),
+            budget=Budget(seconds=seconds, rounds=_MOST_ROUNDS, target=model.target),
         )
         for model in models
         for rate in rates

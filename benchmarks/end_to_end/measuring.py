@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,6 +104,13 @@ def measure(
             )
         )
         record.write(path)
+        if budget.target is not None and _has(budget.target, record.evaluations[-2:]):
+            twice = 2 * sum(record.round_seconds[WARM_UP:])
+            budget = replace(budget, seconds=min(budget.seconds, twice), target=None)
+
+
+def _has(target: float, last: list[Evaluation]) -> bool:
+    return len(last) > 1 and all(seen.measures["accuracy"] >= target for seen in last)
 
 
 def rounds_to_evaluation(round_seconds: list[float], budget: Budget, growth: float) -> int:

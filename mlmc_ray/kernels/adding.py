@@ -70,7 +70,7 @@ def set_to_sum(
     lengths = [len(part) for part in indices]
     if lengths != [len(part) for part in values]:
         raise ValueError("give as many values as indices")
-    ends = np.cumsum(lengths)
+    ends = np.cumsum(np.array(lengths, np.int64))
     at = ends - lengths
     joined = np.concatenate(indices)
     _set_to_sum(vector, joined, np.concatenate(values), at, ends, vector.dtype.type(weight))

@@ -104,6 +104,14 @@ def test_bytes_of_evaluations_are_left_out_and_the_budget_ends_a_run(tmp_path: P
     assert Record.of(json.loads(path.read_text(encoding="utf-8"))) == record
 
 
+def test_a_run_goes_on_for_as_long_again_once_it_has_its_target(tmp_path: Path) -> None:
+    training, record, path = _Counting(), Record(compute_seconds=[0.1]), tmp_path / "record"
+    budget = Budget(seconds=100, rounds=1000, target=0.3)
+    measure(training, record, budget, growth=1.0, counters=training.counters, path=path)
+    # 2 of warm-up; the third and fourth evaluation have it, after 2 + 1 + 1 + 1 rounds
+    assert sum(training.ran) == 2 + 2 * 3
+
+
 def test_evaluations_are_far_apart_only_late_in_a_run() -> None:
     budget = Budget(seconds=100, rounds=25)
     assert rounds_to_evaluation([], budget, 1.2) == 2
@@ -311,7 +319,7 @@ def test_a_rate_is_that_of_the_lab() -> None:
 
 def test_the_report_shows_what_there_is(tmp_path: Path) -> None:
     asked = ["report", "--out", str(tmp_path), "--model", "digits", "--step", "0.1"]
-    budget = Budget(seconds=45.0, rounds=2000)
+    budget = Budget(seconds=150.0, rounds=2000, target=DIGITS.target)
     cells: tuple[tuple[str, Rate, Outcome], ...] = (
         ("DDP", "10mbit", _outcome(0.5, 0.95, 0.95)),
         ("DDP", "1gbit", _outcome(0.5, 0.95, 0.95, round_s=0.25)),
