@@ -134,8 +134,8 @@ class Budget:
     Args:
         seconds: of rounds; evaluations and warm-up are not counted.
         rounds: how many.
-        target: an accuracy; a run goes on for as long again as it took to have it at two evaluations
-            in a row. None for no such end.
+        target: an accuracy; a run goes on for as long again as it took to have it at two
+            evaluations in a row. None for no such end.
 
     Raises:
         ValueError: seconds or rounds are not positive.
