@@ -294,7 +294,7 @@ MODELS = (
         problem={"kind": "benchmarks.wide_digits.WideDigits", "width": 3280},
         parameters=11_007_690,
         batch_size=32,
-        steps=(0.2, 0.5, 1.0),
+        steps=(0.2, 0.5, 1.0, 2.0),
         tuning_rounds=30,
         target=0.85,
     ),

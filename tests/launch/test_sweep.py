@@ -312,7 +312,9 @@ def test_two_sweeps_in_one_place_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", f"{os.getpid()} {platform.node()}", "1 elsewhere"])
+@pytest.mark.parametrize(
+    "text", ["", f"{os.getpid()} {platform.node()}", "1 elsewhere"], ids=["empty", "own", "foreign"]
+)
 def test_a_lock_that_was_left_behind_is_taken_over(tmp_path: Path, text: str) -> None:
     lock = tmp_path / ".lock"
     lock.write_text(text)
