@@ -25,7 +25,8 @@ from rich.table import Table
 
 import mlmc_ray.replica
 import workers.actor as host_actor
-from benchmarks.round_time import BATCH_SIZE, METHODS, PROBLEM, SEED, STEP_SIZE
+from benchmarks import round_time
+from benchmarks.round_time import BATCH_SIZE, PROBLEM, S_TOP_K, SEED, STEP_SIZE
 from launch.benching.measuring import machine
 from launch.configuration.run_config import RunConfig, load_config
 from launch.engines.base import worker_plan
@@ -50,12 +51,12 @@ PARTS = {
 }
 WORK = ("news", "hosts", "decode", "aggregate", "optimizer")
 """Parts that are gradient, compression, wire or optimizer; the others are what a round costs."""
-RUNS = {
-    "SGD": (METHODS["SGD"], "full"),
-    "MLMC s-Top-k 1%": (METHODS["MLMC s-Top-k 1%"], "full"),
-    "MLMC s-Top-k 1%, relay": (METHODS["MLMC s-Top-k 1%"], "relay"),
+RUNS: dict[str, dict[str, Any]] = {
+    "SGD": {"method": "sgd"},
+    "MLMC s-Top-k 1%": {"method": S_TOP_K},
+    **round_time.RUNS,
 }
-"""Methods and downlinks; relayed news of the small model go with the calls."""
+"""Settings of a configuration; small messages go with the calls."""
 TIMEOUT_S = 600.0
 
 
@@ -170,12 +171,10 @@ def parts_of(
 
 def measure(width: int, name: str, workers: int, hosts: int, rounds: int) -> dict[str, Any]:
     """Return quartiles over the rounds of every part of a run of ``RUNS``, in milliseconds."""
-    method, downlink = RUNS[name]
     config = load_config(
         {
             "problem": {"kind": PROBLEM, "width": width},
-            "method": method,
-            "downlink": downlink,
+            **RUNS[name],
             "optimizer": {"kind": "sgd", "step_size": STEP_SIZE},
             "seed": SEED,
             "workers": workers,

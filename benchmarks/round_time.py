@@ -35,17 +35,21 @@ STEP_SIZE = 0.05
 SEED = 1
 PROBLEM = "benchmarks.wide_digits.WideDigits"
 THEIRS = ("theirs, waiting each round", "theirs, pipelined")
-METHODS: dict[str, Any] = {
-    "SGD": "sgd",
-    "MLMC s-Top-k 1%": {
-        "kind": "compressed-sgd",
-        "compressor": {
-            "kind": "mlmc",
-            "law": "adaptive",
-            "ladder": {"kind": "s-top-k", "segment_size": 0.01},
-        },
+S_TOP_K = {
+    "kind": "compressed-sgd",
+    "compressor": {
+        "kind": "mlmc",
+        "law": "adaptive",
+        "ladder": {"kind": "s-top-k", "segment_size": 0.01},
     },
 }
+THRESHOLDS = {"kind": "compressed-sgd", "compressor": {"kind": "shared-thresholds", "rms": 100}}
+RUNS: dict[str, dict[str, Any]] = {
+    "SGD": {"method": "sgd"},
+    "MLMC s-Top-k 1%, relay": {"method": S_TOP_K, "downlink": "relay"},
+    "shared-thresholds 100 rms, relay": {"method": THRESHOLDS, "downlink": "relay"},
+}
+"""Settings of a configuration."""
 
 Rounds = Callable[[int], list[float]]
 """Runs some rounds and returns times in seconds a round: one each, or one for all of them."""
@@ -123,11 +127,11 @@ def _measure(width: int, blocks: int, rounds: int, console: Console) -> dict[str
 def _contenders(width: int, stack: ExitStack) -> tuple[list[Contender], int]:
     """Start all contenders on one problem; return them and the number of parameters."""
     sessions = {}
-    for method_name, method in METHODS.items():
+    for run_name, settings in RUNS.items():
         for actors in sorted({WORKERS, min(WORKERS, os.cpu_count() or 1)}, reverse=True):
-            session = stack.enter_context(Session(_config(width, method, actors)))
-            sessions[f"{method_name}, {actors} host actors"] = session
-    theirs = stack.enter_context(_documented(_config(width, "sgd", WORKERS)))
+            session = stack.enter_context(Session(_config(width, actors, settings)))
+            sessions[f"{run_name}, {actors} host actors"] = session
+    theirs = stack.enter_context(_documented(_config(width, WORKERS, RUNS["SGD"])))
     uncompressed = next(iter(sessions.values()))
     _check_same_training(uncompressed, theirs)
     contenders = [Contender(name, _timing_session(session)) for name, session in sessions.items()]
@@ -148,11 +152,11 @@ def _check_same_training(ours: Session, theirs: DocumentedServer) -> None:
     torch.testing.assert_close(ours.parameters(), theirs.parameters(), rtol=1e-4, atol=1e-6)
 
 
-def _config(width: int, method: Any, actors: int) -> RunConfig:
+def _config(width: int, actors: int, settings: dict[str, Any]) -> RunConfig:
     return load_config(
         {
             "problem": {"kind": PROBLEM, "width": width},
-            "method": method,
+            **settings,
             "optimizer": {"kind": "sgd", "step_size": STEP_SIZE},
             "seed": SEED,
             "workers": WORKERS,
