@@ -2,6 +2,10 @@
 
     python -m benchmarks.servers --json benchmarks/results/servers-MACHINE.json
 
+runs on this machine, and on the nodes of a lab
+
+    sudo python -m launch.lab run --nodes 5 --cpus-per-node 2 -- python -m benchmarks.servers
+
 The problem costs next to nothing, so that a round is frames, servers and copies.
 """
 
@@ -70,6 +74,11 @@ def memory(_: object) -> dict[str, float]:
     return {"own": int(kib["RssAnon"]) / 1024, "peak": int(kib["VmHWM"]) / 1024}
 
 
+def node(_: object) -> str:
+    """Return which node of the cluster this process is on."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def measure(dim: int, servers: int, rounds: int) -> dict[str, Any]:
     """Return the memory of every server, the seconds of the rounds, and a digest of the end."""
     config = {
@@ -80,6 +89,7 @@ def measure(dim: int, servers: int, rounds: int) -> dict[str, Any]:
         "servers": servers,
         "workers": 4,
         "actors": 2,
+        "placement": "spread",
         "batch_size": 4,
         "observe_every": None,
     }
@@ -92,10 +102,12 @@ def measure(dim: int, servers: int, rounds: int) -> dict[str, Any]:
             started = time.perf_counter()
             engine.round(observe=False)
             seconds.append(time.perf_counter() - started)
+        nodes = ray.get([one._actor.__ray_call__.remote(node) for one in engine._servers])
         found = ray.get([one._actor.__ray_call__.remote(memory) for one in engine._servers])
         parameters = session.parameters().numpy()
     return {
         "servers": [{"at the start": b, **own} for b, own in zip(before, found, strict=True)],
+        "nodes": len(set(nodes)),
         "seconds": seconds,
         "digest": hashlib.blake2b(parameters.data, digest_size=8).hexdigest(),
     }
@@ -121,6 +133,7 @@ def main(
             table.add_row(f"{index} of {servers}", *sizes, typical if index == servers else "")
     console = Console()
     console.print(table)
+    console.print(f"nodes that had one of the four servers, or more: {rows[4]['nodes']}")
     same = rows[1]["digest"] == rows[4]["digest"]
     console.print(f"parameters are {'bit-identical' if same else 'DIFFERENT'}")
     if json_path is not None:

@@ -73,6 +73,38 @@ def round_time(results: Results) -> list[str]:
     return _table(("parameters", *(f"{size['parameters']:,}" for size in sizes)), rows)
 
 
+def round_breakdown(results: Results) -> list[str]:
+    """Return the median milliseconds of the parts of rounds, and of all that is no work."""
+    shown = {
+        "round": ("round",),
+        "hosts": ("hosts",),
+        "news": ("news",),
+        "decode": ("decode",),
+        "aggregate": ("aggregate",),
+        "optimizer": ("optimizer",),
+        "driver": ("driver",),
+        "send": ("send",),
+        "transport": ("transport",),
+        "finite, rest": ("finite", "rest"),
+        "beside work": ("beside work",),
+    }
+    rows = []
+    for run in results["runs"]:
+        sums = (sum(run["ms"][part][1] for part in parts) for parts in shown.values())
+        name = f"{run['parameters']:,}, {run['run']}, {run['workers']} workers"
+        rows.append([name, *(f"{value:.1f}" for value in sums)])
+    return _table(("parameters, run", *shown), rows)
+
+
+def aggregation(results: Results) -> list[str]:
+    """Return copies of the vector that a round's reports take."""
+    rows = []
+    for kind, found in results["seconds"].items():
+        copies = (f"{found[part] / found['copy']:.2f}" for part in ("decode", "average", "all"))
+        rows.append([f"`{kind}`", f"{found['frame_bytes']:,}", *copies])
+    return _table(("", "bytes each", "decode", "average", "both"), rows)
+
+
 def plane_sizes(results: Results) -> list[str]:
     """Return the first levels of both gradients, and the means over all."""
     first, last = (gradient["levels"] for gradient in results["gradients"])
@@ -128,6 +160,8 @@ def index_sets(results: Results) -> list[str]:
 TABLES: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "codecs": ("codecs-2-cores.json", codecs),
     "round_time": ("round_time-2-cores.json", round_time),
+    "round_breakdown": ("round_breakdown-2-cores.json", round_breakdown),
+    "aggregation": ("aggregation-2-cores.json", aggregation),
     "plane_sizes": ("plane_sizes.json", plane_sizes),
     "entropy_coders": ("entropy_coders-2-cores.json", entropy_coders),
     "index_sets": ("index_sets.json", index_sets),

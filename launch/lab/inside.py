@@ -59,9 +59,10 @@ def num_nodes() -> int:
         ConfigError: this process does not run in a lab.
     """
     number = os.environ.get(NODES_VARIABLE)
-    if number is None:
+    if number is None or not number.isdecimal():
+        found = "not set" if number is None else f"{number!r}, and no number"
         raise ConfigError(
-            f"{NODES_VARIABLE} is not set: this works only in a command that "
+            f"{NODES_VARIABLE} is {found}: this works only in a command that "
             "`python -m launch.lab run` runs"
         )
     return int(number)

@@ -59,13 +59,15 @@ def run_in_lab(plan: LabPlan, command: Sequence[str]) -> int:
 
     Raises:
         ClusterError: the machine cannot have a lab; says why, and the remedy.
-        ConfigError: the program is not there.
+        ConfigError: the program is not there, or the report has no place.
         KeyboardInterrupt: from Ctrl-C, after the command has had some seconds to end.
     """
     if reason := missing():
         raise ClusterError(reason)
     if shutil.which(command[0]) is None:
         raise ConfigError(f"command {command[0]!r}: there is no such program")
+    if plan.report is not None and not os.access(Path(plan.report).parent, os.W_OK):
+        raise ConfigError(f"{plan.report}: its directory is not there, or cannot be written to")
     NAMESPACE_DIR.mkdir(exist_ok=True)
     inner = [sys.executable, "-m", "launch.lab.sealed", json.dumps(asdict(plan)), *command]
     lab = subprocess.Popen([*_SEALED, *_FIRST_PROCESS, *inner])

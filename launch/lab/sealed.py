@@ -32,6 +32,7 @@ def run(plan: LabPlan, command: Sequence[str]) -> int:
         run_tool("mount", "-t", "tmpfs", "-o", "mode=1777", "lab", place)
     build_network(plan)
     os.environ[NODES_VARIABLE] = str(plan.nodes)
+    os.environ.pop("RAY_ADDRESS", None)  # of a cluster that cannot be reached from here
     if plan.with_ray:
         if plan.verbose:
             print(f"Ray: starting on {plan.nodes} nodes", file=sys.stderr, flush=True)

@@ -114,6 +114,21 @@ def test_outside_of_a_lab_there_are_no_nodes() -> None:
         counters()
 
 
+def test_a_number_of_nodes_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLMC_RAY_LAB_NODES", "three")
+    with pytest.raises(ConfigError, match="MLMC_RAY_LAB_NODES is 'three', and no number"):
+        counters()
+
+
+def test_a_report_without_a_place_is_refused_before_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "missing", lambda: None)
+    plan = LabPlan(nodes=1, report=str(tmp_path / "none" / "report.json"))
+    with pytest.raises(ConfigError, match=r"none/report.json: its directory is not there"):
+        outside.run_in_lab(plan, ["true"])
+
+
 def test_a_node_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLMC_RAY_LAB_NODES", "3")
     with pytest.raises(ConfigError, match="node 3: the lab has nodes 0 to 2"):
