@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.round_time import BATCH_SIZE, PROBLEM, RUNS, SEED, STEP_SIZE
+from benchmarks.round_time import BATCH_SIZE, FULL, PROBLEM, SEED, STEP_SIZE
 from launch import Session
 from launch.benching.measuring import machine
 from launch.configuration.run_config import RunConfig, load_config
@@ -46,10 +46,10 @@ def main(
     links = Links(up=each_way, down=each_way, latency_s=parse_seconds(latency))
     cluster = Cluster(workers=workers, nodes=nodes)
     found: dict[str, dict[str, list[float]]] = {
-        name: {"predicted_s": [], "measured_s": []} for name in RUNS
+        name: {"predicted_s": [], "measured_s": []} for name in FULL
     }
     for _ in range(turns):
-        for name in RUNS:
+        for name in FULL:
             config = _config(name, workers, nodes, width, rounds)
             found[name]["predicted_s"].append(_predicted_s(config, cluster, links))
             found[name]["measured_s"].append(_measured_s(config, address))
@@ -67,7 +67,7 @@ def _config(name: str, workers: int, nodes: int, width: int, rounds: int) -> Run
     return load_config(
         {
             "problem": {"kind": PROBLEM, "width": width},
-            **RUNS[name],
+            **FULL[name],
             "optimizer": {"kind": "sgd", "step_size": STEP_SIZE},
             "seed": SEED,
             "workers": workers,

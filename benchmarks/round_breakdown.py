@@ -26,7 +26,7 @@ from rich.table import Table
 import mlmc_ray.replica
 import workers.actor as host_actor
 from benchmarks import round_time
-from benchmarks.round_time import BATCH_SIZE, PROBLEM, S_TOP_K, SEED, STEP_SIZE
+from benchmarks.round_time import BATCH_SIZE, FULL, PROBLEM, SEED, STEP_SIZE
 from launch.benching.measuring import machine
 from launch.configuration.run_config import RunConfig, load_config
 from launch.engines.base import worker_plan
@@ -40,22 +40,18 @@ PARTS = {
     "driver": "the driver's call, less the server's round",
     "news": "making and encoding the news",
     "send": "put, and the calls of all hosts",
-    "hosts": "reading news, gradients, compression, encoding: of the host that took longest, or "
-    "the processor time of all shared out among the processors, if that is more",
+    "exchange": "reading news, gradients, compression, encoding: of the host that took longest; or "
+    "the processor time of all, with decoding at the server, shared out among the processors, if "
+    "that is more",
     "transport": "waiting for answers beyond that: calls, answers",
-    "decode": "decoding the reports",
     "aggregate": "the method's server half",
     "optimizer": "its step",
     "finite": "whether the parameters are finite",
     "rest": "what is left of the server's round",
 }
-WORK = ("news", "hosts", "decode", "aggregate", "optimizer")
+WORK = ("news", "exchange", "aggregate", "optimizer")
 """Parts that are gradient, compression, wire or optimizer; the others are what a round costs."""
-RUNS: dict[str, dict[str, Any]] = {
-    "SGD": {"method": "sgd"},
-    "MLMC s-Top-k 1%": {"method": S_TOP_K},
-    **round_time.RUNS,
-}
+RUNS = FULL | round_time.RUNS
 """Settings of a configuration; small messages go with the calls."""
 TIMEOUT_S = 600.0
 
@@ -154,13 +150,13 @@ def parts_of(
         call_s: how long the driver waited.
     """
     longest = max(clock for clock, _ in hosts)
-    shared_out = sum(busy for _, busy in hosts) / len(os.sched_getaffinity(0))
+    busy = seconds["decode"] + sum(busy for _, busy in hosts)
     parts = {name: seconds.get(name, 0.0) for name in PARTS}
     parts["driver"] = call_s - seconds["round"]
     parts["send"] -= parts["news"]
-    parts["hosts"] = max(longest, shared_out)
+    parts["exchange"] = max(longest, busy / len(os.sched_getaffinity(0)))
     waited = seconds["exchange"] - seconds["send"]
-    parts["transport"] = max(0.0, waited - parts["hosts"] - parts["decode"])
+    parts["transport"] = max(0.0, waited - parts["exchange"])
     in_receive = ("aggregate", "optimizer", "finite")
     rest = seconds["round"] - seconds["exchange"] - sum(parts[name] for name in in_receive)
     parts["rest"] = rest

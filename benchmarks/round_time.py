@@ -44,12 +44,16 @@ S_TOP_K = {
     },
 }
 THRESHOLDS = {"kind": "compressed-sgd", "compressor": {"kind": "shared-thresholds", "rms": 100}}
+FULL: dict[str, dict[str, Any]] = {
+    "SGD": {"method": "sgd"},
+    "MLMC s-Top-k 1%": {"method": S_TOP_K},
+}
 RUNS: dict[str, dict[str, Any]] = {
     "SGD": {"method": "sgd"},
     "MLMC s-Top-k 1%, relay": {"method": S_TOP_K, "downlink": "relay"},
     "shared-thresholds 100 rms, relay": {"method": THRESHOLDS, "downlink": "relay"},
 }
-"""Settings of a configuration."""
+"""Settings of a configuration; those of ``FULL`` send all parameters down."""
 
 Rounds = Callable[[int], list[float]]
 """Runs some rounds and returns times in seconds a round: one each, or one for all of them."""
@@ -231,7 +235,7 @@ def _summary(contender: Contender, contenders: list[Contender]) -> dict[str, Any
 
 def _table(size: dict[str, Any]) -> Table:
     table = Table(title=f"{size['parameters']:,} parameters: ms a round", title_justify="left")
-    table.add_column("", no_wrap=True)
+    table.add_column("")
     for column in ("median", "10%", "90%", "ratio to\nwaiting", "ratio to\npipelined"):
         table.add_column(column, justify="right")
     for name, row in size["round_ms"].items():

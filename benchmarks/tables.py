@@ -77,9 +77,8 @@ def round_breakdown(results: Results) -> list[str]:
     """Return the median milliseconds of the parts of rounds, and of all that is no work."""
     shown = {
         "round": ("round",),
-        "hosts": ("hosts",),
         "news": ("news",),
-        "decode": ("decode",),
+        "exchange": ("exchange",),
         "aggregate": ("aggregate",),
         "optimizer": ("optimizer",),
         "driver": ("driver",),
