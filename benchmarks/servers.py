@@ -1,10 +1,11 @@
-"""Memory and seconds of a run whose parameters are cut into spans, each with a server of its own.
+r"""Memory and seconds of a run whose parameters are cut into spans, each with a server of its own.
 
     python -m benchmarks.servers --json benchmarks/results/servers-MACHINE.json
 
 runs on this machine, and on the nodes of a lab
 
-    sudo python -m launch.lab run --nodes 5 --cpus-per-node 2 -- python -m benchmarks.servers
+    sudo python -m launch.lab run --nodes 5 --cpus-per-node 2 --store-mib 3000 -- \
+        python -m benchmarks.servers
 
 The problem costs next to nothing, so that a round is frames, servers and copies.
 """

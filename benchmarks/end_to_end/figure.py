@@ -12,6 +12,7 @@ from benchmarks.end_to_end.report import Found
 from launch.display.colours import OKABE_ITO
 
 _STYLES = ("-", "--", ":")
+_LEGEND_WIDTH = 2.9  # inches of the longest name of a contender
 
 
 def draw(
@@ -44,7 +45,8 @@ def draw(
                     lines.setdefault(contender.name, line)
             _finish(axes, model, rate)
     handles = list(lines.values())
-    figure.legend(handles, list(lines), loc="outside lower center", ncols=4, frameon=False)
+    ncols = max(1, int(size[0] / _LEGEND_WIDTH))
+    figure.legend(handles, list(lines), loc="outside lower center", ncols=ncols, frameon=False)
     return figure
 
 

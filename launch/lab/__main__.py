@@ -31,6 +31,10 @@ def run(
     cpus_per_node: Annotated[
         int, typer.Option(help="That Ray finds on every node but node 0, where it finds none.")
     ] = 1,
+    store_mib: Annotated[
+        int,
+        typer.Option(help="MiB of Ray's object store on every node; more is spilled."),
+    ] = 512,
     ray: Annotated[bool, typer.Option(help="Start a Ray cluster, with its head on node 0.")] = True,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write every node's counters here.")
@@ -46,6 +50,7 @@ def run(
             nodes=nodes,
             rate=_bytes_a_second(rate),
             cpus_per_node=cpus_per_node,
+            store_mib=store_mib,
             with_ray=ray,
             report=str(json_path) if json_path else None,
         )

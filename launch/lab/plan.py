@@ -16,6 +16,7 @@ class LabPlan:
         nodes: how many; the command runs on node 0.
         rate: of every link, each way, in bytes a second; None for as fast as the machine can.
         cpus_per_node: that Ray finds on every node but node 0, where it finds none.
+        store_mib: MiB of Ray's object store on every node; they are taken only when used.
         with_ray: whether a Ray cluster is started, with its head on node 0.
         verbose: whether stderr is told when Ray starts.
         report: file to which the counters of the command are written, as JSON.
@@ -27,6 +28,7 @@ class LabPlan:
     nodes: int
     rate: float | None = None
     cpus_per_node: int = 1
+    store_mib: int = 512
     with_ray: bool = True
     verbose: bool = False
     report: str | None = None
@@ -38,8 +40,11 @@ class LabPlan:
             raise ConfigError(f"rate is {8 * self.rate:g} bit/s: give at least 8 kbit")
         if self.cpus_per_node < 0:
             raise ConfigError(f"cpus_per_node is {self.cpus_per_node}: give 0 or more")
+        if self.store_mib < _LEAST_STORE_MIB:
+            raise ConfigError(f"store_mib is {self.store_mib}: give at least {_LEAST_STORE_MIB}")
 
 
+_LEAST_STORE_MIB = 75  # with less Ray does not start
 _LEAST_RATE = 1000.0  # a packet takes more than a second with less
 
 

@@ -13,7 +13,6 @@ from launch.lab.plan import LabPlan, node_address, node_name
 from mlmc_ray.errors import ClusterError
 
 _PORT = 6379
-_OBJECT_STORE_BYTES = 512 << 20
 _FILES = Path("/dev/shm")  # the lab's own, which is gone with it
 _LAST_LINES = 3
 
@@ -45,9 +44,11 @@ def start_ray(plan: LabPlan) -> None:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     address = f"{node_address(0)}:{_PORT}"
-    head = ("--head", f"--port={_PORT}", "--num-cpus=0", "--include-dashboard=false")
+    store = f"--object-store-memory={plan.store_mib << 20}"
+    head = (store, "--head", f"--port={_PORT}", "--num-cpus=0", "--include-dashboard=false")
     _start(0, head)
-    joining = partial(_start, options=(f"--address={address}", f"--num-cpus={plan.cpus_per_node}"))
+    options = (store, f"--address={address}", f"--num-cpus={plan.cpus_per_node}")
+    joining = partial(_start, options=options)
     with ThreadPoolExecutor(os.cpu_count()) as at_once:  # Ray gives a node 30 s, and no more
         list(at_once.map(joining, range(1, plan.nodes)))
     os.environ["RAY_ADDRESS"] = address
@@ -59,7 +60,6 @@ def _start(node: int, options: Sequence[str]) -> None:
         *(sys.executable, "-m", "ray.scripts.scripts", "start", *options),
         f"--node-ip-address={node_address(node)}",
         f"--temp-dir={_FILES / node_name(node)}",
-        f"--object-store-memory={_OBJECT_STORE_BYTES}",
         "--num-gpus=0",
     ]
     log = _FILES / f"{node_name(node)}.log"

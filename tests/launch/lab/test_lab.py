@@ -85,6 +85,7 @@ def wait_until(true: bool, marker: str, seconds: float = 20) -> None:
         ({"nodes": 0}, "nodes is 0: give 1 to 200"),
         ({"nodes": 2, "rate": 1.0}, "rate is 8 bit/s"),
         ({"nodes": 2, "cpus_per_node": -1}, "cpus_per_node is -1"),
+        ({"nodes": 2, "store_mib": 10}, "store_mib is 10: give at least 75"),
     ],
 )
 def test_a_plan_out_of_range_is_refused(given: dict[str, int], message: str) -> None:
