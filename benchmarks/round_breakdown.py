@@ -115,7 +115,7 @@ def timed_actors(config: RunConfig) -> Iterator[tuple[Any, list[Any]]]:
     ray.get(processors.ready())
     first = PlacementGroupSchedulingStrategy(processors, placement_group_bundle_index=0)
     actor: Any = ray.remote(TimedServer)
-    host_actor._Actor = ray.remote(TimedHost)
+    usual, host_actor._Actor = host_actor._Actor, ray.remote(TimedHost)
     server = actor.options(
         num_cpus=processors.bundle_specs[0]["CPU"], scheduling_strategy=first
     ).remote()
@@ -133,6 +133,7 @@ def timed_actors(config: RunConfig) -> Iterator[tuple[Any, list[Any]]]:
         ray.get(ready)
         yield server, [host._actor for host in hosts]
     finally:
+        host_actor._Actor = usual
         for host in hosts:
             host.stop()
         ray.kill(server)

@@ -9,6 +9,7 @@ import torch
 from mlmc_ray.compressors import Compressor, Context, bound
 from mlmc_ray.methods import Method
 from mlmc_ray.payloads import Message
+from mlmc_ray.payloads.plain import sum_payloads
 from mlmc_ray.wire import decode, encode
 
 
@@ -33,3 +34,4 @@ def warm_up(method: Method, layer_sizes: Sequence[int]) -> None:
                 payload = bound(compressor, context).compress(vector, generator=generator)
                 message = decode(encode(Message({"x": payload})))
                 message.payloads["x"].add_to(torch.zeros_like(vector))
+                sum_payloads(torch.empty_like(vector), [message.payloads["x"]], 1.0)

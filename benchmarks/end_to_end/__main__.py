@@ -1,6 +1,6 @@
 """Rounds a second and accuracy against seconds on four nodes behind shaped links.
 
-``tune`` finds the step sizes, ``run`` measures what has no file yet, a minute or two a cell, and
+``tune`` finds the step sizes, ``run`` measures what has no file yet, some minutes a cell, and
 ``report`` makes a page and a figure of what there is. The first two need Linux and root, and all
 need a checkout; the perceptron and ResNet-18 need Fashion-MNIST.
 """

@@ -138,7 +138,7 @@ class Budget:
             evaluations in a row. None for no such end.
 
     Raises:
-        ValueError: seconds or rounds are not positive.
+        ValueError: seconds or rounds are not positive, or the target is no fraction.
     """
 
     seconds: float
@@ -148,6 +148,8 @@ class Budget:
     def __post_init__(self) -> None:
         if not (self.seconds > 0 and self.rounds > 0):
             raise ValueError(f"{self}: give seconds and rounds above 0")
+        if self.target is not None and not 0 < self.target < 1:
+            raise ValueError(f"target is {self.target}: give a fraction, such as 0.8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

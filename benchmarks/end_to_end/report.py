@@ -17,7 +17,9 @@ which PowerSGD does not compress yet; a run that was ended before shows what it 
 not in the seconds. Seconds to an accuracy, which must hold at the evaluation after it too, count
 the warm-up as if its rounds were like the others. Compute is one gradient on the slowest node,
 while all compute one and nothing is sent; the rest of a round is messages, network, server and
-step. Bytes a round are those of the busiest interface in its busier direction, with all headers.
+step. A run that has had the target at two evaluations goes on for as long again and ends, so that
+accuracies at the end are not those of equally long runs. Bytes a round are those of the busiest
+interface in its busier direction, with all headers.
 """
 
 

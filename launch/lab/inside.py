@@ -59,8 +59,8 @@ def num_nodes() -> int:
         ConfigError: this process does not run in a lab.
     """
     number = os.environ.get(NODES_VARIABLE)
-    if number is None or not number.isdecimal():
-        found = "not set" if number is None else f"{number!r}, and no number"
+    if number is None or not number.isdecimal() or not int(number):
+        found = "not set" if number is None else f"{number!r}, and no number of nodes"
         raise ConfigError(
             f"{NODES_VARIABLE} is {found}: this works only in a command that "
             "`python -m launch.lab run` runs"

@@ -18,8 +18,8 @@ _PACKET = 1514  # bytes of the longest, with its Ethernet header
 _BURST_S = 0.002  # of its rate that a link may send at once
 _QUEUE = "50ms"
 _REMEDIES = {
-    "Operation not permitted": "give the container the capability NET_ADMIN as well "
-    "(docker run --privileged)",
+    "RTNETLINK answers: Operation not permitted": "give the container the capability "
+    "NET_ADMIN as well (docker run --privileged)",
     "Unknown device type": "the kernel lacks bridges or veth links: modprobe -a bridge veth",
     "qdisc kind is unknown": "the kernel lacks the shaper: modprobe sch_tbf, or leave --rate out",
 }

@@ -16,6 +16,7 @@ from mlmc_ray.errors import ClusterError, ConfigError
 NAMESPACE_DIR = Path("/run/netns")
 """Where `ip netns` keeps names; a lab mounts its own over it."""
 
+_ITS_OWN = ("/dev/shm", "/proc", str(NAMESPACE_DIR))
 _GRACE_S = 5.0  # for the command to end by itself after Ctrl-C
 _PACKAGES = {"ip": "iproute2", "tc": "iproute2"} | dict.fromkeys(
     ("unshare", "setpriv", "mount"), "util-linux"
@@ -66,8 +67,8 @@ def run_in_lab(plan: LabPlan, command: Sequence[str]) -> int:
         raise ClusterError(reason)
     if shutil.which(command[0]) is None:
         raise ConfigError(f"command {command[0]!r}: there is no such program")
-    if plan.report is not None and not os.access(Path(plan.report).parent, os.W_OK):
-        raise ConfigError(f"{plan.report}: its directory is not there, or cannot be written to")
+    if plan.report is not None:
+        _check_report(Path(plan.report).resolve())
     NAMESPACE_DIR.mkdir(exist_ok=True)
     inner = [sys.executable, "-m", "launch.lab.sealed", json.dumps(asdict(plan)), *command]
     lab = subprocess.Popen([*_SEALED, *_FIRST_PROCESS, *inner])
@@ -81,3 +82,16 @@ def run_in_lab(plan: LabPlan, command: Sequence[str]) -> int:
         lab.kill()  # and with it the kernel ends every process of the lab
         lab.wait()
     return status if status >= 0 else 128 - status
+
+
+def _check_report(path: Path) -> None:
+    """Refuse a file that cannot be written after the command, from inside of the lab.
+
+    Raises:
+        ConfigError: says why.
+    """
+    own = [place for place in _ITS_OWN if path.is_relative_to(place)]
+    if own:
+        raise ConfigError(f"--json {path}: {own[0]} is the lab's own, and gone with it")
+    if not path.parent.is_dir() or path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--json {path}: give a file in a directory that is there and writable")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from mlmc_ray.kernels.compiled import compiled
 
 _Ints = npt.NDArray[np.int64]
+_JOINED = 1 / 16  # of the vector's entries: most that are copied, with 12 bytes each
 _PART = 1 << 15  # entries of a vector that stay in the cache while all parts are added
 _TILE = 512  # groups whose entries are added side by side
 
@@ -55,11 +56,11 @@ def set_to_sum(
 ) -> None:
     """Set to zero, then ``add_at`` with every pair of indices and values, in their order.
 
-    It goes through the vector once, which takes half as long as zeroing it first.
+    It goes through the vector once, part by part, where few entries are added.
 
     Args:
-        vector: shape (d,), float32 or float64; modified.
-        indices: shape (k,) each, ascending.
+        vector: shape (d,), float32 or float64; modified, even where an index is refused.
+        indices: shape (k,) each, int64, ascending.
         values: shape (k,) each, of the dtype of the vector.
         weight: rounded to that dtype.
 
@@ -69,7 +70,13 @@ def set_to_sum(
     """
     lengths = [len(part) for part in indices]
     if lengths != [len(part) for part in values]:
-        raise ValueError("give as many values as indices")
+        found = [len(part) for part in values]
+        raise ValueError(f"{found} values for {lengths} indices: give one each")
+    if not lengths or sum(lengths) > len(vector) * _JOINED:
+        vector[:] = 0
+        for places, numbers in zip(indices, values, strict=True):
+            add_at(vector, places, numbers, weight)
+        return
     ends = np.cumsum(np.array(lengths, np.int64))
     at = ends - lengths
     joined = np.concatenate(indices)

@@ -48,14 +48,21 @@ def add_average(
     Raises:
         ValueError: a report does not fit; nothing has been added.
     """
+    weight = _weight(reports, among)
     for payload in payloads_of(reports, name, accumulator.numel()).values():
-        payload.add_to(accumulator, weight=_weight(reports, among))
+        payload.add_to(accumulator, weight=weight)
 
 
 def set_to_average(
     accumulator: Tensor, reports: Mapping[int, Message], name: str, among: int | None = None
 ) -> None:
-    """Set the accumulator to zero, then do as ``add_average``; quicker for sparse payloads."""
+    """Set the accumulator to zero, then do as ``add_average``.
+
+    It is quicker where all payloads are of indices and values.
+
+    Raises:
+        ValueError: a report does not fit; nothing has been changed.
+    """
     payloads = payloads_of(reports, name, accumulator.numel()).values()
     sum_payloads(accumulator, list(payloads), _weight(reports, among))
 

@@ -79,9 +79,11 @@ def sum_payloads(accumulator: Tensor, payloads: Sequence[Payload], weight: float
         weight: rounded to the dtype of the accumulator, as values are.
 
     Raises:
-        ValueError: a payload is of another size.
-        IndexError: an index is out of range.
+        ValueError: a payload is of another size; nothing has been changed.
+        IndexError: an index is out of range; others may have been added.
     """
+    for payload in payloads:
+        check_shape(payload, accumulator)
     sparse = [payload for payload in payloads if isinstance(payload, SparsePayload)]
     if (
         len(sparse) < len(payloads)
@@ -92,8 +94,6 @@ def sum_payloads(accumulator: Tensor, payloads: Sequence[Payload], weight: float
         for payload in payloads:
             payload.add_to(accumulator, weight=weight)
         return
-    for payload in sparse:
-        check_shape(payload, accumulator)
     set_to_sum(
         accumulator.numpy(),
         [payload.indices.cpu().numpy() for payload in sparse],

@@ -265,6 +265,7 @@ def test_without_a_lab_the_command_says_what_is_missing(
         run_on_lab(WirePlan(config=str(config), hosts=2))
 
 
+@pytest.mark.lab
 @needs_lab
 def test_what_crosses_is_what_the_model_says(config: Path) -> None:
     plan = WirePlan(config=str(config), hosts=2, rounds=20, warm_up=3, idle_s=1.5, rate=125e6)
