@@ -39,7 +39,8 @@ stream.close()
 sink.wait()
 moved = [late - early for early, late in zip(before, counters(), strict=True)]
 again = 1514 * moved[0].retransmitted  # on a busy machine
-print(moved[0].tx_bytes - again, moved[1].rx_bytes, moved[2].rx_bytes, time.monotonic() - started)
+seconds = time.monotonic() - started
+print(moved[0].tx_bytes - again, again, moved[1].rx_bytes, moved[2].rx_bytes, seconds)
 """
 ON_RAY = """
 import ray
@@ -150,16 +151,16 @@ def test_counters_see_what_a_cable_would_carry(tmp_path: Path) -> None:
     options = ("--nodes", 3, "--no-ray", "--rate", "400mbit", "--json", report)
     done = run_lab(*options, "--", sys.executable, "-c", TRANSFER)
     assert done.returncode == 0, done.stderr
-    sent, elsewhere, received, seconds = map(float, done.stdout.split())
+    sent, again, elsewhere, received, seconds = map(float, done.stdout.split())
     framing = 1514 / 1448  # Ethernet, IP and TCP headers of a full packet
     assert sent == pytest.approx(MEGABYTE * framing, rel=0.002)
-    assert received == sent
+    assert sent <= received <= sent + again
     assert elsewhere < 200
     assert seconds > 0.9 * 8 * sent / 400e6 - 0.002  # the burst goes at once
     nodes = json.loads(report.read_text())["nodes"]
     assert [node["address"] for node in nodes] == ["10.200.0.1", "10.200.0.2", "10.200.0.3"]
     assert nodes[2]["rx_bytes"] >= received
-    assert nodes[0]["retransmitted"] == 0
+    assert nodes[0]["retransmitted"] == again / 1514
 
 
 @pytest.mark.lab
