@@ -37,8 +37,15 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--only", help="Only contenders whose names begin so; may be repeated."),
 ]
-Models = Annotated[list[str] | None, typer.Option("--model", help="Only this; may be repeated.")]
-Rates = Annotated[list[str] | None, typer.Option("--rate", help="Only this; may be repeated.")]
+_NAMES = {"models": ", ".join(model.name for model in MODELS), "rates": ", ".join(RATES)}
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help=f"Only this of {_NAMES['models']}; may be repeated."),
+]
+Rates = Annotated[
+    list[str] | None,
+    typer.Option("--rate", help=f"Only this of {_NAMES['rates']}; may be repeated."),
+]
 Seconds = Annotated[float, typer.Option(min=0.1, help="Of rounds, that every cell is given.")]
 Step = Annotated[
     float | None, typer.Option(help="A step size for all, in place of those that tune found.")
@@ -97,9 +104,14 @@ def report(
     shown = (_contenders(only), _models(models), _rates(rates))
     steps = _steps(*shown[:2], out, step)
     found = found_of(_cells(*shown, steps, seconds), out)
-    text = page(*shown, found)
+    if not found:
+        raise typer.BadParameter(
+            f"{out} has no cells of these contenders, models and rates with {seconds:g} s: run "
+            "some, or give the --seconds and --step that they were run with"
+        )
+    picture, text = draw(*shown, found), page(*shown, found)
     (page_path or out / "report.md").write_text(text, encoding="utf-8")
-    draw(*shown, found).savefig(figure_path or out / "figure.png")
+    picture.savefig(figure_path or out / "figure.png")
     typer.echo(text)
 
 
