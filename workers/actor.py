@@ -49,7 +49,7 @@ class WorkerHostActor:
         """Run an exchange; where there are several servers, wait for the calls of all of them.
 
         Args:
-            call: one argument, because every argument of a call costs Ray some 30 us.
+            call: one argument, as Ray sends a header with every argument of a call.
             news: frames, which must be arguments where they are references.
 
         Returns:
