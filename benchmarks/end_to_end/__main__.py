@@ -31,6 +31,7 @@ from launch.sweeps.lock import locked
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 _MOST_ROUNDS = 2000
+_TIMED: tuple[Rate, ...] = ("1gbit", "100mbit", "10mbit")
 
 Out = Annotated[Path, typer.Option(help="Directory of the cells, a file each.")]
 Only = Annotated[
@@ -75,7 +76,10 @@ def run(
     step: Step = None,
     again: Again = False,
 ) -> None:
-    """Measure what has no file yet; an interrupted command goes on where it was."""
+    """Measure what has no file yet; an interrupted command goes on where it was.
+
+    Runs without a limit of the links also time some rounds at every other rate.
+    """
     asked = (_contenders(only), _models(models))
     steps = _steps(*asked, out, step)
     names = {(contender.name, model.name) for contender, model in pairs(*asked)}
@@ -139,6 +143,7 @@ def _cells(
             rate=rate,
             step_size=steps[contender.name, model.name],
             budget=Budget(seconds=seconds, rounds=_MOST_ROUNDS, target=model.target),
+            timed=_TIMED if rate == "unshaped" else (),
         )
         for model in models
         for rate in rates

@@ -11,11 +11,13 @@ from typing import Any, Literal
 from benchmarks.end_to_end.measuring import Record
 from benchmarks.end_to_end.plan import (
     CONTENDERS,
+    RATES,
     WARM_UP,
     Budget,
     Cell,
     Contender,
     Model,
+    Rate,
     named,
 )
 from launch.benching.measuring import machine
@@ -61,42 +63,47 @@ class Outcome:
         return max(self.record.compute_seconds) if self.record else None
 
     def trace(self) -> list[tuple[float, float]]:
-        """Return seconds and accuracy at every evaluation; rounds of the warm-up count as others.
-
-        They are given the median time of a round, as they say nothing about a longer training.
-        """
-        if self.record is None or self.round_s is None:
+        """Return seconds and accuracy at every evaluation."""
+        if self.record is None:
             return []
-        warm_up = [self.round_s] * min(WARM_UP, len(self.record.round_seconds))
-        seconds = warm_up + self.record.round_seconds[WARM_UP:]
+        seconds = self.record.round_seconds
         return [
             (sum(seconds[: seen.rounds]), seen.measures["accuracy"])
             for seen in self.record.evaluations
         ]
 
-    def seconds_to(self, target: float) -> float | None:
-        """Return when an accuracy was reached and still held at the evaluation after it."""
-        found = self.trace()
-        for (seconds, accuracy), (_, following) in pairwise(found):
-            if min(accuracy, following) >= target:
-                return seconds
+    def rounds_to(self, target: float) -> int | None:
+        """Return after how many rounds an accuracy was there, also at the next evaluation."""
+        for seen, following in pairwise(self.record.evaluations if self.record else []):
+            if min(seen.measures["accuracy"], following.measures["accuracy"]) >= target:
+                return seen.rounds
         return None
 
-    def busiest_bytes(self) -> float | None:
-        """Return the bytes of a round on the interface and in the direction that has most.
-
-        Rounds of the warm-up are left out where there are others. None without counters.
-        """
-        seen = self.record.evaluations if self.record else []
-        if not seen or not seen[-1].tx_bytes:
+    def seconds_to(self, target: float) -> float | None:
+        """Return when an accuracy was there, also at the next evaluation; with the warm-up."""
+        rounds = self.rounds_to(target)
+        if self.record is None or rounds is None:
             return None
-        last, crossed = seen[-1], [*seen[-1].tx_bytes, *seen[-1].rx_bytes]
-        first = next((e for e in seen if e.rounds >= WARM_UP and e is not last), None)
-        if first is None:
-            return max(crossed) / last.rounds
-        before = [*first.tx_bytes, *first.rx_bytes]
-        most = max(now - then for now, then in zip(crossed, before, strict=True))
-        return most / (last.rounds - first.rounds)
+        return sum(self.record.round_seconds[:rounds])
+
+    def timed_round_s(self, rate: Rate) -> float | None:
+        """The median time of a round at a rate; None if none was timed."""
+        timings = self.record.timings if self.record else []
+        return next(
+            (median(t.round_seconds) for t in timings if t.rate == rate and t.round_seconds), None
+        )
+
+    def computed_seconds_to(self, target: float, rate: Rate) -> float | None:
+        """Return when an accuracy would be reached at a rate at which rounds were timed.
+
+        That is as many rounds as the training took, which does not depend on the rate, and what
+        the rounds of the warm-up send more than others.
+        """
+        round_s, limit = self.timed_round_s(rate), RATES[rate]
+        rounds = self.rounds_to(target)
+        if self.record is None or round_s is None or rounds is None or limit is None:
+            return None
+        return rounds * round_s + self.record.warm_up_bytes() / limit
 
 
 def write(cell: Cell, outcome: Outcome, out: Path) -> None:

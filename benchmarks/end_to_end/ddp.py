@@ -108,8 +108,7 @@ def train_rank(
         measure(
             training,
             Record(compute_seconds=compute_seconds),
-            cell.budget,
-            growth=cell.model.growth,
+            cell,
             counters=tuple if interface == LOOPBACK else counters,
             path=path,
         )

@@ -39,8 +39,7 @@ def _train_on_ray(cell: Cell, path: Path) -> None:
             measure(
                 training,
                 record,
-                cell.budget,
-                growth=cell.model.growth,
+                cell,
                 counters=counters,
                 path=path,
             )

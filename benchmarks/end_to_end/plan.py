@@ -21,9 +21,17 @@ WARM_UP = 2
 """Rounds that connect, allocate and compile; PowerSGD sends the whole gradient in them."""
 
 Rate = Literal["10mbit", "100mbit", "1gbit", "unshaped"]
-RATES: tuple[Rate, ...] = ("10mbit", "100mbit", "1gbit", "unshaped")
-"""Of every link, each way. 10 Gbit/s is not among them: with segmentation offload off, so that the
-counters are those of a wire, the nodes' processors stop below 4 Gbit/s."""
+RATES: dict[Rate, float | None] = {
+    "10mbit": 1.25e6,
+    "100mbit": 12.5e6,
+    "1gbit": 125e6,
+    "unshaped": None,
+}
+"""In bytes a second, of every link, each way.
+
+10 Gbit/s is not among them: with segmentation offload off, so that the counters are those of a
+wire, the nodes' processors stop below 4 Gbit/s.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,13 +162,23 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One run of the experiment, which has a file of its own."""
+    """One run of the experiment, which has a file of its own.
+
+    Args:
+        contender: who trains.
+        model: what.
+        rate: of the links while it trains.
+        step_size: of plain SGD.
+        budget: when the training ends.
+        timed: rates at which some more rounds are timed after it.
+    """
 
     contender: Contender
     model: Model
     rate: Rate
     step_size: float
     budget: Budget
+    timed: tuple[Rate, ...] = ()
 
     @property
     def label(self) -> str:
@@ -210,13 +228,15 @@ def cell_named(names: Mapping[str, Any]) -> Cell:
         rate=names["rate"],
         step_size=names["step_size"],
         budget=Budget(**names["budget"]),
+        timed=tuple(names["timed"]),
     )
 
 
 def names_of(cell: Cell) -> dict[str, Any]:
     """Return what a process of its own finds the cell by."""
     names = {"contender": cell.contender.name, "model": cell.model.name, "rate": cell.rate}
-    return {**names, "step_size": cell.step_size, "budget": asdict(cell.budget)}
+    numbers = {"step_size": cell.step_size, "budget": asdict(cell.budget)}
+    return {**names, **numbers, "timed": cell.timed}
 
 
 def named(things: Any, name: str) -> Any:

@@ -1,6 +1,6 @@
 """The page of results: three tables for every model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.end_to_end.cells import Outcome, read
@@ -12,14 +12,17 @@ Found = dict[tuple[str, str, Rate], Outcome]
 
 _NONE = "-"
 _NOTES = """\
-Four nodes, each behind a link of its own. A round is the median after two rounds of warm-up, in
-which PowerSGD does not compress yet; a run that was ended before shows what it had. Evaluations are
-not in the seconds. Seconds to an accuracy, which must hold at the evaluation after it too, count
-the warm-up as if its rounds were like the others. Compute is one gradient on the slowest node,
-while all compute one and nothing is sent; the rest of a round is messages, network, server and
-step. A run that has had the target at two evaluations goes on for as long again and ends, so that
-accuracies at the end are not those of equally long runs. Bytes a round are those of the busiest
-interface in its busier direction, with all headers.
+Four nodes, each behind a link of its own. Everybody trains on links without a limit; then some
+more rounds are timed at every other rate. A round is the median after the first two, in which
+PowerSGD does not compress yet. Seconds to an accuracy, which must hold at the evaluation after it
+too, count these two; evaluations are not in them. Those with ~ are computed: as many rounds as on
+links without a limit, each as long as those that were timed, and the time that the links take for
+what the first two send more than others. A - stands for an accuracy that was not reached, and for
+rounds of which one alone would take 30 s. Compute is one gradient on the slowest node, while all
+compute one and nothing is sent; the rest of a round is messages, network, server and step. A run
+that has had the target at two evaluations goes on for as long again and ends, so that accuracies
+at the end are not those of equally long runs. Bytes a round are those of the busiest interface in
+its busier direction, with all headers.
 """
 
 
@@ -47,51 +50,74 @@ def page(
         if not any(name == model.name for _, name, _ in found):
             continue
         lines += [f"## {model.name}, {model.parameters:,} parameters", ""]
-        for title, shown in _columns(model):
-            lines += [f"{title}:", "", *_table(contenders, model, rates, found, shown), ""]
+        for title, heads, row in _tables(model, rates):
+            lines += [f"{title}:", "", f"| | {' | '.join(heads)} |"]
+            lines += ["| --- |" + " ---: |" * len(heads)]
+            for contender in contenders:
+                outcomes = {
+                    rate: outcome
+                    for (name, of, rate), outcome in found.items()
+                    if (name, of) == (contender.name, model.name)
+                }
+                if outcomes:
+                    lines += [f"| {contender.name} | {' | '.join(row(outcomes))} |"]
+            lines += [""]
         lines += _reasons(model, found)
     return "\n".join(lines)
 
 
-def _columns(model: Model) -> Iterator[tuple[str, Callable[[Outcome], str]]]:
-    yield "Rounds a second (ms a round, of which compute)", _round
-    yield f"Seconds to {model.target:.0%} (accuracy at the end)", lambda o: _to(o, model.target)
-    yield "Bytes a round", _bytes
+Outcomes = Mapping[Rate, Outcome]
+"""Of a contender and a model, by the rate of the links while it trained."""
 
 
-def _table(
-    contenders: Sequence[Contender],
-    model: Model,
-    rates: Sequence[Rate],
-    found: Found,
-    shown: Callable[[Outcome], str],
-) -> Iterator[str]:
-    yield f"| | {' | '.join(rates)} |"
-    yield "| --- |" + " ---: |" * len(rates)
-    for contender in contenders:
-        outcomes = [found.get((contender.name, model.name, rate)) for rate in rates]
-        if any(outcomes):
-            row = [shown(outcome) if outcome else _NONE for outcome in outcomes]
-            yield f"| {contender.name} | {' | '.join(row)} |"
+def _tables(
+    model: Model, rates: Sequence[Rate]
+) -> Iterator[tuple[str, Sequence[str], Callable[[Outcomes], list[str]]]]:
+    """Yield title, heads of columns, and what makes a row."""
+    yield "ms a round", ["compute", *rates], lambda o: [_compute(o), *(_round(o, r) for r in rates)]
+    seconds = f"Seconds to {model.target:.0%}"
+    yield seconds, rates, lambda o: [_seconds(o, rate, model.target) for rate in rates]
+    yield (
+        "Where the links have no limit",
+        [f"rounds to {model.target:.0%}", "accuracy at the end", "bytes a round"],
+        lambda o: _free(o, model.target),
+    )
 
 
-def _round(outcome: Outcome) -> str:
-    if outcome.round_s is None or outcome.compute_s is None:
-        return outcome.status
-    times = f"{1e3 * outcome.round_s:.3g}, {1e3 * outcome.compute_s:.3g}"
-    return f"{1 / outcome.round_s:.3g} ({times})"
+def _compute(outcomes: Outcomes) -> str:
+    found = [outcome.compute_s for outcome in outcomes.values() if outcome.compute_s is not None]
+    return f"{1e3 * found[0]:.3g}" if found else _NONE
 
 
-def _to(outcome: Outcome, target: float) -> str:
-    seconds, found = outcome.seconds_to(target), outcome.trace()
-    if not found:
-        return outcome.status
-    return f"{_NONE if seconds is None else f'{seconds:.3g}'} ({found[-1][1]:.1%})"
+def _round(outcomes: Outcomes, rate: Rate) -> str:
+    trained = outcomes.get(rate)
+    seconds = trained.round_s if trained else None
+    if seconds is None:
+        timed = (outcome.timed_round_s(rate) for outcome in outcomes.values())
+        seconds = next((found for found in timed if found is not None), None)
+    return _NONE if seconds is None else f"{1e3 * seconds:.3g}"
 
 
-def _bytes(outcome: Outcome) -> str:
-    crossed = outcome.busiest_bytes()
-    return _NONE if crossed is None else format_bytes(crossed)
+def _seconds(outcomes: Outcomes, rate: Rate, target: float) -> str:
+    trained = outcomes.get(rate)
+    seconds = trained.seconds_to(target) if trained else None
+    if seconds is not None:
+        return f"{seconds:.3g}"
+    computed = (outcome.computed_seconds_to(target, rate) for outcome in outcomes.values())
+    seconds = next((found for found in computed if found is not None), None)
+    return _NONE if seconds is None else f"~{seconds:.3g}"
+
+
+def _free(outcomes: Outcomes, target: float) -> list[str]:
+    outcome = outcomes.get("unshaped")
+    if outcome is None or outcome.record is None or not outcome.trace():
+        return [_NONE] * 3
+    rounds, crossed = outcome.rounds_to(target), outcome.record.busiest_bytes()
+    return [
+        _NONE if rounds is None else str(rounds),
+        f"{outcome.trace()[-1][1]:.1%}",
+        _NONE if crossed is None else format_bytes(crossed),
+    ]
 
 
 def _reasons(model: Model, found: Found) -> list[str]:

@@ -1,4 +1,4 @@
-"""For programs that run in a lab: counters, addresses, and programs on other nodes.
+"""For programs that run in a lab: counters, addresses, links, and programs on other nodes.
 
 >>> before = counters()
 >>> popen_on(3, ["python", "serve.py"])
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.lab.network import INTERFACE, run_tool
-from launch.lab.plan import node_address, node_name
+from launch.lab.network import INTERFACE, run_tool, shape_link
+from launch.lab.plan import check_rate, node_address, node_name
 from mlmc_ray.errors import ConfigError
 
-__all__ = ["Counters", "counters", "node_address", "num_nodes", "popen_on"]
+__all__ = ["Counters", "counters", "node_address", "num_nodes", "popen_on", "shape_links"]
 
 NODES_VARIABLE = "MLMC_RAY_LAB_NODES"
 """Variable of the environment that says how many nodes the lab has."""
@@ -100,6 +100,21 @@ def popen_on(node: int, command: Sequence[str], **options: Any) -> subprocess.Po
         ConfigError: there is no such node, or this process does not run in a lab.
     """
     return subprocess.Popen(on_node(node, command), **options)
+
+
+def shape_links(rate: float | None) -> None:
+    """Change the rate of every link from now on, while whatever uses them goes on.
+
+    Args:
+        rate: each way, in bytes a second; None for as fast as the machine can.
+
+    Raises:
+        ConfigError: the rate is too low, or this process does not run in a lab.
+        ClusterError: the kernel refuses.
+    """
+    check_rate(rate)
+    for node in range(num_nodes()):
+        shape_link(node, rate)
 
 
 def _counters_of(node: int) -> Counters:

@@ -2,6 +2,7 @@
 
 import array
 import fcntl
+import os
 import shlex
 import socket
 import struct
@@ -13,7 +14,7 @@ from mlmc_ray.errors import ClusterError
 INTERFACE = "eth0"
 """The interface of every node."""
 
-_SWITCH = "switch"
+_SWITCH = "switch"  # the bridge, and the network namespace that it is in
 _PACKET = 1514  # bytes of the longest, with its Ethernet header
 _BURST_S = 0.002  # of its rate that a link may send at once
 _QUEUE = "50ms"
@@ -35,12 +36,13 @@ def build_network(plan: LabPlan) -> None:
     Raises:
         ClusterError: the kernel lacks a kind of device; names the module.
     """
+    run_tool("ip", "netns", "attach", _SWITCH, str(os.getpid()))
     run_tool("ip", "link", "add", _SWITCH, "type", "bridge", "mcast_snooping", "0")
     _up(_SWITCH)
     for node in range(plan.nodes):
         _add_node(node)
         if plan.rate is not None:
-            _shape(node, plan.rate)
+            shape_link(node, plan.rate)
 
 
 def _add_node(node: int) -> None:
@@ -63,12 +65,14 @@ def _up(device: str, *where: str) -> None:
     run_tool("ip", *where, "link", "set", device, "up")
 
 
-def _shape(node: int, rate: float) -> None:
-    """Limit a node's link each way, to so many bytes a second, with a token bucket."""
-    burst = max(5 * _PACKET, int(rate * _BURST_S))
-    shaper = ("tbf", "rate", f"{8 * rate:.0f}bit", "burst", str(burst), "latency", _QUEUE)
-    run_tool("tc", "-n", node_name(node), "qdisc", "add", "dev", INTERFACE, "root", *shaper)
-    run_tool("tc", "qdisc", "add", "dev", _port(node), "root", *shaper)
+def shape_link(node: int, rate: float | None) -> None:
+    """Limit a node's link each way, to so many bytes a second, with a token bucket; None: not."""
+    discipline: tuple[str, ...] = ("noqueue",)
+    if rate is not None:
+        burst = max(5 * _PACKET, int(rate * _BURST_S))
+        discipline = ("tbf", "rate", f"{8 * rate:.0f}bit", "burst", f"{burst}", "latency", _QUEUE)
+    for namespace, device in ((node_name(node), INTERFACE), (_SWITCH, _port(node))):
+        run_tool("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", *discipline)
 
 
 def _split_before_counting(device: str) -> None:

@@ -36,8 +36,7 @@ class LabPlan:
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= MOST_NODES:
             raise ConfigError(f"nodes is {self.nodes}: give 1 to {MOST_NODES}")
-        if self.rate is not None and not self.rate >= _LEAST_RATE:
-            raise ConfigError(f"rate is {8 * self.rate:g} bit/s: give at least 8 kbit")
+        check_rate(self.rate)
         if self.cpus_per_node < 0:
             raise ConfigError(f"cpus_per_node is {self.cpus_per_node}: give 0 or more")
         if self.store_mib < _LEAST_STORE_MIB:
@@ -46,6 +45,16 @@ class LabPlan:
 
 _LEAST_STORE_MIB = 75  # with less Ray does not start
 _LEAST_RATE = 1000.0  # a packet takes more than a second with less
+
+
+def check_rate(rate: float | None) -> None:
+    """Refuse a rate of links, in bytes a second, at which hardly anything would cross.
+
+    Raises:
+        ConfigError: quotes it.
+    """
+    if rate is not None and not rate >= _LEAST_RATE:
+        raise ConfigError(f"rate is {8 * rate:g} bit/s: give at least 8 kbit")
 
 
 def node_name(node: int) -> str:

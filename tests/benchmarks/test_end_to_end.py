@@ -7,18 +7,25 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.end_to_end import running
+from benchmarks.end_to_end import measuring, running
 from benchmarks.end_to_end.__main__ import app
 from benchmarks.end_to_end.cells import Outcome, best_step, read, tuning_cells, write
 from benchmarks.end_to_end.ddp import LOOPBACK, rank_command
 from benchmarks.end_to_end.local import initial
-from benchmarks.end_to_end.measuring import Evaluation, Record, measure, rounds_to_evaluation
+from benchmarks.end_to_end.measuring import (
+    Evaluation,
+    Record,
+    Timing,
+    measure,
+    rounds_to_evaluation,
+)
 from benchmarks.end_to_end.on_ray import documented_training, gradient_seconds, our_training
 from benchmarks.end_to_end.plan import (
     CONTENDERS,
@@ -53,23 +60,28 @@ def _cell(contender: str = "DDP", rounds: int = 12, step_size: float = 0.2) -> C
     )
 
 
-def _outcome(*accuracies: float, round_s: float = 0.5) -> Outcome:
+def _outcome(*accuracies: float, round_s: float = 0.5, timed: Sequence[Timing] = ()) -> Outcome:
     """Return what is left of a run that was evaluated after the warm-up and every round after it.
 
-    Its busiest interface has sent 9 bytes in each of two rounds, and 5 in the others.
+    Its busiest interface has sent 9 million bytes in each of two rounds, and 5 in the others.
     """
     rounds = range(2, 2 + len(accuracies))
     evaluations = [
         Evaluation(
             rounds=number,
             measures={"accuracy": accuracy},
-            tx_bytes=[0, 8 + 5 * number],
+            tx_bytes=[0, 1_000_000 * (8 + 5 * number)],
             rx_bytes=[number, 0],
         )
         for number, accuracy in zip(rounds, accuracies, strict=True)
     ]
     seconds = [10.0, 20.0] + [round_s] * (len(accuracies) - 1)
-    record = Record(compute_seconds=[0.1, 0.2], round_seconds=seconds, evaluations=evaluations)
+    record = Record(
+        compute_seconds=[0.1, 0.2],
+        round_seconds=seconds,
+        evaluations=evaluations,
+        timings=list(timed),
+    )
     return Outcome(status="ended", reason=None, record=record)
 
 
@@ -78,12 +90,13 @@ class _Counting:
 
     def __init__(self) -> None:
         self.sent = 0
+        self.round_s = 0.5
         self.ran: list[int] = []
 
     def run(self, rounds: int) -> list[float]:
         self.ran.append(rounds)
         self.sent += 10 * rounds
-        return [0.5] * rounds
+        return [self.round_s] * rounds
 
     def evaluate(self) -> dict[str, float]:
         self.sent += 1000
@@ -96,8 +109,12 @@ class _Counting:
 
 def test_bytes_of_evaluations_are_left_out_and_the_budget_ends_a_run(tmp_path: Path) -> None:
     training, record, path = _Counting(), Record(compute_seconds=[0.1]), tmp_path / "record"
-    budget = Budget(seconds=4.9, rounds=1000)
-    measure(training, record, budget, growth=1.5, counters=training.counters, path=path)
+    cell = dataclasses.replace(
+        _cell(),
+        budget=Budget(seconds=4.9, rounds=1000),
+        model=dataclasses.replace(DIGITS, growth=1.5),
+    )
+    measure(training, record, cell, counters=training.counters, path=path)
     assert training.ran == [2, 1, 1, 2, 3, 3]  # 2 of warm-up, and 10 that take 5 seconds
     last = record.evaluations[-1]
     assert (last.rounds, last.tx_bytes, last.rx_bytes) == (12, [0, 120], [0, 0])
@@ -106,8 +123,12 @@ def test_bytes_of_evaluations_are_left_out_and_the_budget_ends_a_run(tmp_path: P
 
 def test_a_run_goes_on_for_as_long_again_once_it_has_its_target(tmp_path: Path) -> None:
     training, record, path = _Counting(), Record(compute_seconds=[0.1]), tmp_path / "record"
-    budget = Budget(seconds=100, rounds=1000, target=0.3)
-    measure(training, record, budget, growth=1.0, counters=training.counters, path=path)
+    cell = dataclasses.replace(
+        _cell(),
+        budget=Budget(seconds=100, rounds=1000, target=0.3),
+        model=dataclasses.replace(DIGITS, growth=1.001),
+    )
+    measure(training, record, cell, counters=training.counters, path=path)
     # 2 of warm-up; the third and fourth evaluation have it, after 2 + 1 + 1 + 1 rounds
     assert sum(training.ran) == 2 + 2 * 3
 
@@ -122,15 +143,58 @@ def test_evaluations_are_far_apart_only_late_in_a_run() -> None:
     assert rounds_to_evaluation([60.0] * 4, budget, 1.2) == 0  # two of warm-up, and 120 s
 
 
-def test_the_warm_up_counts_as_ordinary_rounds() -> None:
+def _busiest(outcome: Outcome) -> tuple[float | None, float]:
+    assert outcome.record
+    return outcome.record.busiest_bytes(), outcome.record.warm_up_bytes()
+
+
+def test_the_warm_up_counts_in_seconds_and_not_in_rounds_and_bytes() -> None:
     outcome = _outcome(0.1, 0.6, 0.4, 0.7, 0.8)
     assert outcome.round_s == 0.5
     assert outcome.compute_s == 0.2
-    assert [seconds for seconds, _ in outcome.trace()] == [1.0, 1.5, 2.0, 2.5, 3.0]
-    assert outcome.seconds_to(0.5) == 2.5  # at 1.5 it does not hold
+    assert [seconds for seconds, _ in outcome.trace()] == [30.0, 30.5, 31.0, 31.5, 32.0]
+    assert outcome.rounds_to(0.5) == 5  # after 3 it does not hold
+    assert outcome.seconds_to(0.5) == 31.5
     assert outcome.seconds_to(0.8) is None
-    assert outcome.busiest_bytes() == 5
-    assert _outcome(0.1).busiest_bytes() == 9
+    assert _busiest(outcome) == (5e6, 8e6)
+    assert _busiest(_outcome(0.1)) == (9e6, 0)
+
+
+def test_seconds_at_another_rate_are_those_of_as_many_rounds_and_a_longer_start() -> None:
+    timed = [Timing(rate="10mbit", round_seconds=[4.0, 5.0, 9.0])]
+    timed += [Timing(rate="100mbit", round_seconds=[])]
+    outcome = _outcome(0.1, 0.6, 0.7, timed=timed)
+    assert outcome.timed_round_s("10mbit") == 5.0
+    assert outcome.computed_seconds_to(0.5, "10mbit") == 3 * 5.0 + 8 / 1.25
+    assert outcome.computed_seconds_to(0.9, "10mbit") is None
+    assert outcome.timed_round_s("100mbit") is outcome.timed_round_s("1gbit") is None
+    assert outcome.computed_seconds_to(0.5, "100mbit") is None
+
+
+def test_rounds_are_timed_at_other_rates_after_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shaped: list[float | None] = []
+    monkeypatch.setattr(measuring, "shape_links", shaped.append)
+    cell = dataclasses.replace(_cell(), timed=("1gbit", "100mbit"))
+    for round_s, expected in ((0.5, [1, 16]), (3.0, [1, 2]), (9.0, [1])):
+        training, path = _Counting(), tmp_path / "record"
+        training.round_s, record = round_s, Record(compute_seconds=[0.1])
+        measure(training, record, cell, counters=training.counters, path=path)
+        assert training.ran[-2 * len(expected) :] == expected * 2
+        assert [len(timing.round_seconds) for timing in record.timings] == [expected[-1]] * 2
+        assert Record.of(json.loads(path.read_text(encoding="utf-8"))) == record
+    assert shaped == [125e6, 12.5e6] * 3
+
+
+def test_rounds_that_would_take_too_long_are_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "RATES", {"10mbit": 10 / 31})
+    training, record = _Counting(), Record(compute_seconds=[0.1])
+    cell = dataclasses.replace(_cell(), timed=("10mbit",))
+    measure(training, record, cell, counters=training.counters, path=tmp_path / "record")
+    assert record.timings == [Timing(rate="10mbit", round_seconds=[])]
     assert _outcome(0.1).round_s == 15.0
     assert _outcome(0.1, 0.2).round_s == 0.5  # the median of all three is 10
 
@@ -320,21 +384,24 @@ def test_a_rate_is_that_of_the_lab() -> None:
 def test_the_report_shows_what_there_is(tmp_path: Path) -> None:
     asked = ["report", "--out", str(tmp_path), "--model", "digits", "--step", "0.1"]
     budget = Budget(seconds=150.0, rounds=2000, target=DIGITS.target)
+    timings = [Timing(rate="100mbit", round_seconds=[1.5])]
     cells: tuple[tuple[str, Rate, Outcome], ...] = (
         ("DDP", "10mbit", _outcome(0.5, 0.95, 0.95)),
-        ("DDP", "1gbit", _outcome(0.5, 0.95, 0.95, round_s=0.25)),
+        ("DDP", "unshaped", _outcome(0.5, 0.95, 0.95, round_s=0.25, timed=timings)),
         ("SGD", "10mbit", Outcome(status="failed", reason="no memory", record=None)),
     )
     for contender, rate, outcome in cells:
+        timed: tuple[Rate, ...] = ("1gbit", "100mbit", "10mbit") if rate == "unshaped" else ()
         cell = dataclasses.replace(_cell(contender, step_size=0.1), rate=rate, budget=budget)
-        write(cell, outcome, tmp_path)
+        write(dataclasses.replace(cell, timed=timed), outcome, tmp_path)
     found = CliRunner().invoke(app, asked)
     assert found.exit_code == 0, found.output
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "| DDP | 2 (500, 200) | - | 4 (250, 200) | - |" in text
-    assert "| DDP | 1.5 (95.0%) | - | 0.75 (95.0%) | - |" in text
-    assert "| DDP | 5 B | - | 5 B | - |" in text
-    assert "| SGD | failed | - | - | - |" in text
+    assert "| | compute | 10mbit | 100mbit | 1gbit | unshaped |" in text
+    assert "| DDP | 200 | 500 | 1.5e+03 | - | 250 |" in text
+    assert "| DDP | 30.5 | ~5.14 | - | 30.2 |" in text
+    assert "| DDP | 3 | 95.0% | 5 MB |" in text
+    assert "| SGD | - | - | - | - | - |" in text
     assert "- SGD, 10mbit: failed, no memory" in text
     assert "fp16" not in text
     assert (tmp_path / "figure.png").stat().st_size > 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launch.lab import outside
-from launch.lab.inside import counters, popen_on
+from launch.lab.inside import counters, popen_on, shape_links
 from launch.lab.plan import LabPlan
 from mlmc_ray.errors import ClusterError, ConfigError
 
@@ -22,8 +22,10 @@ LAB = (sys.executable, "-m", "launch.lab", "run")
 MEGABYTE = 1_000_000
 TRANSFER = f"""
 import socket, subprocess, sys, time
-from launch.lab.inside import counters, node_address, popen_on
+from launch.lab.inside import counters, node_address, popen_on, shape_links
 
+if len(sys.argv) > 1:
+    shape_links(float(sys.argv[1]) or None)
 SINK = "import socket; c = socket.create_server(('', 5000)).accept()[0]\\nwhile c.recv(65536): pass"
 sink = popen_on(2, [sys.executable, "-c", SINK])
 deadline = time.monotonic() + 20
@@ -161,6 +163,26 @@ def test_counters_see_what_a_cable_would_carry(tmp_path: Path) -> None:
     assert [node["address"] for node in nodes] == ["10.200.0.1", "10.200.0.2", "10.200.0.3"]
     assert nodes[2]["rx_bytes"] >= received
     assert nodes[0]["retransmitted"] == again / 1514
+
+
+@pytest.mark.lab
+@needs_lab
+def test_links_change_their_rate_while_a_lab_is_up() -> None:
+    seconds = []
+    for first, then in (("400mbit", 1.25e6), ("10mbit", 0)):
+        options = ("--nodes", 3, "--no-ray", "--rate", first)
+        done = run_lab(*options, "--", sys.executable, "-c", TRANSFER, then)
+        assert done.returncode == 0, done.stderr
+        seconds.append(float(done.stdout.split()[-1]))
+    slow, free = seconds
+    assert slow > 0.7
+    assert free < 0.7
+
+
+def test_links_of_no_rate_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLMC_RAY_LAB_NODES", "3")
+    with pytest.raises(ConfigError, match="rate is 8 bit/s: give at least 8 kbit"):
+        shape_links(1.0)
 
 
 @pytest.mark.lab
