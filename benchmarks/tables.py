@@ -70,7 +70,8 @@ def round_time(results: Results) -> list[str]:
             ratio = found.get("ratio_to", {}).get(reference)
             cells.append(f"{found['median']:.3g}" + ("" if ratio is None else f" ({ratio:.2f})"))
         rows.append(cells)
-    return _table(("parameters", *(f"{size['parameters']:,}" for size in sizes)), rows)
+    heads = (f"{size['parameters']:,}, batches of {size['batch_size']}" for size in sizes)
+    return _table(("parameters", *heads), rows)
 
 
 def round_breakdown(results: Results) -> list[str]:

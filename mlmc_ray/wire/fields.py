@@ -3,6 +3,7 @@
 Every ``read_`` function takes the field's name and raises ``WireError`` with it.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,12 @@ MAX_DIM = (1 << 31) - 1
 MAX_DEPTH = 6
 """How deep payloads may lie in payloads."""
 _FORMATS = (torch.float32, torch.float16, torch.bfloat16)
+
+with warnings.catch_warnings():
+    # Values stay in the bytes that msgpack made of them. Torch says once in a process that such
+    # memory is not to be written to, which nobody does to a payload's: let it be said here.
+    warnings.simplefilter("ignore")
+    torch.from_numpy(np.frombuffer(bytes(4), dtype="<f4"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ def read_values(name: str, form: object, value: object) -> Tensor:
     data = read_binary(f"{name}.values", value)
     if len(data) % 2:
         raise WireError(f"{name}.values: {len(data)} bytes are not whole values of two bytes")
-    raw = torch.from_numpy(np.frombuffer(data, dtype="<i2").astype(np.int16))
+    raw = torch.from_numpy(np.frombuffer(data, dtype="<i2").astype(np.int16, copy=False))
     return _finite(f"{name}.values", raw.view(_FORMATS[kind]))
 
 
@@ -134,7 +141,8 @@ def read_floats(field: str, value: object) -> Tensor:
     data = read_binary(field, value)
     if len(data) % 4:
         raise WireError(f"{field}: {len(data)} bytes are not whole float32 values")
-    return _finite(field, torch.from_numpy(np.frombuffer(data, dtype="<f4").astype(np.float32)))
+    values = np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)
+    return _finite(field, torch.from_numpy(values))
 
 
 def _finite(field: str, values: Tensor) -> Tensor:
