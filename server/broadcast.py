@@ -32,7 +32,10 @@ class Broadcast:
         self._sender = plan.downlink.sender(replica)
         self._round_index = 0
         self._news: Mapping[int, Message] = {}
-        self._copies: dict[int, int] = {}  # by worker, of which round, if it has one
+        # By worker, of which round its copy is, if it has one: at first that of the start, which
+        # every process makes for itself.
+        self._copies = dict.fromkeys(range(plan.num_workers), 0)
+        self._confirmed: set[int] = set()  # workers that have used a copy
         self._statistics: DensePayload | None = None
         self.known_statistics = dict.fromkeys(range(plan.num_workers), 0)
         self.lacking: set[int] = set()
@@ -62,9 +65,9 @@ class Broadcast:
     def _new_news(self, round_index: int, exchange_index: int) -> News:
         """Return the half's news, which must not change what it remembers where it is replicated.
 
-        That is looked at until somebody has a copy.
+        That is looked at until somebody has used a copy.
         """
-        if self._copies or not self._sender.replicates:
+        if self._confirmed or not self._sender.replicates:
             return self._replica.news(round_index, exchange_index)
         before = self._replica.memory()
         news = self._replica.news(round_index, exchange_index)
@@ -93,24 +96,25 @@ class Broadcast:
         Raises:
             RoundError: the news cannot be encoded.
         """
-        made: dict[tuple[int, bool, int | None], bytes] = {}
+        made: dict[tuple[int, bool, int | None, bool], bytes] = {}
         frames = {}
         for worker_id in sorted(self.lacking or self._news):
             news = self._news[worker_id]
             lacks = self.known_statistics[worker_id] < self._replica.num_averages
             since = self._copies.get(worker_id) if self._sender.uses_copies else None
-            key = (id(news), lacks, since)
+            confirmed = worker_id in self._confirmed
+            key = (id(news), lacks, since, confirmed)
             if key not in made:
-                frame = self._frame(news, lacks, since)
+                frame = self._frame(news, lacks, since, confirmed=confirmed)
                 made[key] = next((other for other in made.values() if other == frame), frame)
             frames[worker_id] = made[key]
         return frames
 
-    def _frame(self, news: Message, lacks: bool, since: int | None) -> bytes:
+    def _frame(self, news: Message, lacks: bool, since: int | None, *, confirmed: bool) -> bytes:
         if lacks and self._statistics is not None:
             news = Message({**news.payloads, "buffers": self._statistics}, news.scalars)
         try:
-            return self._sender.frame(news, self._round_index, since)
+            return self._sender.frame(news, self._round_index, since, confirmed=confirmed)
         except (WireError, NonFiniteError) as error:
             raise RoundError(f"round {self._round_index}: the server's news: {error}") from error
 
@@ -138,6 +142,7 @@ class Broadcast:
         """Note who has used the news of the round, each with the statistics that it was sent."""
         self.known_statistics.update(workers)
         self._copies.update(dict.fromkeys(workers, self._round_index))
+        self._confirmed.update(workers)
 
     def close(self, frames: Mapping[int, bytes | memoryview], *, more: bool) -> None:
         """End an exchange, in which these reports have come.

@@ -33,7 +33,12 @@ class Backlog(Generic[Item]):
             self._num_bytes -= self._items.pop(0)[1]
 
     def of(self, first: int, last: int) -> Sequence[Item] | None:
-        """Return the items of the rounds from ``first`` to ``last``; None unless all are here."""
+        """Return the items of the rounds from ``first`` to ``last``; None unless all are here.
+
+        There are none from a round to the one before it.
+        """
+        if first == last + 1:
+            return []
         if last != self._next - 1 or not last + 1 - len(self._items) <= first <= last:
             return None
         return [item for item, _ in self._items[len(self._items) - (last + 1 - first) :]]

@@ -22,7 +22,7 @@ from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.checks import require_contractive
 from mlmc_ray.observing import observed
-from mlmc_ray.payloads import Message, Payload, SumPayload
+from mlmc_ray.payloads import Message, Payload, SumPayload, ZeroPayload
 from mlmc_ray.replica import Replica
 from mlmc_ray.wire import encode
 
@@ -68,7 +68,7 @@ class CompressedDownlink(Downlink):
 
     def receiver(self, replica: Callable[[], Replica], max_dim: int) -> Receiver:
         """Make a side of the workers, which remembers d numbers."""
-        return _Receiver(max_dim)
+        return _Receiver(replica, max_dim)
 
 
 class _Sender(Sender):
@@ -88,14 +88,18 @@ class _Sender(Sender):
         change.add_to(self._copy)
         self._changes.add(round_index, change, len(encode(Message({"change": change}))))
 
-    def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
+    def frame(
+        self, news: Message, round_index: int, since: int | None, *, confirmed: bool
+    ) -> bytes:
         missing = None if since is None else self._changes.of(since + 1, round_index)
         if since is None or missing is None:
             return encode(with_parameters(news, self._copy))
-        if len(missing) == 1:
-            return changes(news, missing[0], since)
+        leading_to = None if confirmed else self._copy
+        if len(missing) < 2:
+            change = missing[0] if missing else ZeroPayload(len(self._copy))
+            return changes(news, change, since, leading_to=leading_to)
         try:
-            return changes(news, SumPayload(tuple(missing)), since)
+            return changes(news, SumPayload(tuple(missing)), since, leading_to=leading_to)
         except (WireError, NonFiniteError):  # more, all together, than readers allow a message
             return encode(with_parameters(news, self._copy))
 

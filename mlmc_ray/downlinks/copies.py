@@ -88,7 +88,9 @@ class HalfDownlink(Downlink):
 class _FullSender(Sender):
     uses_copies = False
 
-    def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
+    def frame(
+        self, news: Message, round_index: int, since: int | None, *, confirmed: bool
+    ) -> bytes:
         return encode(news)
 
 
@@ -98,7 +100,9 @@ class _HalfSender(Sender):
     def __init__(self, form: torch.dtype) -> None:
         self._form = form
 
-    def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
+    def frame(
+        self, news: Message, round_index: int, since: int | None, *, confirmed: bool
+    ) -> bytes:
         rounded = news.payloads[PARAMETERS].to_dense().to(self._form)
         if not all_finite(rounded):
             raise NonFiniteError(

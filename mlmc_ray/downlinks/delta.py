@@ -47,7 +47,7 @@ class DeltaDownlink(Downlink):
 
     def receiver(self, replica: Callable[[], Replica], max_dim: int) -> Receiver:
         """Make a side of the workers, which remembers d numbers."""
-        return _Receiver(max_dim)
+        return _Receiver(replica, max_dim)
 
 
 class _Sender(Sender):
@@ -65,7 +65,9 @@ class _Sender(Sender):
         self._changed_in[now != before] = round_index
         self._sent.copy_(self._parameters)
 
-    def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
+    def frame(
+        self, news: Message, round_index: int, since: int | None, *, confirmed: bool
+    ) -> bytes:
         if since is None:
             return encode(news)
         indices = torch.nonzero(self._changed_in > since).flatten()
@@ -73,7 +75,8 @@ class _Sender(Sender):
         in_full = 4 * sum(payload.dim for payload in news.payloads.values())
         if 4 * len(indices) < in_full and len(indices) < dim:
             change = SparsePayload(dim, indices, self._parameters[indices])
-            if len(frame := changes(news, change, since)) < in_full:
+            leading_to = None if confirmed else self._parameters
+            if len(frame := changes(news, change, since, leading_to=leading_to)) < in_full:
                 return frame
         return encode(news)
 

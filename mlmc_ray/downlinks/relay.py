@@ -74,18 +74,19 @@ class _Sender(Sender):
         self._rounds = Backlog[Mapping[int, bytes]](4 * len(replica.parameters))
         self._digest: tuple[int, bytes] = (-1, b"")  # with its round
 
-    def frame(self, news: Message, round_index: int, since: int | None) -> bytes:
+    def frame(
+        self, news: Message, round_index: int, since: int | None, *, confirmed: bool
+    ) -> bytes:
         rounds = None if since is None else self._rounds.of(since, round_index - 1)
         if since is None or rounds is None:
             full = encode(state_message(self._replica, lacking="buffers" in news.payloads))
             self._rounds.most_bytes = len(full)
             return full
-        bundle = Bundle(since=since, rounds=rounds, digest=self._digest_in(round_index))
-        return encode_bundle(bundle)
+        due = not confirmed or round_index % self._digest_every == 0
+        digest = self._digest_in(round_index) if due else None
+        return encode_bundle(Bundle(since=since, rounds=rounds, digest=digest))
 
-    def _digest_in(self, round_index: int) -> bytes | None:
-        if round_index % self._digest_every:
-            return None
+    def _digest_in(self, round_index: int) -> bytes:
         if self._digest[0] != round_index:
             self._digest = (round_index, _digest(self._replica))
         return self._digest[1]
@@ -125,15 +126,18 @@ class _Receiver(Receiver):
     ) -> News | None:
         if not is_bundle(frame):
             return self._begin(decode(frame, max_dim=self._max_dim), round_index, workers)
-        bundle, replica_or_none = decode_bundle(frame), self._replica
+        bundle = decode_bundle(frame)
         if bundle.since + len(bundle.rounds) != round_index:
             raise RoundError(
                 f"the server's news: rounds {bundle.since} to "
                 f"{bundle.since + len(bundle.rounds) - 1} are relayed, in round {round_index}"
             )
-        if replica_or_none is None or not bundle.since <= self._round_index <= round_index:
+        if self._replica is None and bundle.since == 0 and bundle.digest is not None:
+            self._replica = self._make()
+            self._arrive(self._replica, 0)
+        replica = self._replica
+        if replica is None or not bundle.since <= self._round_index <= round_index:
             return None
-        replica = replica_or_none
         for reports in bundle.rounds[self._round_index - bundle.since :]:
             self._step(replica, reports)
         if bundle.digest is not None and bundle.digest != _digest(replica):

@@ -93,9 +93,10 @@ def _read(reader: msgpack.Unpacker) -> Bundle:
     read_integer("version", _value(reader, "version"), WIRE_VERSION, WIRE_VERSION)
     since = read_integer("since", _value(reader, "since"), 0, _LARGEST)
     rounds = tuple(_read_reports(reader) for _ in range(_length(reader, "rounds")))
-    if not rounds:
-        raise WireError("rounds: expected at least one, got none")
-    return Bundle(since=since, rounds=rounds, digest=_digest(_value(reader, "digest")))
+    digest = _digest(_value(reader, "digest"))
+    if not rounds and digest is None:
+        raise WireError("rounds: expected at least one where there is no digest, got none")
+    return Bundle(since=since, rounds=rounds, digest=digest)
 
 
 def _digest(value: object) -> bytes | None:

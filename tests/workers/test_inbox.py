@@ -83,7 +83,8 @@ def test_a_copy_that_one_server_misses_is_asked_of_all() -> None:
     inbox = inbox_of(downlink=DeltaDownlink())
     first, second = spans()
     nothing = SparsePayload(len(second), torch.tensor([0]), torch.tensor([0.5]))
-    since = changes(Message({"parameters": DensePayload(second)}), nothing, 2)
+    news_since = Message({"parameters": DensePayload(second)})
+    since = changes(news_since, nothing, 2, leading_to=None)
     assert inbox.read(*PLACE, [to_all(news_of(first)), to_all(since)]) == {1: None, 3: None}
     news = inbox.read(*PLACE, [to_all(news_of(first)), to_all(news_of(second))])
     assert torch.equal(parameters_of(news[1]), torch.arange(37.0))

@@ -295,7 +295,7 @@ def test_changes_that_ask_for_too_much_together_become_a_full_copy() -> None:
     for round_index in range(40):
         replica.parameters[round_index] += 1.0
         sender.open(round_index, replica.context(round_index, 0))
-    few, many = (decode(sender.frame(news, 39, since)) for since in (30, 1))
+    few, many = (decode(sender.frame(news, 39, since, confirmed=True)) for since in (30, 1))
     assert isinstance(few.payloads["change"], SumPayload)
     assert len(few.payloads["change"].parts) == 9
     assert list(many.payloads) == ["parameters"]
