@@ -32,8 +32,7 @@ class Broadcast:
         self._sender = plan.downlink.sender(replica)
         self._round_index = 0
         self._news: Mapping[int, Message] = {}
-        # By worker, of which round its copy is, if it has one: at first that of the start, which
-        # every process makes for itself.
+        # By worker, of which round its copy is, if it has one; every process can make that of 0.
         self._copies = dict.fromkeys(range(plan.num_workers), 0)
         self._confirmed: set[int] = set()  # workers that have used a copy
         self._statistics: DensePayload | None = None
@@ -102,7 +101,7 @@ class Broadcast:
             news = self._news[worker_id]
             lacks = self.known_statistics[worker_id] < self._replica.num_averages
             since = self._copies.get(worker_id) if self._sender.uses_copies else None
-            confirmed = worker_id in self._confirmed
+            confirmed = since is None or worker_id in self._confirmed
             key = (id(news), lacks, since, confirmed)
             if key not in made:
                 frame = self._frame(news, lacks, since, confirmed=confirmed)

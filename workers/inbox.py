@@ -30,7 +30,7 @@ class Inbox:
         self.forget()
 
     def forget(self) -> None:
-        """Give up every copy of the parameters, so that full ones are asked for."""
+        """Give up every copy of the parameters, so that others are made or asked for."""
         self._receivers = [self._receiver(span) for span in self._spans]
 
     def _receiver(self, span: Span) -> Receiver:

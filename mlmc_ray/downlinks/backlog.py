@@ -35,7 +35,7 @@ class Backlog(Generic[Item]):
     def of(self, first: int, last: int) -> Sequence[Item] | None:
         """Return the items of the rounds from ``first`` to ``last``; None unless all are here.
 
-        There are none from a round to the one before it.
+        From a round to the one before it there are none, so that nothing is missing.
         """
         if first == last + 1:
             return []

@@ -4,34 +4,26 @@ A method's server half says where the workers are to compute: the parameters, ev
 downlink is another way to say the same, or nearly the same, in fewer bytes. It has two sides: the
 sender is with the server, and a receiver with every process that hosts workers.
 
-What a receiver has got is a *copy*, known by the round whose news it was. The first one, of round
-0, every process makes for itself, since the start of a run follows from its seed: news that build
-on it come with a digest, until they have been used. A worker whose copy is too old, or who has none
-or another, is sent a full one.
+What a receiver has got is a *copy*, known by the round whose news it was. The copy of round 0 every
+process makes for itself, since the start of a run follows from its seed. News for a worker that has
+not used a copy yet come with a digest of what the copy is to be with them. A worker whose copy is
+too old, or who has none or another, is sent a full one.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from mlmc_ray.compressors import Context
-from mlmc_ray.errors import RoundError
 from mlmc_ray.methods import Method, PartialParticipation
 from mlmc_ray.methods.base import News
-from mlmc_ray.payloads import DensePayload, Message, Payload
+from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.replica import Replica
-from mlmc_ray.wire import decode, encode
-from mlmc_ray.wire.bundles import digest_of
 
 PARAMETERS = "parameters"
 _REQUEST = "full copy"
-CHANGE, SINCE = "change", "since"
-"""Names in news that say what has changed."""
-_DIGEST = "digest"
-_DIGEST_BYTES = 6  # a number of as many bits is exact as a scalar
 
 
 class Sender:
@@ -66,7 +58,8 @@ class Sender:
             news: of the method's server half; the parameters in them are the server's own.
             round_index: of the open round.
             since: the round of the copy that the worker has; None if it has none.
-            confirmed: whether the worker has used a copy, and needs no digest of it.
+            confirmed: whether the worker needs no digest, since it has used a copy before, or has
+                none.
 
         Raises:
             WireError, NonFiniteError: they cannot be encoded.
@@ -197,94 +190,6 @@ def check_waits(kind: str, method: Method) -> None:
 def with_parameters(news: Message, parameters: Tensor) -> Message:
     """Return news with these parameters in place of theirs."""
     return Message({**news.payloads, PARAMETERS: DensePayload(parameters)}, news.scalars)
-
-
-def changes(news: Message, change: Payload, since: int, *, leading_to: Tensor | None) -> bytes:
-    """Return the frame of news with what has changed since a round in place of the parameters.
-
-    Args:
-        news: of the method's server half.
-        change: since the round.
-        since: the round.
-        leading_to: the copy as it is to be with the change, for a worker that needs a digest of it.
-    """
-    payloads = {name: payload for name, payload in news.payloads.items() if name != PARAMETERS}
-    scalars = {**news.scalars, SINCE: float(since)}
-    if leading_to is not None:
-        scalars[_DIGEST] = _digest(leading_to)
-    return encode(Message({CHANGE: change, **payloads}, scalars))
-
-
-def _digest(copy: Tensor) -> float:
-    return float(int.from_bytes(digest_of(copy)[:_DIGEST_BYTES], "big"))
-
-
-class CopyReceiver(Receiver):
-    """Receives full copies, and messages about what has changed since one.
-
-    Args:
-        replica: makes one as it is at the start of the run.
-        max_dim: refuse payloads of more entries.
-    """
-
-    def __init__(self, replica: Callable[[], Replica], max_dim: int) -> None:
-        self._make = replica
-        self._max_dim = max_dim
-        self._round_index = -1  # whose copy this is; -1 for none
-        self._copy = torch.empty(0)
-
-    def take(
-        self,
-        round_index: int,
-        exchange_index: int,
-        frame: bytes | memoryview,
-        workers: Collection[int],
-    ) -> News | None:
-        """Return the news with the parameters in full."""
-        news = decode(frame, max_dim=self._max_dim)
-        if PARAMETERS in news.payloads:
-            self._copy = news.payloads[PARAMETERS].to_dense().to(torch.float32)
-        else:
-            if not self._follow(news, round_index):
-                self._round_index = -1
-                return None
-            ours = (CHANGE, SINCE, _DIGEST)
-            payloads = {name: news.payloads[name] for name in news.payloads if name not in ours}
-            scalars = {name: news.scalars[name] for name in news.scalars if name not in ours}
-            news = Message(payloads, scalars)
-        self._round_index = round_index
-        return with_parameters(news, self._copy.clone())  # workers may keep what they are given
-
-    def _follow(self, news: Message, round_index: int) -> bool:
-        """Bring the copy up to date, and return whether it is what it should be."""
-        digest = news.scalars.get(_DIGEST)
-        if self._round_index < 0 and digest is not None:
-            self._copy = self._make().parameters
-            self._round_index = 0
-        since, change = self._change(news)
-        if not 0 <= since <= self._round_index <= round_index:
-            return False
-        if self._round_index < round_index:
-            self._apply(change, self._round_index - since)
-        return digest is None or digest == _digest(self._copy)
-
-    def _change(self, news: Message) -> tuple[int, Payload]:
-        since, change = news.scalars.get(SINCE), news.payloads.get(CHANGE)
-        if since is None or since != int(since) or change is None:
-            raise RoundError(
-                f"the server's news have neither {PARAMETERS!r} nor {CHANGE!r} since a round: "
-                "server and workers must have the same downlink"
-            )
-        if self._round_index >= 0 and change.dim != len(self._copy):
-            raise RoundError(
-                f"the server's news: {CHANGE} has {change.dim} entries, the model here has "
-                f"{len(self._copy)}; server and workers must run the same problem"
-            )
-        return int(since), change
-
-    @abstractmethod
-    def _apply(self, change: Payload, rounds: int) -> None:
-        """Bring ``_copy`` up to date, of which the first rounds are in it already."""
 
 
 def request() -> Message:

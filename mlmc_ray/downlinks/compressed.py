@@ -9,15 +9,14 @@ from torch import Tensor
 from mlmc_ray.compressors import Compressor, Context, bound
 from mlmc_ray.downlinks.backlog import Backlog
 from mlmc_ray.downlinks.base import (
-    CopyReceiver,
     Downlink,
     Receiver,
     Sender,
-    changes,
     check_news,
     check_waits,
     with_parameters,
 )
+from mlmc_ray.downlinks.changes import CopyReceiver, changes
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.methods import Method
 from mlmc_ray.methods.checks import require_contractive

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from mlmc_ray.compressors import Context
 from mlmc_ray.downlinks.base import (
-    CopyReceiver,
     Downlink,
     Receiver,
     Sender,
-    changes,
     check_news,
     check_waits,
 )
+from mlmc_ray.downlinks.changes import CopyReceiver, changes
 from mlmc_ray.errors import RoundError
 from mlmc_ray.methods import Method
 from mlmc_ray.payloads import Message, Payload, SparsePayload

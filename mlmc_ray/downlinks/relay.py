@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mlmc_ray.compressors import Context
 from mlmc_ray.downlinks.backlog import Backlog
 from mlmc_ray.downlinks.base import (
     Downlink,
@@ -33,12 +34,13 @@ class RelayDownlink(Downlink):
     parameters; where they are not, a full copy is sent, with all that optimizer and method
     remember.
 
-    Replicas can come to differ, on processors that round differently for one. Now and then the
-    server says a digest of its parameters and running statistics; who finds another asks for a full
-    copy. What method and optimizer remember is not in it, and shows in the parameters.
+    Replicas can come to differ, on processors that round differently for one. Now and then, and to
+    every worker with its first news, the server says a digest of its parameters and running
+    statistics; who finds another asks for a full copy. What method and optimizer remember is not in
+    it, and shows in the parameters.
 
     Args:
-        digest_every: rounds between digests, of 8 bytes.
+        digest_every: rounds between digests, of 8 bytes, for workers that have had their first.
     """
 
     digest_every: int = 50
@@ -73,6 +75,12 @@ class _Sender(Sender):
         self._digest_every = digest_every
         self._rounds = Backlog[Mapping[int, bytes]](4 * len(replica.parameters))
         self._digest: tuple[int, bytes] = (-1, b"")  # with its round
+
+    def open(self, round_index: int, context: Context) -> None:
+        """Look at the start: what no full copy can hold is refused now, not when one is needed."""
+        if not round_index:
+            copy = state_message(self._replica, lacking=False)
+            self._rounds.most_bytes = 4 * sum(payload.dim for payload in copy.payloads.values())
 
     def frame(
         self, news: Message, round_index: int, since: int | None, *, confirmed: bool

@@ -29,7 +29,7 @@ class Bundle:
 
     Attributes:
         since: the first of the rounds.
-        rounds: the report frames of each, by worker.
+        rounds: the report frames of each, by worker; none only where there is a digest.
         digest: of parameters and running statistics after the last; None if it is not said.
     """
 

@@ -16,6 +16,7 @@ from mlmc_ray.downlinks import (
     RelayDownlink,
 )
 from mlmc_ray.downlinks.base import request
+from mlmc_ray.downlinks.copies import _FullSender
 from mlmc_ray.errors import RoundError
 from mlmc_ray.methods import CompressedSGD, DataParallelSGD, Method, PartialParticipation
 from mlmc_ray.methods.averaging import AverageServer
@@ -78,6 +79,26 @@ def test_relay_refuses_news_that_change_the_memory() -> None:
         server_of(RelayDownlink(), method=method).broadcast()
 
 
+class _Counting(AverageServer):
+    def __init__(self, parameters: Tensor, name: str) -> None:
+        super().__init__(parameters, name)
+        self.memory["counts"] = torch.zeros(3, dtype=torch.int64)
+
+
+class CountingServer(CompressedSGD):
+    """A method whose server half remembers what no full copy holds."""
+
+    def server(self, parameters: Tensor) -> ServerHalf:
+        return _Counting(parameters, "gradient")
+
+
+def test_relay_refuses_memory_that_no_copy_holds_before_one_is_asked_for() -> None:
+    method = CountingServer(compressor=TopK(k=2))
+    server_of(method=method).broadcast()
+    with pytest.raises(RoundError, match=r"the half remembers 'counts' of shape .* no copy can"):
+        server_of(RelayDownlink(), method=method).broadcast()
+
+
 def round_of(server: ParameterServer, *entries: int) -> dict[int, bytes]:
     """Run a round, and return its news."""
     frames = server.broadcast()
@@ -97,17 +118,48 @@ def bundle_of(frame: bytes) -> Bundle:
     return decode_bundle(frame)
 
 
-# Full copies first, and then what is new.
+def digest_in(frame: bytes) -> float | None:
+    """The digest in news of what has changed."""
+    return decode(frame).scalars.get("digest")
 
 
-@pytest.mark.parametrize(
-    "downlink", [FULL, HalfDownlink(), DeltaDownlink(), CompressedDownlink(compressor=TopK(k=1))]
-)
-def test_the_first_news_are_the_parameters(downlink: Downlink) -> None:
+def digest_number(copy: Tensor) -> float:
+    return float(int.from_bytes(digest_of(copy)[:6], "big"))
+
+
+# What is new since the start, and then what is new since the round before.
+
+
+@pytest.mark.parametrize("downlink", [FULL, HalfDownlink()])
+def test_where_no_copies_are_kept_all_news_are_the_parameters(downlink: Downlink) -> None:
     server = server_of(downlink)
     frames = server.broadcast()
     assert len({id(frame) for frame in frames.values()}) == 1
     assert list(decode(frames[0]).payloads) == ["parameters"]
+
+
+@pytest.mark.parametrize(
+    "downlink", [DeltaDownlink(), CompressedDownlink(compressor=TopK(k=1))], ids=str
+)
+def test_the_first_news_are_nothing_and_a_digest_of_the_start(downlink: Downlink) -> None:
+    server = server_of(downlink)
+    frames = round_of(server, 3)
+    assert len({id(frame) for frame in frames.values()}) == 1
+    news = decode(frames[0])
+    assert list(news.payloads) == ["change"]
+    assert torch.equal(news.payloads["change"].to_dense(), torch.zeros(DIM))
+    start = server_of().parameters
+    assert news.scalars == {"since": 0, "digest": digest_number(start)}
+    assert len(frames[0]) < 60
+    assert digest_in(server.broadcast()[0]) is None  # they have a copy now
+
+
+def test_the_first_news_of_relay_are_no_rounds_and_a_digest_of_the_start() -> None:
+    frames = server_of(RelayDownlink()).broadcast()
+    bundle = bundle_of(frames[0])
+    assert (bundle.since, bundle.rounds) == (0, ())
+    assert bundle.digest == digest_of(server_of().parameters)
+    assert {len(frame) for frame in frames.values()} == {14}
 
 
 def test_delta_sends_the_entries_that_moved_as_they_are_now() -> None:
@@ -134,7 +186,7 @@ def test_delta_sends_all_where_most_entries_moved() -> None:
 def test_relay_sends_the_reports_of_the_round_before() -> None:
     server = server_of(RelayDownlink(digest_every=2))
     first, second, third = round_of(server, 3), round_of(server, 4, 9), server.broadcast()
-    assert "parameters" in decode(first[0]).payloads
+    assert not bundle_of(first[0]).rounds
     bundle = bundle_of(second[1])
     assert (bundle.since, bundle.digest) == (0, None)
     assert [dict(reports) for reports in bundle.rounds] == [dict.fromkeys(range(3), report(3))]
@@ -161,14 +213,72 @@ def test_each_worker_gets_what_is_new_to_it() -> None:
     for round_index in range(12):
         frames = round_of(server, round_index)
         (worker_id,) = frames
-        if worker_id in asked:
-            since, indices, _ = changed(frames[worker_id])
-            assert since == asked[worker_id]
-            assert indices == list(range(since, round_index))
-        else:
-            assert "parameters" in decode(frames[worker_id]).payloads
+        since, indices, _ = changed(frames[worker_id])
+        assert since == asked.get(worker_id, 0)
+        assert indices == list(range(since, round_index))
+        assert (digest_in(frames[worker_id]) is None) == (worker_id in asked)
         asked[worker_id] = round_index
     assert len(asked) == NUM_WORKERS
+
+
+@pytest.mark.parametrize(
+    "downlink",
+    [DeltaDownlink(), CompressedDownlink(compressor=TopK(k=1)), RelayDownlink(digest_every=100)],
+    ids=str,
+)
+def test_a_late_worker_gets_all_since_the_start_with_a_digest(downlink: Downlink) -> None:
+    """Worker by worker, until each has used a copy; what it is to be is that of the server."""
+    method = PartialParticipation(method=CompressedSGD(compressor=TopK(k=2)), participants=1)
+    server = server_of(downlink, method=method)
+    seen: set[int] = set()
+    late = 0
+    for round_index in range(12):
+        here = server.parameters.clone()
+        ((worker_id, frame),) = round_of(server, round_index).items()
+        relayed = isinstance(downlink, RelayDownlink)
+        digest = bundle_of(frame).digest if relayed else digest_in(frame)
+        if worker_id in seen:
+            assert digest is None
+            continue
+        seen.add(worker_id)
+        late = round_index
+        if isinstance(downlink, CompressedDownlink):
+            here = server.state_dict()["downlink"]["copy"]
+        assert digest == (digest_of(here) if relayed else digest_number(here))
+        assert (bundle_of(frame).since if relayed else decode(frame).scalars["since"]) == 0
+        assert not relayed or len(bundle_of(frame).rounds) == round_index
+    assert len(seen) == NUM_WORKERS
+    assert late > 1
+
+
+def test_a_worker_that_asks_in_round_0_needs_no_digest_then() -> None:
+    server = server_of(DeltaDownlink())
+    server.broadcast()
+    server.receive({0: report(3), 1: ASK, 2: ASK})
+    assert list(decode(server.broadcast()[1]).payloads) == ["parameters"]
+    server.receive({1: report(3), 2: report(3)})
+    frames = server.broadcast()
+    assert [changed(frame)[0] for frame in frames.values()] == [0, 0, 0]
+    assert [digest_in(frame) for frame in frames.values()] == [None] * 3
+
+
+def test_where_no_copies_are_kept_late_workers_get_the_frame_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A round's is encoded once."""
+    method = PartialParticipation(method=CompressedSGD(compressor=TopK(k=2)), participants=2)
+    server = server_of(method=method)
+    made: list[bytes] = []
+    frame = _FullSender.frame
+
+    def counting(*args: Any, **settings: Any) -> bytes:
+        made.append(frame(*args, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(_FullSender, "frame", counting)
+    asked = [frozenset(round_of(server)) for _ in range(6)]
+    assert len(set(asked)) > 1
+    assert len(made) == len(asked)
 
 
 def test_workers_that_ask_are_sent_a_full_copy_and_the_round_waits() -> None:
@@ -321,8 +431,10 @@ def test_a_full_copy_of_a_replica_says_who_lacks_its_statistics() -> None:
     server = server_of(RelayDownlink(), batch_norm=True)
     gradient = SparsePayload(37, torch.tensor([1]), torch.ones(1))
     silent = encode(Message({"gradient": gradient}))
-    assert decode(server.broadcast()[0]).scalars["lacking"] == 1
-    server.receive(dict.fromkeys(range(3), silent))
+    server.broadcast()
+    server.receive({0: silent, 1: silent, 2: ASK})
+    assert decode(server.broadcast()[2]).scalars["lacking"] == 1
+    server.receive({2: silent})
     server.broadcast()
     server.receive({0: silent, 1: ASK, 2: ASK})
     again = decode(server.broadcast()[1])

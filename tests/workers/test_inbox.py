@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.downlinks import DeltaDownlink
-from mlmc_ray.downlinks.base import changes
+from mlmc_ray.downlinks.changes import changes
 from mlmc_ray.errors import RoundError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import DataParallelSGD
@@ -83,11 +83,42 @@ def test_a_copy_that_one_server_misses_is_asked_of_all() -> None:
     inbox = inbox_of(downlink=DeltaDownlink())
     first, second = spans()
     nothing = SparsePayload(len(second), torch.tensor([0]), torch.tensor([0.5]))
-    news_since = Message({"parameters": DensePayload(second)})
-    since = changes(news_since, nothing, 2, leading_to=None)
+    full = Message({"parameters": DensePayload(second)})
+    since = changes(full, nothing, 2, leading_to=None)
     assert inbox.read(*PLACE, [to_all(news_of(first)), to_all(since)]) == {1: None, 3: None}
     news = inbox.read(*PLACE, [to_all(news_of(first)), to_all(news_of(second))])
     assert torch.equal(parameters_of(news[1]), torch.arange(37.0))
+
+
+def news_since_the_start(start: Tensor) -> bytes:
+    """News that nothing has changed, with the digest of a start."""
+    nothing = SparsePayload(len(start), torch.tensor([], dtype=torch.int64), torch.tensor([]))
+    return changes(Message({"parameters": DensePayload(start)}), nothing, 0, leading_to=start)
+
+
+def test_the_first_copy_is_the_start_of_the_model_here() -> None:
+    plan, here = plan_of(downlink=DeltaDownlink()), model()
+    parts = [here.parameters[span.entries].clone() for span in plan.spans(here)]
+    frames = [to_all(news_since_the_start(part)) for part in parts]
+    inbox = Inbox(plan, here)
+    for _ in range(2):
+        news = inbox.read(*PLACE, frames)
+        assert torch.equal(parameters_of(news[1]), torch.cat(parts))
+        here.parameters.add_(1.0)  # workers compute elsewhere, which changes no copy
+    inbox.forget()
+    assert inbox.read(*PLACE, frames) == {1: None, 3: None}
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_another_start_of_one_span_is_asked_of_all(index: int) -> None:
+    plan, here = plan_of(downlink=DeltaDownlink()), model()
+    parts = [here.parameters[span.entries].clone() for span in plan.spans(here)]
+    inbox = Inbox(plan, here)
+    parts[index][3] += 1.0
+    frames = [to_all(news_since_the_start(part)) for part in parts]
+    assert inbox.read(*PLACE, frames) == {1: None, 3: None}
+    news = inbox.read(*PLACE, [to_all(news_of(part)) for part in parts])
+    assert torch.equal(parameters_of(news[3]), torch.cat(parts))
 
 
 def test_servers_that_ask_different_workers_are_told() -> None:

@@ -21,9 +21,14 @@ def test_only_rounds_up_to_the_last_can_be_asked_for() -> None:
     backlog = backlog_of(1, 1, 1)
     assert backlog.of(0, 1) is None
     assert backlog.of(0, 3) is None
-    assert backlog.of(3, 2) is None
     assert backlog.of(-1, 2) is None
     assert Backlog[str](10).of(0, 0) is None
+
+
+def test_nothing_is_missing_from_a_round_to_the_one_before_it() -> None:
+    assert backlog_of(1, 1, 1).of(3, 2) == []
+    assert Backlog[str](10).of(0, -1) == []
+    assert Backlog[str](10).of(1, 0) == []
 
 
 def test_old_rounds_are_forgotten_where_all_would_be_as_long_as_a_full_copy() -> None:
