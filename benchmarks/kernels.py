@@ -45,7 +45,7 @@ def kernels(values: np.ndarray, fraction: float) -> dict[str, Callable[[], objec
     k = max(1, round(fraction * len(values)))
     low = (len(values) - k) // 4
     exponent = int(np.frexp(scan(vector)[1])[1])
-    counts, _ = magnitude_histogram(vector)
+    counts = magnitude_histogram(vector)
     rotated = rotate(values, 1)
     return {
         "all_finite": lambda: all_finite(vector),

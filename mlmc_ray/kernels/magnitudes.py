@@ -1,8 +1,10 @@
 """Counting entries by magnitude.
 
 The magnitude of a float32 is its bits without the sign: read as an integer, they grow with it. A
-histogram of their high 16 bits finds the bin that holds an entry of given rank, and a histogram of
-the low 15 bits inside that bin finds its magnitude.
+histogram of these integers finds the bin that holds an entry of given rank, and a histogram inside
+that bin finds its magnitude. Bin 0 holds the zeros, and bin b the integers (b - 1) 2^15 + 1 to
+b 2^15: larger magnitudes in higher bins, 2^-8 wide relative to the power of two below (bins up to
+256, of the subnormal numbers, have equal widths).
 """
 
 import numpy as np
@@ -20,36 +22,35 @@ Counts = npt.NDArray[np.int64]
 
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 _LOW_BITS = np.uint32(LOW_BITS)
+_ROUND_UP = np.uint32((1 << LOW_BITS) - 1)
 _BIN_WIDTH = np.uint32(1 << LOW_BITS)
-_LOW = np.uint32((1 << LOW_BITS) - 1)
 ABOVE_ALL = 1 << 31
 _BLOCK = 64  # looked at together, in vector registers
 
 
-def magnitude_histogram(vector: Tensor) -> tuple[Counts, npt.NDArray[np.float64]]:
-    """Count the entries, and add their squares, by the high 16 of the 31 bits of their magnitude.
-
-    Bin b holds the magnitudes whose float32 bits are b 2^15 to (b + 1) 2^15 - 1: larger magnitudes
-    in higher bins, which are 2^-8 wide relative to the power of two below (bins below 256, the
-    subnormal numbers, have equal widths). What is added are whole numbers, so that the sums do not
-    depend on the order nor on the device.
+def magnitude_histogram(vector: Tensor) -> Counts:
+    """Count the entries of every bin of magnitudes.
 
     Args:
         vector: shape (d,), any float dtype, any device, finite; rounded to float32 where it is not.
 
     Returns:
-        The counts, int64, and the sums of squares, float64, both of shape (65536,), on the host.
+        The counts, int64, shape (65537,), on the host.
     """
     if on_cpu(vector):
-        counts, first, second = _count_low_bits(bits_of(vector.to(torch.float32)))
-    else:
-        counts, first, second = (part.cpu().numpy() for part in tensors.histogram(vector))
-    bins = np.arange(NUM_BINS)
-    exponents = bins >> 8
-    lowest = ((bins & 0xFF) | np.where(exponents > 0, 0x100, 0)).astype(np.float64) * 2.0**LOW_BITS
-    units = np.ldexp(1.0, np.maximum(exponents, 1) - 150)
-    squares = counts * lowest**2 + 2 * lowest * first + second
-    return counts, squares * units**2
+        return count_bins(bits_of(vector.to(torch.float32)))
+    counts: Counts = tensors.histogram(vector).cpu().numpy()
+    return counts
+
+
+def middles(bins: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the magnitudes in the middle of bins, which all in them are within 0.2% of.
+
+    That of bin 0 is 0; those in the bins of subnormal numbers may differ by more.
+    """
+    bits = np.maximum((bins << LOW_BITS) - (1 << (LOW_BITS - 1)), 0)
+    magnitudes: npt.NDArray[np.float32] = bits.astype(np.uint32).view(np.float32)
+    return magnitudes.astype(np.float64)
 
 
 def bits_of(vector: Tensor) -> Bits:
@@ -67,16 +68,23 @@ def smallest_of_largest(bits: Bits, counts: Counts, size: int) -> tuple[int, int
     """
     if size == 0:
         return ABOVE_ALL, len(bits)
-    high_bits, wanted = _reach(counts, size)
-    within = _count_within(bits, high_bits)
-    low_bits, ties = _reach(within, wanted)
-    magnitude = (high_bits << int(_LOW_BITS)) + low_bits
-    all_ties = ties == within[low_bits]
+    b, wanted = reach(counts, size)
+    lowest, _ = bounds(b, b)
+    within = _count_within(bits, lowest) if b else counts[:1]  # in bin 0 all are equal
+    place, ties = reach(within, wanted)
+    magnitude = lowest + place
+    all_ties = ties == within[place]
     return magnitude, len(bits) if all_ties else _end_of_ties(bits, magnitude, ties)
 
 
+def bounds(low_bin: int, high_bin: int) -> tuple[int, int]:
+    """Return the lowest magnitude of a bin, and that above the highest of another, as bits."""
+    lowest = ((low_bin - 1) << LOW_BITS) + 1 if low_bin else 0
+    return lowest, (high_bin << LOW_BITS) + 1
+
+
 @compiled
-def _reach(counts: Counts, size: int) -> tuple[int, int]:
+def reach(counts: Counts, size: int) -> tuple[int, int]:
     """Return the bin of the size-th entry from above, and how many of the bin that takes."""
     remaining = size
     for b in range(counts.size - 1, 0, -1):
@@ -88,18 +96,18 @@ def _reach(counts: Counts, size: int) -> tuple[int, int]:
 
 @compiled
 def count_bins(bits: Bits) -> Counts:
-    """Count the magnitudes by their high 16 bits."""
+    """Count the entries of every bin."""
     counts = np.zeros(NUM_BINS, np.int64)
     for j in range(bits.size):
-        counts[(bits[j] & MAGNITUDE) >> _LOW_BITS] += 1
+        counts[((bits[j] & MAGNITUDE) + _ROUND_UP) >> _LOW_BITS] += 1
     return counts
 
 
 @compiled
-def _count_within(bits: Bits, high_bits: int) -> Counts:
-    """Count the entries of one bin by their low 15 bits; blocks without any are skipped."""
+def _count_within(bits: Bits, lowest: int) -> Counts:
+    """Count the entries of the bin from ``lowest`` on by magnitude; skip blocks without any."""
     counts = np.zeros(_BIN_WIDTH + 1, np.int64)  # the last one for all that is not in the bin
-    least = np.uint32(high_bits << _LOW_BITS)
+    least = np.uint32(lowest)
     for start in range(0, bits.size, _BLOCK):
         block = bits[start : start + _BLOCK]
         hits = np.uint32(0)
@@ -127,16 +135,3 @@ def _end_of_ties(bits: Bits, magnitude: int, ties: int) -> int:
                     return start + j + 1
         remaining -= np.int64(hits)
     return bits.size
-
-
-@compiled
-def _count_low_bits(bits: Bits) -> tuple[Counts, Counts, Counts]:
-    counts = np.zeros(NUM_BINS, np.int64)
-    first, second = np.zeros(NUM_BINS, np.int64), np.zeros(NUM_BINS, np.int64)
-    for j in range(bits.size):
-        magnitude = bits[j] & MAGNITUDE
-        b, low = magnitude >> _LOW_BITS, np.int64(magnitude & _LOW)
-        counts[b] += 1
-        first[b] += low
-        second[b] += low * low
-    return counts, first, second

@@ -101,7 +101,7 @@ class _GeometricLevels:
 
     @cached_property
     def _histogram(self) -> npt.NDArray[np.int64]:
-        return magnitude_histogram(self._vector)[0]
+        return magnitude_histogram(self._vector)
 
     def _indices(self, level: int) -> Tensor:
         start, end = self._ends[level - 2] if level > 1 else 0, self._ends[level - 1]

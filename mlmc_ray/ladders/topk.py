@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, count_of
 from mlmc_ray.compressors.topk import segments_of
-from mlmc_ray.kernels.magnitudes import magnitude_histogram
+from mlmc_ray.kernels.magnitudes import magnitude_histogram, middles
 from mlmc_ray.kernels.select import entries_between, rank
 from mlmc_ray.kernels.sums import segment_energies
 from mlmc_ray.ladders.base import Levels, check_level
@@ -33,7 +33,7 @@ class SegmentedTopKLadder:
 
     Sorting is slow for a long vector. From 65,536 float32 entries on, in segments of at least 16,
     the segments are found by counting magnitudes, exactly, and their norms are read from a
-    histogram, each within 0.4% of the exact one (except of subnormal numbers). Any positive
+    histogram, each within 0.2% of the exact one (except of subnormal numbers). Any positive
     probabilities make the estimator unbiased, so that changes its variance by far less than a per
     cent, and nothing else.
 
@@ -179,24 +179,24 @@ class _HistogramLevels(_RankedLevels):
     """The levels of a long vector, without a sort."""
 
     @cached_property
-    def _histogram(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    def _counts(self) -> npt.NDArray[np.int64]:
         return magnitude_histogram(self._vector)
 
     def _indices(self, low: int, high: int) -> Tensor:
-        return entries_between(self._vector, low, high, self._histogram[0])
+        return entries_between(self._vector, low, high, self._counts)
 
     def norms(self) -> Tensor:
-        """Share the energy of a bin that a boundary cuts by the numbers of entries.
+        """Take every entry to be in the middle of its bin.
 
         Only positive terms are added: a difference of running sums would lose small levels, and a
         level of no probability would be a bias.
         """
-        counts, energies = (of_bins[::-1] for of_bins in self._histogram)
-        from_above = np.cumsum(counts)
-        cuts = np.union1d(from_above, np.arange(len(self)) * self._size)
+        bins = np.flatnonzero(self._counts)[::-1]
+        ends = np.cumsum(self._counts[bins])
+        cuts = np.concatenate([np.arange(len(self)) * self._size, ends])
+        cuts.sort(kind="stable")  # which merges what is sorted
         starts, sizes = cuts[:-1], np.diff(cuts)  # pieces, each in one bin and one level
-        bins = np.searchsorted(from_above, starts, side="right")
-        pieces = sizes * (energies[bins] / counts[bins])
+        pieces = sizes * middles(bins)[np.searchsorted(ends, starts, side="right")] ** 2
         return torch.from_numpy(np.sqrt(np.bincount(starts // self._size, weights=pieces)))
 
 

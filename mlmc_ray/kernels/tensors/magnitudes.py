@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-NUM_BINS = 1 << 16
 LOW_BITS = 15
+NUM_BINS = (1 << 16) + 1  # what is not finite has a place too
 
 
 def largest(magnitudes: Tensor, k: int) -> Tensor:
@@ -31,21 +31,11 @@ def entries_between(magnitudes: Tensor, low_rank: int, high_rank: int) -> Tensor
     return torch.nonzero(chosen).flatten()
 
 
-def histogram(vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Count the entries of every bin of magnitudes, and add the low bits of their magnitudes.
+def histogram(vector: Tensor) -> Tensor:
+    """Count the entries of every bin of magnitudes; int64, shape (65537,).
 
     Args:
         vector: shape (d,), finite, float32 or rounded to it; not modified.
-
-    Returns:
-        For every high 16 of the 31 bits of a magnitude, int64, shape (65536,): the number of
-        entries, and the sums of their low 15 bits and of the squares of these. All are exact.
     """
     bits = vector.detach().to(torch.float32).contiguous().view(torch.int32) & 0x7FFFFFFF
-    bins, low = bits >> LOW_BITS, (bits & ((1 << LOW_BITS) - 1)).to(torch.int64)
-    counts = torch.bincount(bins, minlength=NUM_BINS)
-    first, second = (torch.zeros_like(counts) for _ in range(2))
-    places = bins.to(torch.int64)
-    first.scatter_add_(0, places, low)
-    second.scatter_add_(0, places, low * low)
-    return counts, first, second
+    return torch.bincount(-(-bits >> LOW_BITS), minlength=NUM_BINS)  # rounded up
