@@ -50,7 +50,7 @@ def trained() -> FlatModel:
 def gradient(model: FlatModel, batch: tuple[Tensor, ...]) -> Tensor:
     """Return the gradient of a batch, shape (d,)."""
     images, labels = batch
-    model.gradients.zero_()
+    model.clear_gradients()
     Digits().loss(model.module, (images, labels)).backward()  # type: ignore[no-untyped-call]
     return model.collect_gradients().clone()
 

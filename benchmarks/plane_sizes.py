@@ -105,7 +105,7 @@ def gradient(
     problem: FashionMNIST, model: FlatModel, shard: Shard, batch_size: int, step: int
 ) -> Tensor:
     """Return the gradient of one minibatch, shape (d,)."""
-    model.gradients.zero_()
+    model.clear_gradients()
     batch = shard.sample(batch_size, generator_for(0, "batch", step))
     problem.loss(model.module.train(), batch).backward()  # type: ignore[no-untyped-call]
     return model.collect_gradients()

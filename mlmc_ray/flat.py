@@ -1,7 +1,7 @@
 """A model's parameters and gradients as contiguous vectors, without copies.
 
 The parameters of the module become views of the vectors: a forward pass reads the parameter vector,
-a backward pass accumulates into the gradient vector. Buffers stay what they are, and can be
+the gradient vector collects what backward passes leave. Buffers stay what they are, and can be
 exchanged, since every worker has its own.
 """
 
@@ -37,7 +37,8 @@ class FlatModel:
     Attributes:
         module: the module; its trainable parameters share memory with the vectors below.
         parameters: shape (d,); trainable parameters in the order of ``named_parameters``.
-        gradients: shape (d,); the ``.grad`` of every parameter is a view of it.
+        gradients: shape (d,); the ``.grad`` of every parameter is a view of it, but between
+            ``clear_gradients`` and ``collect_gradients``.
         layers: where each parameter lies.
         num_statistics: length of the vector of running statistics.
 
@@ -78,10 +79,16 @@ class FlatModel:
         """Where the parameters are."""
         return self.parameters.device
 
-    def collect_gradients(self) -> Tensor:
-        """Return ``gradients``, having fetched what a loss put elsewhere.
+    def clear_gradients(self) -> None:
+        """Let the next backward pass make every ``.grad`` anew: quicker than adding to zeros."""
+        for _, parameter, _, _ in self._views:
+            parameter.grad = None
 
-        ``module.zero_grad()`` in a loss, for one, makes the next ``.grad`` a tensor of its own.
+    def collect_gradients(self) -> Tensor:
+        """Return ``gradients``, having fetched what lies elsewhere.
+
+        After ``clear_gradients``, or ``module.zero_grad()`` in a loss, a backward pass makes every
+        ``.grad`` a tensor of its own. Where it makes none, the gradient is zero.
 
         Raises:
             ValueError: see ``check_parameters``.
@@ -92,7 +99,7 @@ class FlatModel:
                 if parameter.grad is None:
                     view.zero_()
                 else:
-                    view.copy_(parameter.grad)
+                    view.copy_(parameter.grad.to_dense())
                 parameter.grad = view
         return self.gradients
 

@@ -294,7 +294,7 @@ class _ShardOracle:
     def _differentiate(self, at: Tensor, batch: _Batch) -> float:
         """Leave the gradient in the model and return the loss."""
         self._model.parameters.copy_(at)
-        self._model.gradients.zero_()
+        self._model.clear_gradients()
         self._model.module.train()
         with explaining("computing the loss"), drawing(batch.seed, self._model.device):
             loss = self._problem.loss(self._model.module, batch.examples)

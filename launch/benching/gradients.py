@@ -176,7 +176,7 @@ def _gradient(
     Raises:
         ProblemError: the loss is no finite number any more.
     """
-    model.gradients.zero_()
+    model.clear_gradients()
     with drawing(seed_for(wanted.seed, round_index, "loss")):
         batch = shard.sample(wanted.batch_size, generator_for(wanted.seed, round_index, "batch"))
         loss = problem.loss(model.module, batch)

@@ -258,3 +258,38 @@ def test_gradients_that_a_loss_puts_elsewhere_are_fetched() -> None:
     assert module.weight.grad.data_ptr() == flat.gradients.data_ptr()
     module.zero_grad()
     assert flat.collect_gradients().tolist() == [0.0] * 8
+
+
+def test_cleared_gradients_are_made_anew() -> None:
+    flat = FlatModel(network())
+    loss(flat.module).backward()  # type: ignore[no-untyped-call]
+    once = flat.collect_gradients().clone()
+    for times in (1, 2):
+        flat.clear_gradients()
+        for _ in range(times):
+            loss(flat.module).backward()  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(flat.collect_gradients(), times * once)
+    for layer, parameter in zip(flat.layers, flat.module.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert parameter.grad.data_ptr() == flat.gradients[layer.start :].data_ptr()
+    flat.clear_gradients()
+    assert not flat.collect_gradients().any()
+
+
+def test_a_parameter_without_a_gradient_has_zeros_and_one_used_twice_the_sum() -> None:
+    module = nn.ModuleList([nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)])
+    flat = FlatModel(module)
+    flat.gradients.fill_(9)
+    for uses in (1, 2):
+        flat.clear_gradients()
+        torch.stack([module[0](torch.ones(1, 2)) for _ in range(uses)]).sum().backward()  # type: ignore[no-untyped-call]
+        assert flat.collect_gradients().tolist() == [uses] * 4 + [0, 0]
+
+
+def test_sparse_gradients_are_collected() -> None:
+    module = nn.Embedding(4, 2, sparse=True)
+    flat = FlatModel(module)
+    for _ in range(2):
+        flat.clear_gradients()
+        module(torch.tensor([3, 1, 3])).sum().backward()
+        assert flat.collect_gradients().tolist() == [0, 0, 1, 1, 0, 0, 2, 2]

@@ -103,7 +103,7 @@ class Trainer:
             leader: whose code is used.
         """
         flat = self._autoencoder._flat
-        flat.gradients.zero_()
+        flat.clear_gradients()
         codes = self._autoencoder.encode(values)
         decoded = self._autoencoder.decode(codes[leader], innovations)
         error = (decoded - values).square().sum(dim=1).mean()
