@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.configuration.composition import merged
 from launch.configuration.run_config import RunConfig, load_config
-from launch.engines.base import RunState
+from launch.engines.base import RunState, run_plan
 from launch.metrics import Metrics
 from launch.starting import check_run
 from mlmc_ray.errors import ConfigError
@@ -47,7 +47,8 @@ def carried(state: RunState, old: RunConfig, new: RunConfig) -> tuple[RunState, 
 
     Parameters and running statistics always stay. The memory of the method stays if there are as
     many workers and it means the same to the new one (``Method.same_memory``); that of the
-    optimizer stays if it is of the same kind.
+    optimizer stays if it is of the same kind. Copies of the parameters that workers have stay if
+    nothing has changed that they come from.
 
     Raises:
         ConfigError: a key has changed that a run cannot change on its way (the seed, the kind of
@@ -69,6 +70,9 @@ def carried(state: RunState, old: RunConfig, new: RunConfig) -> tuple[RunState, 
         if time.get("arrivals"):
             notes.append(f"{len(time['arrivals'])} reports on their way are dropped")
             time = {**time, "arrivals": []}
+    if run_plan(old) != run_plan(new):
+        for server in servers:
+            del server["copies"]  # workers are sent full ones
     if type(old.optimizer) is not type(new.optimizer):
         if any(server["optimizer"] for server in servers):
             notes.append("the memory of the optimizer starts anew")

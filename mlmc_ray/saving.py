@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def saved(state: Any) -> bytes:
@@ -20,3 +21,13 @@ def loaded(data: bytes | memoryview) -> Any:
         pickle.UnpicklingError: they hold objects of other classes.
     """
     return torch.load(io.BytesIO(data), weights_only=True)
+
+
+def written(frame: bytes) -> Tensor:
+    """Return a frame as part of a state: shape (bytes,), uint8."""
+    return torch.frombuffer(bytearray(frame), dtype=torch.uint8)
+
+
+def read(frame: Tensor) -> bytes:
+    """Return the frame of which ``written`` made part of a state."""
+    return frame.numpy().tobytes()

@@ -1,6 +1,7 @@
 """The news of a round as frames, one for every worker that is asked."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -164,3 +165,20 @@ class Broadcast:
         self._copies = {}
         if state:
             self._sender.load_state_dict(state)
+
+    def copies(self) -> dict[str, Any]:
+        """Return which copies workers have, and what goes on from them; empty if none count."""
+        if not self._sender.uses_copies or not self._copies:
+            return {}
+        return {
+            "of_workers": dict(self._copies),
+            "confirmed": sorted(self._confirmed),
+            "sender": self._sender.copies(),
+        }
+
+    def load_copies(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``copies`` returned, after ``load_state_dict``: no full copies are sent."""
+        if state:
+            self._copies = dict(state["of_workers"])
+            self._confirmed = set(state["confirmed"])
+            self._sender.load_copies(state["sender"])

@@ -236,23 +236,27 @@ class ParameterServer:
             **self._replica.state_dict(),
             "buffers": copy.deepcopy(self._whole.flat.buffers()) if self._whole else {},
             "known_statistics": dict(self._broadcast.known_statistics),
+            "statistics_now": self._replica.statistics.clone(),
             "downlink": self._broadcast.state_dict(),
+            "copies": self._broadcast.copies(),
             "asked": dict(self._asked) if self._asynchronous else {},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned; a part that is left out stays as it is.
 
-        Without "known_statistics" every worker is sent the running statistics anew.
+        Without "known_statistics" every worker is sent the running statistics anew, and without
+        "copies" a full copy of the parameters. With them, hosts must load their copies too.
         """
         self.round_index = state["round_index"]
         self.exchange_index = 0
         self._replica.load_state_dict(state)
         if self._whole:
             self._whole.flat.set_buffers(copy.deepcopy(state["buffers"]))
-            self._replica.statistics = self._statistics()
+            self._replica.statistics = state["statistics_now"].clone()
         self._broadcast.known_statistics.update(state.get("known_statistics", {}))
         self._broadcast.load_state_dict(state.get("downlink", {}))
+        self._broadcast.load_copies(state.get("copies", {}))
         self._asked = dict(state.get("asked", {}))
 
     @contextmanager

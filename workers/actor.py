@@ -72,9 +72,11 @@ class WorkerHostActor:
         """See ``WorkerHost.state_dict``; as ``mlmc_ray.saving`` writes it."""
         return np.frombuffer(saved(self._host.state_dict()), np.uint8)
 
-    def load_state_dict(self, states: npt.NDArray[np.uint8]) -> None:
+    def load_state_dict(
+        self, states: npt.NDArray[np.uint8], *servers: npt.NDArray[np.uint8]
+    ) -> None:
         """See ``WorkerHost.load_state_dict``."""
-        self._host.load_state_dict(loaded(states.data))
+        self._host.load_state_dict(loaded(states.data), [loaded(own.data) for own in servers])
 
 
 _Actor: Any = ray.remote(WorkerHostActor)
@@ -137,9 +139,9 @@ class RemoteWorkerHost:
         """See ``WorkerHostActor.state_dict``."""
         return self._actor.state_dict.remote()
 
-    def load_state_dict(self, states: Any) -> Any:
-        """See ``WorkerHostActor.load_state_dict``."""
-        return self._actor.load_state_dict.remote(states)
+    def load_state_dict(self, states: Any, *servers: Any) -> Any:
+        """See ``WorkerHostActor.load_state_dict``; all are references."""
+        return self._actor.load_state_dict.remote(states, *servers)
 
     def stop(self) -> None:
         """End the actor's process."""

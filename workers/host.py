@@ -139,11 +139,19 @@ class WorkerHost:
         """Return a copy of what the workers here remember between rounds, by worker."""
         return {worker_id: worker.state_dict() for worker_id, worker in self._workers.items()}
 
-    def load_state_dict(self, states: Mapping[int, Mapping[str, Any]]) -> None:
-        """Restore the workers here; states of workers that live elsewhere are left aside."""
+    def load_state_dict(
+        self, states: Mapping[int, Mapping[str, Any]], servers: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Restore the workers here; states of workers that live elsewhere are left aside.
+
+        Args:
+            states: by worker.
+            servers: their states, from which the copies of the parameters come, if they go on from
+                them; without them every copy is given up.
+        """
         for worker_id, worker in self._workers.items():
             worker.load_state_dict(states.get(worker_id, {}))
-        self._inbox.forget()
+        self._inbox.load(servers)
 
 
 def _encode(round_index: int, worker_id: int, report: Message) -> bytes:

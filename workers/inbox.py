@@ -1,6 +1,7 @@
 """The news of an exchange, as the workers of a host get them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mlmc_ray.downlinks import Receiver
 from mlmc_ray.errors import RoundError, WireError
@@ -32,6 +33,17 @@ class Inbox:
     def forget(self) -> None:
         """Give up every copy of the parameters, so that others are made or asked for."""
         self._receivers = [self._receiver(span) for span in self._spans]
+
+    def load(self, servers: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from the copies that workers have by the states of the servers, if they have some.
+
+        Args:
+            servers: see ``ParameterServer.state_dict``; none where full copies are to be asked for.
+        """
+        self.forget()
+        if any(server.get("copies") for server in servers):
+            for receiver, server in zip(self._receivers, servers, strict=True):
+                receiver.load_copy(server)
 
     def _receiver(self, span: Span) -> Receiver:
         def replica() -> Replica:

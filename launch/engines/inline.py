@@ -120,7 +120,7 @@ class InlineEngine:
         """Go on from a state."""
         for server, own in zip(self._servers, state.servers, strict=True):
             server.load_state_dict(own)
-        self._host.load_state_dict(state.workers)
+        self._host.load_state_dict(state.workers, state.servers)
         if self._time and state.time:
             self._time.load_state_dict(state.time)
 

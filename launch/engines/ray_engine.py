@@ -181,10 +181,11 @@ class RayEngine:
             RoundError: an actor is gone.
         """
         workers = ray.put(np.frombuffer(saved(state.workers), np.uint8))
-        loading = [host.load_state_dict(workers) for host in self._hosts]
+        servers = [ray.put(np.frombuffer(saved(own), np.uint8)) for own in state.servers]
+        copies = servers if any(own.get("copies") for own in state.servers) else []
+        loading = [host.load_state_dict(workers, *copies) for host in self._hosts]
         serving = [
-            server.load_state_dict(np.frombuffer(saved(own), np.uint8))
-            for server, own in zip(self._servers, state.servers, strict=True)
+            server.load_state_dict(own) for server, own in zip(self._servers, servers, strict=True)
         ]
         self._of_hosts(loading)
         self._of_servers(serving)

@@ -1,7 +1,7 @@
 """What has been said in the last rounds, for workers that were not asked in them."""
 
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -31,6 +31,21 @@ class Backlog(Generic[Item]):
         self._num_bytes += num_bytes
         while self._num_bytes >= self.most_bytes:
             self._num_bytes -= self._items.pop(0)[1]
+
+    def state(self, written: Callable[[Item], Any]) -> dict[str, Any]:
+        """Return a copy, for ``load``.
+
+        Args:
+            written: an item, as plain values.
+        """
+        items = [(written(item), num_bytes) for item, num_bytes in self._items]
+        return {"most_bytes": self.most_bytes, "next": self._next, "items": items}
+
+    def load(self, state: Mapping[str, Any], read: Callable[[Any], Item]) -> None:
+        """Restore what ``state`` returned; ``read`` makes an item of what was written of it."""
+        self.most_bytes, self._next = state["most_bytes"], state["next"]
+        self._items = [(read(item), num_bytes) for item, num_bytes in state["items"]]
+        self._num_bytes = sum(num_bytes for _, num_bytes in self._items)
 
     def of(self, first: int, last: int) -> Sequence[Item] | None:
         """Return the items of the rounds from ``first`` to ``last``; None unless all are here.

@@ -12,7 +12,7 @@ too old, or who has none or another, is sent a full one.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -82,6 +82,13 @@ class Sender:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state_dict`` returned; all workers are sent full copies."""
 
+    def copies(self) -> dict[str, Any]:
+        """Return what else is needed to go on from the copies that workers have."""
+        return {}
+
+    def load_copies(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``copies`` returned, after ``load_state_dict``."""
+
 
 class Receiver(ABC):
     """The side of a process that hosts workers, which share its copy."""
@@ -114,6 +121,17 @@ class Receiver(ABC):
     def statistics_for(self, worker_id: int) -> Tensor | None:
         """Return running statistics that a worker lacks and the news do not bring; else None."""
         return None
+
+    def load_copy(self, server: Mapping[str, Any]) -> None:
+        """Go on from a copy as new as that of any worker.
+
+        Args:
+            server: the state of the server between two rounds; see ``ParameterServer``.
+
+        Raises:
+            TypeError: receivers of this downlink keep no copies.
+        """
+        raise TypeError(f"{type(self).__qualname__} keeps no copies")
 
 
 class Downlink(ABC):

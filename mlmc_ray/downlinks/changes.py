@@ -91,6 +91,10 @@ class CopyReceiver(Receiver):
             self._apply(change, self._round_index - since)
         return digest is None or digest == _digest(self._copy)
 
+    def _load(self, copy: Tensor, round_index: int) -> None:
+        """Take a copy of a round."""
+        self._copy, self._round_index = copy.clone(), round_index
+
     @abstractmethod
     def _apply(self, change: Payload, rounds: int) -> None:
         """Bring ``_copy`` up to date, of which the first rounds are in it already."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,8 @@ from mlmc_ray.methods.checks import require_contractive
 from mlmc_ray.observing import observed
 from mlmc_ray.payloads import Message, Payload, SumPayload, ZeroPayload
 from mlmc_ray.replica import Replica
-from mlmc_ray.wire import encode
+from mlmc_ray.saving import read, written
+from mlmc_ray.wire import decode, encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +87,7 @@ class _Sender(Sender):
         compressor = observed(bound(self._compressor, context))
         change = compressor.compress(lacking, generator=context.generator)
         change.add_to(self._copy)
-        self._changes.add(round_index, change, len(encode(Message({"change": change}))))
+        self._changes.add(round_index, change, len(_in_message(change)))
 
     def frame(
         self, news: Message, round_index: int, since: int | None, *, confirmed: bool
@@ -114,8 +116,24 @@ class _Sender(Sender):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._copy = state["copy"].clone()
 
+    def copies(self) -> dict[str, Any]:
+        return {"changes": self._changes.state(lambda change: written(_in_message(change)))}
+
+    def load_copies(self, state: Mapping[str, Any]) -> None:
+        dim = len(self._parameters)
+        self._changes.load(
+            state["changes"], lambda frame: decode(read(frame), max_dim=dim).payloads["change"]
+        )
+
+
+def _in_message(change: Payload) -> bytes:
+    return encode(Message({"change": change}))
+
 
 class _Receiver(CopyReceiver):
+    def load_copy(self, server: Mapping[str, Any]) -> None:
+        self._load(server["downlink"]["copy"], server["round_index"] - 1)
+
     def _apply(self, change: Payload, rounds: int) -> None:
         parts = change.parts if isinstance(change, SumPayload) and rounds else (change,)
         for part in parts[rounds:]:

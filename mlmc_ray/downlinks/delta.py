@@ -1,7 +1,8 @@
 """Delta: the entries that have changed, as they are now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,8 +80,17 @@ class _Sender(Sender):
                 return frame
         return encode(news)
 
+    def copies(self) -> dict[str, Any]:
+        return {"sent": self._sent.clone(), "changed_in": self._changed_in.clone()}
+
+    def load_copies(self, state: Mapping[str, Any]) -> None:
+        self._sent, self._changed_in = state["sent"].clone(), state["changed_in"].clone()
+
 
 class _Receiver(CopyReceiver):
+    def load_copy(self, server: Mapping[str, Any]) -> None:
+        self._load(server["parameters"], server["round_index"])
+
     def _apply(self, change: Payload, rounds: int) -> None:
         if not isinstance(change, SparsePayload) or change.values.dtype != self._copy.dtype:
             raise RoundError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from mlmc_ray.methods import Method
 from mlmc_ray.methods.base import News
 from mlmc_ray.payloads import Message
 from mlmc_ray.replica import Replica
+from mlmc_ray.saving import read, written
 from mlmc_ray.wire import decode, encode
 from mlmc_ray.wire.bundles import Bundle, decode_bundle, digest_of, encode_bundle, is_bundle
 
@@ -111,6 +113,20 @@ class _Sender(Sender):
         kept = {i: bytes(frame) for i, frame in frames.items()} if short else {}
         self._rounds.add(round_index, kept, num_bytes)
 
+    def copies(self) -> dict[str, Any]:
+        return {"rounds": self._rounds.state(_written)}
+
+    def load_copies(self, state: Mapping[str, Any]) -> None:
+        self._rounds.load(state["rounds"], _read)
+
+
+def _written(frames: Mapping[int, bytes]) -> dict[int, Tensor]:
+    return {i: written(frame) for i, frame in frames.items()}
+
+
+def _read(frames: Mapping[int, Tensor]) -> dict[int, bytes]:
+    return {i: read(frame) for i, frame in frames.items()}
+
 
 def _digest(replica: Replica) -> bytes:
     return digest_of(replica.parameters, replica.statistics)
@@ -182,6 +198,13 @@ class _Receiver(Receiver):
         else:
             self._news = {i: with_parameters(news[i], parameters) for i in news}
         return self._news
+
+    def load_copy(self, server: Mapping[str, Any]) -> None:
+        self._replica = replica = self._make()
+        replica.load_state_dict(server)
+        replica.statistics = server["statistics_now"].clone()
+        self._known = dict(server["known_statistics"])
+        self._arrive(replica, server["round_index"])
 
     def statistics_for(self, worker_id: int) -> Tensor | None:
         replica = self._replica

@@ -1,5 +1,6 @@
 """What every worker is sent, by what it has."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from mlmc_ray.optimizers import SGD
 from mlmc_ray.payloads import DensePayload, Message, SparsePayload, ZeroPayload
 from mlmc_ray.plan import RunPlan
 from mlmc_ray.problems import ProblemSource
+from mlmc_ray.saving import loaded, saved
 from mlmc_ray.wire import decode, encode
 from mlmc_ray.wire.bundles import Bundle, decode_bundle, digest_of, is_bundle
 from server.server import ParameterServer
@@ -345,13 +347,13 @@ def test_notes_are_of_one_round() -> None:
     assert server.notes == []
 
 
-def test_after_a_restart_everyone_is_sent_a_full_copy() -> None:
+def test_without_copies_everyone_is_sent_a_full_one() -> None:
     downlinks: list[Downlink] = [DeltaDownlink(), CompressedDownlink(compressor=TopK(k=1))]
     for downlink in downlinks:
         server, other = server_of(downlink), server_of(downlink)
         for entry in range(4):
             round_of(server, entry, 9)
-        other.load_state_dict(server.state_dict())
+        other.load_state_dict({**server.state_dict(), "copies": {}})
         frames = other.broadcast()
         assert all("parameters" in decode(frame).payloads for frame in frames.values())
         expected = server.broadcast()[0]
@@ -360,6 +362,27 @@ def test_after_a_restart_everyone_is_sent_a_full_copy() -> None:
             sent = decode(frames[0]).payloads["parameters"].to_dense()
             assert not torch.equal(sent, server.parameters)
             assert torch.equal(sent, server.state_dict()["downlink"]["copy"])
+
+
+@pytest.mark.parametrize(
+    "downlink",
+    [DeltaDownlink(), CompressedDownlink(compressor=TopK(k=1)), RelayDownlink(digest_every=2)],
+)
+def test_a_state_goes_on_from_the_copies_that_workers_have(downlink: Downlink) -> None:
+    server, other = server_of(downlink), server_of(downlink)
+    for entry in range(4):
+        round_of(server, entry, 9)
+    other.load_state_dict(loaded(saved(server.state_dict())))
+    for entry in range(4):
+        frames, expected = other.broadcast(), server.broadcast()
+        assert frames == expected
+        assert not any("parameters" in read_payloads(frame) for frame in frames.values())
+        for one in (server, other):
+            one.receive({i: report(entry, 9) for i in frames})
+
+
+def read_payloads(frame: bytes) -> Collection[str]:
+    return () if is_bundle(frame) else decode(frame).payloads
 
 
 # What cannot be sent.
