@@ -6,7 +6,8 @@
     ├── WireError        a frame that is malformed, or newer than this reader
     ├── NonFiniteError   NaN or infinity where a number is needed
     ├── RoundError       a round that could not be completed
-    └── ClusterError     Ray could not be started, or has too few resources
+    ├── ClusterError     Ray could not be started, or has too few resources
+    └── CheckpointError  a checkpoint that cannot be written or read
 
 Bad arguments to a function of the library are ``ValueError``. Every class takes one string, so that
 its instances survive the trip between processes. A message says what is wrong, where, and what
@@ -40,6 +41,10 @@ class RoundError(MlmcRayError):
 
 class ClusterError(MlmcRayError):
     """Ray could not be started or joined, or it cannot place the actors asked for."""
+
+
+class CheckpointError(MlmcRayError):
+    """A checkpoint that cannot be written or read: names the file and the reason."""
 
 
 def one_line(error: BaseException, longest: int = 400) -> str:

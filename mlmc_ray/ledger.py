@@ -84,6 +84,17 @@ class Ledger(Table[Entry]):
         if before is not None:
             self._paper_bits[direction] = None if paper_bits is None else before + paper_bits
 
+    def _count(self) -> None:
+        directions, sizes = self.column("direction"), self.column("frame_bytes")
+        bits = self.column("paper_bits")
+        if (directions >= len(DIRECTIONS)).any() or (sizes < 0).any() or (bits < _UNKNOWN).any():
+            raise ValueError("a row has no direction, or less than 0 bytes or bits")
+        for direction, number in _NUMBERS.items():
+            own = directions == number
+            known = not (bits[own] == _UNKNOWN).any()
+            self._bytes[direction] = sum(sizes[own].tolist())
+            self._paper_bits[direction] = sum(bits[own].tolist()) if known else None
+
     def _numbers(self, entry: Entry) -> tuple[int, ...]:
         round_index, worker_id, direction, frame_bytes, paper_bits = entry
         if direction not in _NUMBERS:

@@ -75,6 +75,31 @@ class Table(ABC, Generic[Row]):
         except struct.error:
             self._refuse(numbers)
 
+    def packed(self, first: int = 0) -> bytes:
+        """Return the rows from one on, end to end, for ``unpacked``."""
+        return bytes(self._packed[first * self._struct.size :])
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Self":
+        """Return the rows that ``packed`` returned.
+
+        Raises:
+            ValueError: they are not whole rows, or a row is none of such a table.
+        """
+        if len(data) % cls._struct.size:
+            raise ValueError(f"got {len(data)} bytes, and a row has {cls._struct.size}")
+        table = cls()
+        table._packed = bytearray(data)
+        table._count()
+        return table
+
+    def _count(self) -> None:
+        """Take rows into account that came packed; most tables have nothing to do.
+
+        Raises:
+            ValueError: a row is none of such a table.
+        """
+
     def frozen(self) -> "Self":
         """Return a copy that takes no more rows."""
         frozen = copy.copy(self)
