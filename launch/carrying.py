@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launch.checkpoints.settings import check_same_storage
 from launch.configuration.composition import merged
 from launch.configuration.run_config import RunConfig, load_config
 from launch.engines.base import RunState, run_plan
@@ -40,6 +41,14 @@ class Past:
     work: Timeline
     observations: tuple[dict[str, Any], ...]
     seconds: float
+
+    def carried_to(self, config: RunConfig) -> tuple[RunState, Sequence[str]]:
+        """Return the state with which a run of a configuration goes on; see ``carried``."""
+        return carried(self.state, self.config, config)
+
+    def changed_to(self, config: RunConfig) -> dict[str, Any]:
+        """Return the keys that differ in a configuration, each with its new description."""
+        return changes(self.config, config)
 
 
 def carried(state: RunState, old: RunConfig, new: RunConfig) -> tuple[RunState, list[str]]:
@@ -134,7 +143,8 @@ def check_change(old: RunConfig, new: RunConfig, dim: int) -> Problem:
         The problem after it.
 
     Raises:
-        ConfigError: callbacks or the number of parameters have changed; see also ``check_run``.
+        ConfigError: callbacks, the storage of checkpoints or the number of parameters have
+            changed; see also ``check_run``.
         ProblemError: see ``check_run``.
     """
     if new.callbacks != old.callbacks:
@@ -142,6 +152,7 @@ def check_change(old: RunConfig, new: RunConfig, dim: int) -> Problem:
             "callbacks has changed: a session keeps its callbacks from beginning to end; "
             "branch, or open a new session"
         )
+    check_same_storage(old.checkpoints, new.checkpoints)
     problem, new_dim = check_run(new)
     if new_dim != dim:
         raise ConfigError(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.carrying import Past
+from launch.checkpoints.resuming import Resumed
 from launch.configuration.run_config import RunConfig
 from launch.engines.base import RunState
 from launch.metrics import Metrics, measure_names
@@ -20,13 +21,15 @@ class History:
 
     Args:
         layers: their names, for what is observed.
-        past: of another session, to go on from.
+        past: of another session, or of the same run, to go on from.
 
     Attributes:
         metrics: see ``Session``, as are ledger, work and observations.
         ledger: every frame.
         work: how long every worker took for every exchange.
         observations: what was seen in the rounds that were observed.
+        changes: of the configuration; see ``changes.jsonl``.
+        repeated: frames of rounds that were lost with a process and run again.
         seconds: that the rounds took on the wall.
         directory: where all of it is written to; None if nowhere.
     """
@@ -38,6 +41,9 @@ class History:
         self.work = Timeline(past.work if past else ())
         self.observations: list[dict[str, Any]] = list(past.observations) if past else []
         self.seconds = past.seconds if past else 0.0
+        resumed = past if isinstance(past, Resumed) else None
+        self.changes: list[dict[str, Any]] = list(resumed.changes) if resumed else []
+        self.repeated = resumed.repeated if resumed else Ledger()
         self.directory: RunDirectory | None = None
 
     @property
@@ -74,16 +80,26 @@ class History:
         """Write all rounds to a directory from now on, those of the past at once.
 
         Raises:
-            ConfigError: the directory already holds a run, or cannot be written.
+            ConfigError: the directory already holds another run, or cannot be written.
         """
-        self.directory = RunDirectory(path, config)
+        if isinstance(past, Resumed) and past.directory == path:
+            self.directory = RunDirectory(path, config, past)
+            self.repeated = self.directory.repeated
+        else:
+            self.directory = RunDirectory(path, config)
         if past is not None:
             self.directory.write_past(past)
+        if self.changes:
+            self.directory.write_changes(self.changes)
 
     def write_change(self, changed: Mapping[str, Any]) -> None:
-        """Write what has changed after the last round; see ``RunDirectory.write_change``."""
+        """Write what has changed after the last round, if anything has."""
+        if not changed:
+            return
+        change = {"round": self.round_index, "changes": dict(changed)}
+        self.changes.append(change)
         if self.directory is not None:
-            self.directory.write_change(self.round_index, changed)
+            self.directory.write_changes([change])
 
     def write_model(self, state: Callable[[], Mapping[str, Any]]) -> Path:
         """Write the model's ``state_dict``, which is asked for, and return the file's path.

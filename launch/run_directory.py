@@ -7,6 +7,8 @@
     timeline.csv   one line a worker and exchange: seconds from its news to its report
     observed.jsonl one line an observed round: errors, levels, bytes by payload and layer
     changes.jsonl  what was changed on the way, and after which round; only if something was
+    checkpoints/   what a run goes on from after a crash; only if some were written
+    repeated.csv   one line a frame of rounds that were lost in a crash and run again
     model.pt       the model's state_dict at the end
     figure.png     accuracy against bytes and against rounds
 
@@ -32,15 +34,17 @@ import torch
 import yaml
 from torch import Tensor
 
+from launch.checkpoints.repeated import put_aside
 from launch.configuration.yaml_text import escaped
 from launch.locking import exclusive
 from launch.versions import versions
 from mlmc_ray.errors import ConfigError, one_line
-from mlmc_ray.ledger import Entry
+from mlmc_ray.ledger import Entry, Ledger
 from mlmc_ray.rounds import Work
 
 if TYPE_CHECKING:
     from launch.carrying import Past
+    from launch.checkpoints.resuming import Resumed
 
 _REMEDY = "give another --out"
 _LONGEST_NAME = 120  # bytes, of 255 that most file systems allow
@@ -53,20 +57,31 @@ class RunDirectory:
         path: made if need be; must not hold another run. One that ended before its first round is
             written over.
         config: the resolved configuration, as a plain mapping.
+        past: of the same run, which goes on here; ``write_past`` must come next. None for another.
+
+    Attributes:
+        repeated: frames of rounds that were run again.
 
     Raises:
         ConfigError: the directory already holds a run, another one is being written there, or it
             cannot be written. A later try may write there.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, config: Mapping[str, Any], past: "Resumed | None" = None
+    ) -> None:
         self.path = path
-        check_unused(path)
+        self.repeated = Ledger()
+        if past is None:
+            check_unused(path)
         with ExitStack() as files, writing(path):
             path.mkdir(parents=True, exist_ok=True)
             self._ledger = files.enter_context((path / "ledger.csv").open("a", newline=""))
             exclusive(self._ledger, f"{path}: another run is being written there: {_REMEDY}")
-            check_unused(path)  # nobody else writes there now, but may have since the first look
+            if past is None:
+                check_unused(path)  # nobody else writes now, but may have since the first look
+            else:
+                self.repeated = put_aside(path, past.rounds, past.repeated)
             self._ledger.truncate(0)
             (path / "changes.jsonl").unlink(missing_ok=True)
             self._timeline = files.enter_context((path / "timeline.csv").open("w", newline=""))
@@ -75,9 +90,10 @@ class RunDirectory:
             for file, fields in ((self._ledger, Entry._fields), (self._timeline, Work._fields)):
                 csv.writer(file).writerow(fields)
                 file.flush()
-            (path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
-            text = yaml.safe_dump(escaped(dict(config)), sort_keys=False)
-            (path / "config.yaml").write_text(text, encoding="utf-8")  # last: it makes this a run
+            if past is None:
+                (path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+                text = yaml.safe_dump(escaped(dict(config)), sort_keys=False)
+                (path / "config.yaml").write_text(text, encoding="utf-8")  # last: it makes a run
             self._files = files.pop_all()
 
     def write_round(
@@ -109,18 +125,19 @@ class RunDirectory:
                 file.flush()
 
     def write_past(self, past: "Past") -> None:
-        """Write the rounds of the session that a branch goes on from."""
+        """Write the rounds of the session that a branch, or a resumed run, goes on from."""
         with writing(self.path):
             self._ledger.write(_rows(past.ledger))
             self._timeline.write(_rows(map(_rounded, past.work)))
             self._observed.writelines(map(_line, past.observations))
             self._metrics.writelines(map(_line, past.metrics))
+            for file in (self._ledger, self._timeline, self._observed, self._metrics):
+                file.flush()
 
-    def write_change(self, round_index: int, changes: Mapping[str, Any]) -> None:
-        """Note that the configuration has changed, and which keys have become what."""
-        change = {"round": round_index, "changes": dict(changes)}
+    def write_changes(self, changes: Iterable[Mapping[str, Any]]) -> None:
+        """Note that the configuration has changed: after which round, and which keys to what."""
         with writing(self.path), (self.path / "changes.jsonl").open("a") as file:
-            file.write(_line(change))
+            file.writelines(map(_line, changes))
 
     def write_model(self, state: Mapping[str, Tensor]) -> Path:
         """Write the model's ``state_dict``; it loads with ``weights_only=True``."""

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from launch.callbacks import Callback, Callbacks, check_callbacks
-from launch.carrying import Past, carried, changed_config, changes, check_change, with_workers
+from launch.carrying import Past, changed_config, check_change, with_workers
+from launch.checkpoints.keeping import Keeper
+from launch.checkpoints.resuming import directory_of, resumed
 from launch.configuration.fitting import notes_on
 from launch.configuration.run_config import RunConfig, load_config
 from launch.engines.base import Engine, RunState
@@ -81,9 +83,11 @@ class Session:
         check_callbacks(callbacks, self._given)
         self._callbacks = Callbacks([*self._given.callbacks, *callbacks], on_note)
         self._on_note = self._callbacks.note
-        if out is not None:
-            check_unused(Path(out))  # before Ray starts, which takes seconds
+        place = Path(out) if out is not None else None
+        if place is not None and place != directory_of(past):
+            check_unused(place)  # before Ray starts, which takes seconds
         problem = self._prepare(source)
+        self._keeper = Keeper(self.config, place, past)
         model = initial_model(problem, self.config.seed)
         self._history = History([layer.name for layer in model.layers], past)
         self._closed = self._ending = self._pausing = self._changing = False
@@ -91,7 +95,7 @@ class Session:
         state = self._carried(past) if past else None
         self._engine = start_engine(self.config, state, self._on_note)
         try:
-            self._begin(Path(out) if out is not None else None, past)
+            self._begin(place, past)
         except BaseException as error:
             self._end(error)
             raise
@@ -109,7 +113,7 @@ class Session:
         return problem
 
     def _carried(self, past: Past) -> RunState:
-        state, notes = carried(past.state, past.config, self.config)
+        state, notes = past.carried_to(self.config)
         for line in notes:
             self._on_note(line)
         return state
@@ -122,7 +126,7 @@ class Session:
             clock = {"clock_s": 0.0} if self.config.clock else {}
             self._history.add({"round": 0, "seconds": 0.0, **clock, **tests}, RoundResult())
         else:
-            self._history.write_change(changes(past.config, self.config))
+            self._history.write_change(past.changed_to(self.config))
         self._callbacks.start(self)
 
     @property
@@ -146,6 +150,11 @@ class Session:
         An estimate, for hosts that have a node each; ``mlmc-ray wire`` measures it.
         """
         return estimated_interface_bytes(self.ledger, hosts_of(self.config))
+
+    @property
+    def repeated(self) -> Ledger:
+        """Frames of rounds that were lost with a process and run again; not in the ledger."""
+        return self._history.repeated
 
     @property
     def work(self) -> Timeline:
@@ -195,6 +204,8 @@ class Session:
                     metrics |= self._tests()
             finally:  # the round is done, whatever becomes of its evaluation
                 self._history.add(metrics, result)
+            if line := self._keeper.write_if_due(self.config, self._engine.state, self._history):
+                self._on_note(line)
             self._callbacks.round(self, self.metrics[-1], result)
             if on_round:
                 on_round(self.metrics[-1])
@@ -252,11 +263,12 @@ class Session:
     def _change(self, given: RunConfig) -> None:
         past = self.past()
         problem = check_change(self._given, given, self.dim)
+        self._keeper.check(given)
         config, theory = with_step_size(given, problem, self._on_note)
-        state, notes = carried(past.state, past.config, config)
+        state, notes = past.carried_to(config)
         left = self._go_on(config, state, past.state)
         self._given, self.config, self.theory = given, config, theory
-        changed = changes(past.config, config)
+        changed = past.changed_to(config)
         with ExitStack() as afterwards:  # from last to first, whatever fails: it is in force now
             for line in reversed([*notes_on(config), *notes]):
                 afterwards.callback(self._on_note, line)
@@ -378,6 +390,50 @@ class Session:
             ConfigError: the session has no run directory.
         """
         return self._history.write_model(self.model_state)
+
+    def checkpoint(self) -> str:
+        """Write a checkpoint now, whatever the configuration says; return the name of its file.
+
+        Raises:
+            CheckpointError: it cannot be written; the session can go on, and those before it stay.
+            ConfigError: the session has no run directory, nor a storage for checkpoints.
+            RoundError: see ``past``.
+        """
+        self._check_usable()
+        return self._keeper.write(self.config, self._engine.state(), self._history)
+
+    @classmethod
+    def resume(
+        cls,
+        source: "str | Path",
+        overrides: Sequence[str] = (),
+        *,
+        config: "str | Path | Mapping[str, Any] | RunConfig | None" = None,
+        out: "str | Path | None" = None,
+        on_note: Callable[[str], None] = lambda _: None,
+        callbacks: Callback | Sequence[Callback] = (),
+    ) -> "Session":
+        """Return a session that goes on from a run's newest checkpoint that is whole.
+
+        It ends as the run would have ended, bit for bit. Rounds after the checkpoint are run again;
+        ``repeated`` has the frames that they had sent.
+
+        Args:
+            source: a run directory, in which the run goes on; or the path or URL of checkpoints.
+            overrides: ``a.b=c`` settings, of what does not change the result: more rounds, say.
+            config: of the run, if the one in the checkpoint cannot be made here.
+            out: a new run directory, if the source is none.
+            on_note: see ``Session``.
+            callbacks: see ``Session``.
+
+        Raises:
+            CheckpointError: there is no checkpoint that is whole.
+            ConfigError: the configuration differs, which names the keys; see also ``Session``.
+            ProblemError, ClusterError: see ``Session``.
+        """
+        past = resumed(source, config, overrides, out)
+        out = past.directory or out
+        return cls(past.config, out=out, on_note=on_note, callbacks=callbacks, past=past)
 
     def close(self) -> None:
         """End the actors and close the files; may be called twice."""

@@ -6,6 +6,23 @@ from typing import Annotated
 import typer
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CONFIG")]
+ConfigOrNone = Annotated[
+    Path | None,
+    typer.Argument(
+        help="YAML file of the run; with --resume only if the one in the checkpoint cannot be "
+        "used.",
+        metavar="CONFIG",
+    ),
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on with a run from its newest checkpoint: its directory, or the path or URL of "
+        "its checkpoints.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -3,24 +3,27 @@
 from rich.console import Console
 
 from launch.commands.options import (
-    ConfigFile,
+    ConfigOrNone,
     EngineName,
     Live,
     Out,
+    Resume,
     Settings,
     Traceback,
     Workers,
     overrides_of,
 )
 from launch.plain_errors import plain_errors
+from mlmc_ray.errors import ConfigError
 
 
 def train(
-    config: ConfigFile,
+    config: ConfigOrNone = None,
     settings: Settings = None,
     engine: EngineName = None,
     workers: Workers = None,
     out: Out = None,
+    resume: Resume = None,
     live: Live = False,
     traceback: Traceback = False,
 ) -> None:
@@ -36,9 +39,12 @@ def train(
         mlmc-ray train demo/config.yaml --engine inline --set optimizer.step_size=0.05
 
         mlmc-ray train demo/config.yaml --live
+
+        mlmc-ray train --resume runs/demo-20260131-120000
     """
     console = Console()
     with plain_errors(console, traceback):
+        from launch.checkpoints.resuming import directory_of, resumed
         from launch.comparing.compare import run_one
         from launch.configuration.run_config import load_config
         from launch.display.live import LiveProgress
@@ -46,8 +52,15 @@ def train(
         from launch.display.terminal import RunProgress, print_results
         from launch.run_directory import check_unused, results_directory
 
-        run = load_config(config, overrides_of(settings, engine, workers))
-        if out is not None:
+        overrides = overrides_of(settings, engine, workers)
+        past = None if resume is None else resumed(resume, config, overrides, out)
+        if past is not None:
+            run, out = past.config, past.directory or out
+        elif config is not None:
+            run = load_config(config, overrides)
+        else:
+            raise ConfigError("give CONFIG, the YAML file of a run, or --resume RUN")
+        if out is not None and out != directory_of(past):
             check_unused(out)
         shown = LiveProgress if live else RunProgress
         with (
@@ -55,5 +68,5 @@ def train(
             telling_where(console, directory),
             shown(console, run.name, run.rounds) as progress,
         ):
-            summary, _ = run_one(run, directory, progress)
+            summary, _ = run_one(run, directory, progress, past=past)
         print_results(console, [summary])

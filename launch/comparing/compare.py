@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from launch.carrying import Past
 from launch.comparing.notes import missing_runs, notes_on_target
 from launch.comparing.target import Target, check_measured, target_for
 from launch.configuration.run_config import RunConfig
@@ -153,6 +154,7 @@ def run_one(
     target: "float | Target | None" = None,
     *,
     alone: bool = True,
+    past: Past | None = None,
 ) -> tuple[Summary, list[Metrics]]:
     """Run a configuration into a directory, and save the model.
 
@@ -164,6 +166,7 @@ def run_one(
             as it has begun.
         target: the comparison's.
         alone: whether an error in its rounds is raised; else it is told, and is in the row.
+        past: from which it goes on, if from one.
 
     Returns:
         The row, and the metrics.
@@ -177,7 +180,7 @@ def run_one(
         progress.note(f"{config.name}: {line}")
 
     runs = {} if runs is None else runs
-    session = Session(config, out=out, on_note=note, callbacks=[progress])
+    session = Session(config, out=out, on_note=note, callbacks=[progress], past=past)
     failure: MlmcRayError | None = None
     try:
         with session:

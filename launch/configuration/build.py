@@ -77,6 +77,7 @@ def describe(value: Any) -> Any:
         classes = {cls: name for kinds in KINDS.values() for name, cls in kinds.items()}
         if value.__class__.__module__ in (
             "launch.engines.clock",
+            "launch.checkpoints.settings",
             "launch.configuration.run_config",
         ):
             return fields

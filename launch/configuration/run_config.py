@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from launch.callbacks import Callback
+from launch.checkpoints.settings import Checkpoints
 from launch.configuration.build import build, describe
 from launch.configuration.catalogue import KINDS
 from launch.configuration.changed_name import changed_name
@@ -23,6 +24,9 @@ from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import ProblemSource
+
+WITHOUT_KIND: dict[str, type[Any]] = {"clock": Clock, "checkpoints": Checkpoints}
+"""Keys whose value is a mapping of the fields of one class."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 
@@ -70,6 +74,8 @@ class RunConfig:
             loading the problem before the first (Ray only).
         clock: how long everything takes, for metrics in simulated seconds, and for the order in
             which reports of an asynchronous method arrive (inline only).
+        checkpoints: when what the run remembers is written down, to go on from after a crash; by
+            default never.
         callbacks: who is told of the run as it goes.
     """
 
@@ -98,6 +104,7 @@ class RunConfig:
     search_paths: tuple[str, ...] = ()
     round_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 600.0
     clock: Clock | None = None
+    checkpoints: Checkpoints | None = None
     callbacks: tuple[Callback, ...] = ()
 
     def __post_init__(self) -> None:
@@ -242,8 +249,9 @@ def _build(
             raise ConfigError(f"{label}: search_paths: got {more!r:.200}: {error}") from error
         paths = tuple(dict.fromkeys([*given, *paths]))
     try:
-        if isinstance(clock := values.get("clock"), Mapping):
-            values = {**values, "clock": build(Clock, clock, "clock")}
+        for name, cls in WITHOUT_KIND.items():
+            if isinstance(described := values.get(name), Mapping):
+                values = {**values, name: build(cls, described, name)}
         config = build(RunConfig, values, "", paths)
         parts = (config.method, *config.callbacks)
         if any("." in kind for part in parts for kind in _kinds(describe(part))):  # of one's own

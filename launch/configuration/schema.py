@@ -15,8 +15,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from launch.configuration.build import describe
 from launch.configuration.catalogue import KINDS, PROBLEMS
 from launch.configuration.fields import default_of, settings, type_hints
-from launch.configuration.run_config import RunConfig
-from launch.engines.clock import Clock
+from launch.configuration.run_config import WITHOUT_KIND, RunConfig
 from launch.pages.docstrings import meaning_of
 from launch.pages.kind_page import summary_of
 from mlmc_ray.importing import import_object
@@ -26,7 +25,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = dict[str, Any]
 
-_WORDS: dict[Any, str] = {RunConfig: "run", Clock: "clock"}
+_WORDS: dict[Any, str] = {RunConfig: "run", **{cls: key for key, cls in WITHOUT_KIND.items()}}
 """What is described by a mapping without a kind."""
 
 _OWN: dict[str, Schema] = {
@@ -102,7 +101,7 @@ class _Writer:
     required: bool
 
     def definitions(self) -> dict[str, Schema]:
-        """Return the schemas of a run, its clock, every shape, and every kind of it."""
+        """Return the schemas of a run, what has no kind, every shape, and every kind."""
         shapes = {shape: dict(kinds) for shape, kinds in KINDS.items()}
         shapes[ProblemSource] = {
             kind: import_object(path, (), "problem") for kind, path in PROBLEMS.items()
@@ -180,12 +179,12 @@ class _Writer:
     def _forms(self, hint: Any) -> list[Schema]:
         """Return the schemas of the ways to write a value of a type."""
         choices = get_args(hint)
-        if type(None) in choices and (choices[0] in KINDS or choices[0] is Clock):
+        if type(None) in choices and (choices[0] in KINDS or choices[0] in _WORDS):
             return [*self._forms(choices[0]), {"type": "null"}]
         if choices[1:] == (Ellipsis,) and choices[0] in KINDS:
             forms = self._forms(choices[0])
             return [{"type": "array", "items": {"anyOf": forms}}, *forms]
-        if hint in KINDS or hint in (ProblemSource, Clock):
+        if hint in KINDS or hint is ProblemSource or hint in _WORDS:
             return [_ref(self._name(hint)), _ref("variable")]
         plain = _plain(hint)
         forms = plain["anyOf"] if list(plain) == ["anyOf"] else [plain]

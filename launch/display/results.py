@@ -37,9 +37,9 @@ def _has_rounds(metrics: Path) -> bool:
         return len(list(itertools.islice(lines, 2))) == 2
 
 
-def _contents(directory: Path) -> list[Path]:
-    """Return what lies in a directory; nothing if there is none, or it cannot be read."""
+def _contents(directory: Path) -> list[tuple[Path, int]]:
+    """Return what lies in a directory, and of when; nothing if it cannot be read."""
     try:
-        return sorted(directory.iterdir())
+        return sorted((path, path.stat().st_mtime_ns) for path in directory.iterdir())
     except OSError:
         return []

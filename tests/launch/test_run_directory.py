@@ -93,7 +93,7 @@ def begun(path: Path, rounds: int) -> RunDirectory:
 
 def test_a_run_without_rounds_makes_way_for_another(tmp_path: Path) -> None:
     first = begun(tmp_path, 0)
-    first.write_change(0, {"seed": 1})
+    first.write_changes([{"round": 0, "changes": {"seed": 1}}])
     first.close()
     begun(tmp_path, 1).close()
     assert (tmp_path / "config.yaml").read_text() == "rounds: 1\n"

@@ -11,6 +11,7 @@ import typer
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
+from launch.checkpoints.settings import Checkpoints
 from launch.commands.schema import schema
 from launch.configuration.catalogue import KINDS, PROBLEMS
 from launch.configuration.fields import settings
@@ -86,6 +87,7 @@ def test_every_kind_fits_as_its_example_is_written() -> None:
 RIGHT: list[dict[str, Any]] = [
     {"method": "sgd"},
     {"batch_size": "full", "clock": {"compute_s": [1, 2.5]}, "observe_every": None},
+    {"checkpoints": {"every": 5, "keep": 1, "storage": "s3://bucket/runs"}},
     {"workers": "${WORKERS}", "name": "${A}", "optimizer": {"kind": "sgd", "step_size": "${S:-1}"}},
     {"problem": {"kind": "my_task.Task", "anything": [1]}, "search_paths": ["here"]},
     {"problem": "my_task.Task", "method": "my.Own", "optimizer": {"kind": "a.b.C", "x": 1}},
@@ -112,6 +114,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"method": {"kind": "diana", "compressor": {"kind": "top-k", "k": "x"}}}, "a word inside"),
     ({"problem": {"kind": "digits", "batch_norm": 1}}, "1 is not true"),
     ({"clock": {}}, "a missing key"),
+    ({"checkpoints": {"keep": 3}}, "a missing key"),
+    ({"checkpoints": {"every": 0}}, "out of range"),
     ({"compare": [{"round": 3}]}, "a misspelt key of a change"),
     ({"compare": [{"optimizer": {"stepsize": 1}}]}, "a misspelt key inside of a change"),
     ({"compare": [{"compare": []}]}, "a comparison inside of a comparison"),
@@ -148,7 +152,8 @@ def test_every_key_has_its_meaning_and_its_default() -> None:
         f"{shape}.{kind}": cls for shape, kinds in shapes.items() for kind, cls in kinds.items()
     }
     definitions = config_schema()["$defs"]
-    for name, cls in {**named, "run": RunConfig, "clock": Clock}.items():
+    without_kind = {"run": RunConfig, "clock": Clock, "checkpoints": Checkpoints}
+    for name, cls in {**named, **without_kind}.items():
         properties = definitions[name]["properties"]
         for field in settings(cls):
             assert meaning_of(cls, field.name), f"{cls.__module__}.{cls.__qualname__}.{field.name}"

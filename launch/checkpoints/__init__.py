@@ -1,0 +1,1 @@
+"""Checkpoints: what a run remembers, written down, and runs that go on from there."""

@@ -1,0 +1,133 @@
+"""What checkpoints hold: a snapshot, and the history of the rounds in parts that do not change.
+
+The history grows with every round, so a snapshot names the parts that it is made of. A new part
+takes in the last ones if they are no longer than itself; so there are few of them, and each round
+is written a few times, however often checkpoints are.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from launch.engines.base import RunState
+from mlmc_ray.errors import CheckpointError
+from mlmc_ray.ledger import Ledger
+from mlmc_ray.rounds import Timeline
+
+if TYPE_CHECKING:
+    from launch.configuration.run_config import RunConfig
+    from launch.history import History
+
+
+class Mark(NamedTuple):
+    """How much of a history there is: how many of each."""
+
+    metrics: int = 0
+    ledger: int = 0
+    work: int = 0
+    observations: int = 0
+    changes: int = 0
+
+
+class Part(NamedTuple):
+    """Some rounds of a history, in a file of their own, and how much there is at their end."""
+
+    name: str
+    end: Mark
+
+
+class Saved(NamedTuple):
+    """What a checkpoint says, with all parts of its history.
+
+    Attributes:
+        described: the configuration, as a plain mapping.
+        state: of the engine.
+        seconds: see ``Past``, as are the others.
+        repeated: frames of rounds that were run again.
+    """
+
+    described: dict[str, Any]
+    state: RunState
+    seconds: float
+    metrics: list[dict[str, Any]]
+    ledger: Ledger
+    work: Timeline
+    observations: list[dict[str, Any]]
+    changes: list[dict[str, Any]]
+    repeated: Ledger
+
+
+def mark_of(history: "History") -> Mark:
+    """Return how much of a history there is."""
+    return Mark(*(len(getattr(history, name)) for name in Mark._fields))
+
+
+def kept_parts(parts: Sequence[Part], end: Mark) -> list[Part]:
+    """Return the parts that stay where a new one goes on up to ``end``."""
+    kept = list(parts)
+    while kept:
+        before = kept[-2].end.metrics if len(kept) > 1 else 0
+        last = kept[-1].end.metrics
+        if last - before > end.metrics - last:
+            break
+        kept.pop()
+    return kept
+
+
+def part_of(history: "History", first: Mark) -> dict[str, Any]:
+    """Return the rounds of a history from a mark on, as plain values."""
+    return {
+        "metrics": history.metrics[first.metrics :],
+        "ledger": history.ledger.packed(first.ledger),
+        "work": history.work.packed(first.work),
+        "observations": history.observations[first.observations :],
+        "changes": history.changes[first.changes :],
+    }
+
+
+def snapshot_of(
+    config: "RunConfig", state: RunState, history: "History", parts: Sequence[Part]
+) -> dict[str, Any]:
+    """Return all that the parts of the history do not hold, as plain values."""
+    return {
+        "config": config.to_mapping(),
+        "servers": list(state.servers),
+        "workers": state.workers,
+        "time": state.time,
+        "seconds": history.seconds,
+        "repeated": history.repeated.packed(),
+        "parts": [[part.name, list(part.end)] for part in parts],
+    }
+
+
+def parts_in(snapshot: dict[str, Any]) -> list[Part]:
+    """Return the parts that a snapshot names."""
+    return [Part(name, Mark(*end)) for name, end in snapshot["parts"]]
+
+
+def saved_in(snapshot: dict[str, Any], parts: Sequence[dict[str, Any]]) -> Saved:
+    """Return what a snapshot and the parts of its history say together.
+
+    Raises:
+        CheckpointError: the parts are not those of the snapshot.
+    """
+    saved = Saved(
+        described=snapshot["config"],
+        state=RunState(
+            servers=tuple(snapshot["servers"]), workers=snapshot["workers"], time=snapshot["time"]
+        ),
+        seconds=snapshot["seconds"],
+        metrics=[values for part in parts for values in part["metrics"]],
+        ledger=Ledger(),
+        work=Timeline(),
+        observations=[seen for part in parts for seen in part["observations"]],
+        changes=[change for part in parts for change in part["changes"]],
+        repeated=Ledger.unpacked(snapshot["repeated"]),
+    )
+    for part in parts:
+        saved.ledger.extend(Ledger.unpacked(part["ledger"]))
+        saved.work.extend(Timeline.unpacked(part["work"]))
+    found = Mark(*(len(getattr(saved, name)) for name in Mark._fields))
+    expected = parts_in(snapshot)[-1].end
+    if found != expected:
+        raise CheckpointError(f"its history has {found}, and {expected} is expected")
+    return saved
