@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from launch.carrying import Past
+from launch.checkpoints.repeated import write_repeated
 from launch.checkpoints.resuming import Resumed
 from launch.configuration.run_config import RunConfig
 from launch.engines.base import RunState
 from launch.metrics import Metrics, measure_names
 from launch.observations import observation_of, relative_error
-from launch.run_directory import RunDirectory
+from launch.run_directory import RunDirectory, writing
 from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.ledger import DIRECTIONS, Ledger
 from mlmc_ray.rounds import RoundResult, Timeline
@@ -87,6 +88,8 @@ class History:
             self.repeated = self.directory.repeated
         else:
             self.directory = RunDirectory(path, config)
+            with writing(path):
+                write_repeated(path, self.repeated)
         if past is not None:
             self.directory.write_past(past)
         if self.changes:

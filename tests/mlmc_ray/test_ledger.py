@@ -116,3 +116,36 @@ def test_a_ledger_can_be_extended_by_itself() -> None:
     ledger.extend(ledger)
     assert list(ledger) == entries * 2
     assert ledger.frame_bytes("uplink") == 2 * (3 + 5 + 3 + 10)
+
+
+def test_a_ledger_is_packed_and_unpacked() -> None:
+    ledger = small_ledger()
+    again = Ledger.unpacked(ledger.packed())
+    assert again == ledger
+    for direction in DIRECTIONS:
+        assert again.frame_bytes(direction) == ledger.frame_bytes(direction)
+        assert again.paper_bits(direction) == ledger.paper_bits(direction)
+    assert list(Ledger.unpacked(ledger.packed(2))) == list(ledger)[2:]
+    again.extend(Ledger.unpacked(ledger.packed(1)))
+    assert again.frame_bytes("uplink") == Ledger(again).frame_bytes("uplink")
+    assert again.paper_bits("downlink") == Ledger(again).paper_bits("downlink")
+
+
+def test_sums_of_what_was_packed_are_exact() -> None:
+    ledger = Ledger([Entry(2**63 - 1, 2**31 - 1, "downlink", 2**62, 2**63 - 1)] * 2)
+    again = Ledger.unpacked(ledger.packed())
+    assert again.frame_bytes("downlink") == 2**63
+    assert again.paper_bits("downlink") == 2**64 - 2
+    assert again.paper_bits("uplink") == 0
+
+
+@pytest.mark.parametrize(
+    ("index", "value"), [(12, 2), (20, 0x80), (28, 0x80)], ids=["direction", "bytes", "bits"]
+)
+def test_packed_rows_that_are_none_are_refused(index: int, value: int) -> None:
+    packed = bytearray(small_ledger().packed())
+    packed[index] = value
+    with pytest.raises(ValueError, match="a row has no direction, or less than 0 bytes or bits"):
+        Ledger.unpacked(bytes(packed))
+    with pytest.raises(ValueError, match="got 28 bytes, and a row has 29"):
+        Ledger.unpacked(bytes(28))

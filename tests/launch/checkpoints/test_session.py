@@ -88,8 +88,10 @@ def test_a_run_that_is_lost_again_and_again_adds_up(tmp_path: Path) -> None:
         assert session.round_index == 8
         assert [entry.round_index for entry in session.repeated][::4] == [4, 5, 6, 4, 5, 4]
         session.run()
-    with Session.resume(tmp_path / "run" / "checkpoints") as session:
+    with Session.resume(tmp_path / "run" / "checkpoints", out=tmp_path / "new") as session:
         assert [entry.round_index for entry in session.repeated][::4] == [4, 5, 6, 4, 5, 4]
+    rows = [(tmp_path / name / "repeated.csv").read_bytes() for name in ("run", "new")]
+    assert rows[0] == rows[1]
     with Session(CONFIG, out=tmp_path / "whole") as expected:
         expected.run()
     assert_same_files(tmp_path / "run", tmp_path / "whole")

@@ -54,3 +54,14 @@ def test_after_a_gap_it_begins_anew() -> None:
     assert backlog.of(1, 5) is None
     assert backlog.of(5, 5) == ["round 5"]
     assert backlog_of(1, 1, first=7).of(7, 8) == ["round 7", "round 8"]
+
+
+def test_a_state_holds_all_of_it() -> None:
+    backlog, again = backlog_of(4, 4, 1), Backlog[str](99)
+    again.load(backlog.state(lambda item: item.encode()), lambda item: str(item, "utf-8"))
+    assert again.most_bytes == backlog.most_bytes
+    for one in (backlog, again):
+        assert one.of(0, 2) == ["round 0", "round 1", "round 2"]
+        one.add(3, "round 3", 1)
+        assert one.of(0, 3) is None
+        assert one.of(1, 3) == ["round 1", "round 2", "round 3"]
