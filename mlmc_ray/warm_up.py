@@ -1,13 +1,15 @@
-"""Compiling the hot loops before the first round, which would otherwise wait for it."""
+"""Compiling and importing before the first round, which would otherwise wait for it."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 
 import torch
+from torch import nn
 
 from mlmc_ray.compressors import Compressor, Context, bound
 from mlmc_ray.methods import Method
+from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.payloads import Message
 from mlmc_ray.payloads.plain import sum_payloads
 from mlmc_ray.wire import decode, encode
@@ -35,3 +37,10 @@ def warm_up(method: Method, layer_sizes: Sequence[int]) -> None:
                 message = decode(encode(Message({"x": payload})))
                 message.payloads["x"].add_to(torch.zeros_like(vector))
                 sum_payloads(torch.empty_like(vector), [message.payloads["x"]], 1.0)
+
+
+def warm_up_optimizer(optimizer: Optimizer) -> None:
+    """Let an optimizer take a step: torch imports much with the first, for some seconds."""
+    number = nn.Parameter(torch.zeros(1))
+    number.grad = torch.zeros(1)
+    optimizer.build(number).step()

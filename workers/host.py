@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from mlmc_ray.downlinks import RelayDownlink
 from mlmc_ray.downlinks.base import request
 from mlmc_ray.errors import NonFiniteError, RoundError, WireError
 from mlmc_ray.observing import observing
@@ -14,7 +15,7 @@ from mlmc_ray.plan import RunPlan
 from mlmc_ray.problems import explaining, initial_model
 from mlmc_ray.rounds import Answers
 from mlmc_ray.seeding import generator_for
-from mlmc_ray.warm_up import warm_up
+from mlmc_ray.warm_up import warm_up, warm_up_optimizer
 from mlmc_ray.wire import encode
 from workers.device import checked_device
 from workers.inbox import Frames, Inbox
@@ -53,6 +54,8 @@ class WorkerHost:
         problem = plan.problem.load()
         self._model = initial_model(problem, plan.seed, device)
         warm_up(plan.method, self._model.layer_sizes)
+        if plan.optimizer is not None and isinstance(plan.downlink, RelayDownlink):
+            warm_up_optimizer(plan.optimizer)  # of the replica that will be made
         self._inbox = Inbox(plan, self._model)
         spans = plan.spans(self._model)
         self._workers: dict[int, GradientWorker] = {}
