@@ -106,7 +106,8 @@ class Broadcast:
             key = (id(news), lacks, since, confirmed)
             if key not in made:
                 frame = self._frame(news, lacks, since, confirmed=confirmed)
-                made[key] = next((other for other in made.values() if other == frame), frame)
+                alike = (made[other] for other in made if other[:2] == key[:2])
+                made[key] = next((other for other in alike if other == frame), frame)
             frames[worker_id] = made[key]
         return frames
 

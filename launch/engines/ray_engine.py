@@ -165,12 +165,13 @@ class RayEngine:
         """Fetch a copy of all that is remembered.
 
         Raises:
-            RoundError: an actor is gone.
+            RoundError: an actor is gone, or does not answer within ``round_timeout_s``.
         """
         workers: dict[int, dict[str, Any]] = {}
         for states in self._of_hosts([host.state_dict() for host in self._hosts]):
             workers.update(loaded(states.data))
-        servers = self._of_servers([server.state_dict() for server in self._servers])
+        saving = [server.state_dict() for server in self._servers]
+        servers = self._of_servers(saving, timely=True)
         states = tuple(loaded(state.data) for state in servers)
         return RunState(servers=states, workers=dict(sorted(workers.items())), time={})
 
@@ -178,7 +179,7 @@ class RayEngine:
         """Go on from a state.
 
         Raises:
-            RoundError: an actor is gone.
+            RoundError: an actor is gone, or does not answer within ``round_timeout_s``.
         """
         workers = ray.put(np.frombuffer(saved(state.workers), np.uint8))
         servers = [ray.put(np.frombuffer(saved(own), np.uint8)) for own in state.servers]
@@ -188,7 +189,7 @@ class RayEngine:
             server.load_state_dict(own) for server, own in zip(self._servers, servers, strict=True)
         ]
         self._of_hosts(loading)
-        self._of_servers(serving)
+        self._of_servers(serving, timely=True)
         self._round_index = state.servers[0]["round_index"]
 
     def close(self) -> None:
@@ -216,9 +217,9 @@ class RayEngine:
         return self._fetch(dict(zip(references, names, strict=True)), timely=timely)
 
     def _of_hosts(self, references: Sequence[Any]) -> list[Any]:
-        """Return the answers of all hosts."""
+        """Return the answers of all hosts, within ``round_timeout_s``."""
         names = [f"the host of workers {list(host.worker_ids)}" for host in self._hosts]
-        return self._fetch(dict(zip(references, names, strict=True)), timely=False)
+        return self._fetch(dict(zip(references, names, strict=True)), timely=True)
 
     def _fetch(self, names: Mapping[Any, str], *, timely: bool) -> list[Any]:
         """Return what references stand for, each with the name of who answers."""

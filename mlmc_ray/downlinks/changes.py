@@ -62,7 +62,8 @@ class CopyReceiver(Receiver):
         """Return the news with the parameters in full."""
         news = decode(frame, max_dim=self._max_dim)
         if PARAMETERS in news.payloads:
-            self._copy = news.payloads[PARAMETERS].to_dense().to(torch.float32)
+            # A copy, since it is written to, and decoded values are not.
+            self._copy = news.payloads[PARAMETERS].to_dense().to(torch.float32, copy=True)
         else:
             if not self._follow(news, round_index):
                 self._round_index = -1

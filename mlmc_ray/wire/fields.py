@@ -24,8 +24,8 @@ MAX_DEPTH = 6
 _FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 
 with warnings.catch_warnings():
-    # Values stay in the bytes that msgpack made of them. Torch says once in a process that such
-    # memory is not to be written to, which nobody does to a payload's: let it be said here.
+    # Values stay in the bytes that msgpack made of them, and whoever writes to some copies them
+    # first. Torch says once in a process that such memory is read-only: let that be here.
     warnings.simplefilter("ignore")
     torch.from_numpy(np.frombuffer(bytes(4), dtype="<f4"))
 

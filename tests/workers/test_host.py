@@ -1,5 +1,6 @@
 """Workers and their host, as plain objects."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlmc_ray.compressors import Identity, RandK, TopK
+from mlmc_ray.downlinks import RelayDownlink
 from mlmc_ray.errors import NonFiniteError, ProblemError, RoundError
 from mlmc_ray.estimator import MLMC, GivenLaw
 from mlmc_ray.flat import FlatModel
@@ -28,6 +30,7 @@ from mlmc_ray.methods import (
     LocalSGD,
     Method,
 )
+from mlmc_ray.optimizers import Adam
 from mlmc_ray.payloads import DensePayload, Message, ZeroPayload
 from mlmc_ray.problems import ProblemSource, Quadratic
 from mlmc_ray.seeding import seed_for
@@ -119,6 +122,16 @@ def test_worker_i_reports_the_gradient_of_shard_i() -> None:
         gradients = torch.autograd.grad(loss, parameters)
         expected = torch.cat([gradient.flatten() for gradient in gradients])
         torch.testing.assert_close(reported(frames[i]), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_only_replicas_make_an_optimizer_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr("workers.host.warm_up_optimizer", made.append)
+    sent = dataclasses.replace(quadratic(), optimizer=Adam(step_size=0.1))
+    WorkerHost(sent, [0])
+    assert made == []
+    WorkerHost(dataclasses.replace(sent, downlink=RelayDownlink()), [0])
+    assert made == [sent.optimizer]
 
 
 def test_shards_are_dealt_without_rest_or_overlap() -> None:

@@ -1,5 +1,7 @@
 """What the workers' side makes of frames: of good ones, of old ones and of bad ones."""
 
+from typing import Any
+
 import msgpack
 import pytest
 import torch
@@ -14,6 +16,7 @@ from mlmc_ray.downlinks import (
     HalfDownlink,
     Receiver,
     RelayDownlink,
+    changes,
 )
 from mlmc_ray.downlinks.state import state_message
 from mlmc_ray.errors import RoundError, WireError
@@ -91,6 +94,23 @@ def test_what_the_workers_do_with_their_news_changes_no_copy(downlink: Downlink)
         assert news is not None
         assert torch.equal(news, torch.ones(DIM))
         news.zero_()
+
+
+@pytest.mark.parametrize("downlink", [DELTA, COMPRESSED])
+def test_a_copy_is_not_kept_in_the_memory_of_decoded_values(
+    downlink: Downlink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Message] = []
+
+    def decoded(*given: Any, **options: Any) -> Message:
+        seen.append(decode(*given, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(changes, "decode", decoded)
+    receiver = receiver_of(downlink)
+    took(receiver, 3, full(torch.ones(DIM)))
+    took(receiver, 4, change(3, at(2, 5.0)))
+    assert torch.equal(seen[0].payloads["parameters"].to_dense(), torch.ones(DIM))
 
 
 NOTHING = SparsePayload(DIM, torch.tensor([], dtype=torch.int64), torch.tensor([]))
