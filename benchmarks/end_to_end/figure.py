@@ -18,7 +18,7 @@ _LEGEND_WIDTH = 2.9  # inches of the longest name of a contender
 def draw(
     contenders: Sequence[Contender], models: Sequence[Model], rates: Sequence[Rate], found: Found
 ) -> Figure:
-    """Return a figure with a row for every model that has cells, and a column for every rate.
+    """Return a figure with a row for every model, and a column for every rate, that has cells.
 
     Args:
         contenders: a line each, of the same colour in all panels.
@@ -32,6 +32,7 @@ def draw(
     drawn = [model for model in models if any(name == model.name for _, name, _ in found)]
     if not drawn:
         raise ValueError(f"no cells of {[m.name for m in models]} at {list(rates)}: run some first")
+    rates = [rate for rate in rates if any(trained == rate for *_, trained in found)]
     size = (3.6 * len(rates), 2.8 * len(drawn) + 1.2)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     panels = figure.subplots(len(drawn), len(rates), squeeze=False)
