@@ -77,14 +77,21 @@ class History:
             seconds=self.seconds,
         )
 
-    def write_to(self, path: Path, config: Mapping[str, Any], past: Past | None) -> None:
+    def write_to(
+        self,
+        path: Path,
+        config: Mapping[str, Any],
+        past: Past | None,
+        on_note: Callable[[str], None],
+    ) -> None:
         """Write all rounds to a directory from now on, those of the past at once.
 
         Raises:
             ConfigError: the directory already holds another run, or cannot be written.
+            CheckpointError: the past is not the newest checkpoint any more.
         """
         if isinstance(past, Resumed) and past.directory == path:
-            self.directory = RunDirectory(path, config, past)
+            self.directory = RunDirectory(path, config, past, on_note)
             self.repeated = self.directory.repeated
         else:
             self.directory = RunDirectory(path, config)
@@ -94,6 +101,11 @@ class History:
             self.directory.write_past(past)
         if self.changes:
             self.directory.write_changes(self.changes)
+
+    def write_place(self, place: str | None) -> None:
+        """Write where the checkpoints are, if anything is written; None if with the rest."""
+        if self.directory is not None:
+            self.directory.write_place(place)
 
     def write_change(self, changed: Mapping[str, Any]) -> None:
         """Write what has changed after the last round, if anything has."""

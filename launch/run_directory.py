@@ -8,6 +8,7 @@
     observed.jsonl one line an observed round: errors, levels, bytes by payload and layer
     changes.jsonl  what was changed on the way, and after which round; only if something was
     checkpoints/   what a run goes on from after a crash; only if some were written
+    checkpoints.at where they are, if not in checkpoints/
     repeated.csv   one line a frame of rounds that were lost in a crash and run again
     model.pt       the model's state_dict at the end
     figure.png     accuracy against bytes and against rounds
@@ -23,8 +24,9 @@ import io
 import itertools
 import json
 import math
+import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +36,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from launch.checkpoints.repeated import put_aside
+from launch.checkpoints.repeated import put_aside, settle
 from launch.configuration.yaml_text import escaped
 from launch.locking import exclusive
 from launch.versions import versions
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from launch.checkpoints.resuming import Resumed
 
 _REMEDY = "give another --out"
+PLACE = "checkpoints.at"
 _LONGEST_NAME = 120  # bytes, of 255 that most file systems allow
 
 
@@ -58,6 +61,7 @@ class RunDirectory:
             written over.
         config: the resolved configuration, as a plain mapping.
         past: of the same run, which goes on here; ``write_past`` must come next. None for another.
+        on_note: told of malformed rows of the ledger of the past.
 
     Attributes:
         repeated: frames of rounds that were run again.
@@ -65,10 +69,15 @@ class RunDirectory:
     Raises:
         ConfigError: the directory already holds a run, another one is being written there, or it
             cannot be written. A later try may write there.
+        CheckpointError: the past is not the newest checkpoint any more.
     """
 
     def __init__(
-        self, path: Path, config: Mapping[str, Any], past: "Resumed | None" = None
+        self,
+        path: Path,
+        config: Mapping[str, Any],
+        past: "Resumed | None" = None,
+        on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.path = path
         self.repeated = Ledger()
@@ -77,12 +86,16 @@ class RunDirectory:
         with ExitStack() as files, writing(path):
             path.mkdir(parents=True, exist_ok=True)
             self._ledger = files.enter_context((path / "ledger.csv").open("a", newline=""))
-            exclusive(self._ledger, f"{path}: another run is being written there: {_REMEDY}")
+            exclusive(self._ledger, _taken(path))
             if past is None:
                 check_unused(path)  # nobody else writes now, but may have since the first look
             else:
-                self.repeated = put_aside(path, past.rounds, past.repeated)
+                past.shelf.check_unchanged()
+                self.repeated = put_aside(path, past.rounds, past.repeated, on_note)
             self._ledger.truncate(0)
+            os.fsync(self._ledger.fileno())
+            if past is not None:
+                settle(path)
             (path / "changes.jsonl").unlink(missing_ok=True)
             self._timeline = files.enter_context((path / "timeline.csv").open("w", newline=""))
             self._observed = files.enter_context((path / "observed.jsonl").open("w"))
@@ -139,6 +152,15 @@ class RunDirectory:
         with writing(self.path), (self.path / "changes.jsonl").open("a") as file:
             file.writelines(map(_line, changes))
 
+    def write_place(self, place: str | None) -> None:
+        """Note where the checkpoints are; None if they are inside."""
+        path = self.path / PLACE
+        with writing(path):
+            if place is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_text(place + "\n", encoding="utf-8")
+
     def write_model(self, state: Mapping[str, Tensor]) -> Path:
         """Write the model's ``state_dict``; it loads with ``weights_only=True``."""
         path = self.path / "model.pt"
@@ -149,6 +171,24 @@ class RunDirectory:
     def close(self) -> None:
         """Close the files; may be called twice."""
         self._files.close()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep others from writing to the directory of a run while it is read.
+
+    Raises:
+        ConfigError: another run is being written there.
+    """
+    with ExitStack() as files:
+        with writing(path):
+            ledger = files.enter_context((path / "ledger.csv").open("a"))
+        exclusive(ledger, _taken(path))
+        yield
+
+
+def _taken(path: Path) -> str:
+    return f"{path}: another run is being written there: wait for its end, or {_REMEDY}"
 
 
 def _rows(rows: Iterable[Iterable[Any]]) -> str:

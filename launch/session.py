@@ -87,7 +87,7 @@ class Session:
         if place is not None and place != directory_of(past):
             check_unused(place)  # before Ray starts, which takes seconds
         problem = self._prepare(source)
-        self._keeper = Keeper(self.config, place, past)
+        self._keeper = Keeper(self.config, place, past, self._on_note)
         model = initial_model(problem, self.config.seed)
         self._history = History([layer.name for layer in model.layers], past)
         self._closed = self._ending = self._pausing = self._changing = False
@@ -121,7 +121,8 @@ class Session:
     def _begin(self, out: Path | None, past: Past | None) -> None:
         tests = {} if past else self._tests()
         if out is not None:
-            self._history.write_to(out, self.config.to_mapping(), past)
+            self._history.write_to(out, self.config.to_mapping(), past, self._on_note)
+            self._history.write_place(self._keeper.place_for(out))
         if past is None:
             clock = {"clock_s": 0.0} if self.config.clock else {}
             self._history.add({"round": 0, "seconds": 0.0, **clock, **tests}, RoundResult())
@@ -204,8 +205,7 @@ class Session:
                     metrics |= self._tests()
             finally:  # the round is done, whatever becomes of its evaluation
                 self._history.add(metrics, result)
-            if line := self._keeper.write_if_due(self.config, self._engine.state, self._history):
-                self._on_note(line)
+            self._keeper.write_if_due(self.config, self._engine.state, self._history)
             self._callbacks.round(self, self.metrics[-1], result)
             if on_round:
                 on_round(self.metrics[-1])
@@ -275,7 +275,13 @@ class Session:
             afterwards.callback(self._callbacks.change, self, changed)
             if left is not None:
                 afterwards.callback(left.close)
+            if config.checkpoints is not None and changed:
+                afterwards.callback(self._write_checkpoint)
             self._history.write_change(changed)
+
+    def _write_checkpoint(self) -> None:
+        """Write one, or say why not."""
+        self._keeper.try_to(self.config, self._engine.state, self._history)
 
     def _go_on(self, config: RunConfig, state: RunState, before: RunState) -> Engine | None:
         """Let an engine of another configuration go on; if it cannot, all is as before.

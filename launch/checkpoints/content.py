@@ -5,17 +5,28 @@ takes in the last ones if they are no longer than itself; so there are few of th
 is written a few times, however often checkpoints are.
 """
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launch.engines.base import RunState
-from mlmc_ray.errors import CheckpointError
+from launch.versions import versions
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.rounds import Timeline
 
 if TYPE_CHECKING:
     from launch.configuration.run_config import RunConfig
     from launch.history import History
+
+
+_TYPES: dict[str, type] = {
+    "versions": dict,
+    "time": dict,
+    "workers": dict,
+    "seconds": float,
+    "repeated": bytes,
+}
+"""Of some of what a snapshot has."""
 
 
 class Mark(NamedTuple):
@@ -40,12 +51,14 @@ class Saved(NamedTuple):
 
     Attributes:
         described: the configuration, as a plain mapping.
+        versions: of what it was written with; see ``versions``.
         state: of the engine.
         seconds: see ``Past``, as are the others.
         repeated: frames of rounds that were run again.
     """
 
     described: dict[str, Any]
+    versions: dict[str, str]
     state: RunState
     seconds: float
     metrics: list[dict[str, Any]]
@@ -90,6 +103,7 @@ def snapshot_of(
     """Return all that the parts of the history do not hold, as plain values."""
     return {
         "config": config.to_mapping(),
+        "versions": versions(),
         "servers": list(state.servers),
         "workers": state.workers,
         "time": state.time,
@@ -101,17 +115,24 @@ def snapshot_of(
 
 def parts_in(snapshot: dict[str, Any]) -> list[Part]:
     """Return the parts that a snapshot names."""
-    return [Part(name, Mark(*end)) for name, end in snapshot["parts"]]
+    parts = [Part(name, Mark(*end)) for name, end in snapshot["parts"]]
+    for part in parts:
+        for name, number in part.end._asdict().items():
+            _check(f"parts.{name}", number, int)
+    return parts
 
 
 def saved_in(snapshot: dict[str, Any], parts: Sequence[dict[str, Any]]) -> Saved:
     """Return what a snapshot and the parts of its history say together.
 
     Raises:
-        CheckpointError: the parts are not those of the snapshot.
+        TypeError, LookupError, ValueError: something is missing, is of another type, or the parts
+            are not those of the snapshot.
     """
+    _check_types(snapshot, parts)
     saved = Saved(
         described=snapshot["config"],
+        versions=snapshot["versions"],
         state=RunState(
             servers=tuple(snapshot["servers"]), workers=snapshot["workers"], time=snapshot["time"]
         ),
@@ -129,5 +150,40 @@ def saved_in(snapshot: dict[str, Any], parts: Sequence[dict[str, Any]]) -> Saved
     found = Mark(*(len(getattr(saved, name)) for name in Mark._fields))
     expected = parts_in(snapshot)[-1].end
     if found != expected:
-        raise CheckpointError(f"its history has {found}, and {expected} is expected")
+        raise ValueError(f"its history has {found}, and {expected} is expected")
     return saved
+
+
+def _check_types(snapshot: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
+    """Refuse what ``snapshot_of`` and ``part_of`` do not return.
+
+    Raises:
+        TypeError, LookupError, ValueError: says what.
+    """
+    _check("config", snapshot["config"], dict)
+    _check("config.name", snapshot["config"]["name"], str)
+    json.dumps(snapshot["config"])
+    for name, kind in _TYPES.items():
+        _check(name, snapshot[name], kind)
+    _check_all("workers", list(snapshot["workers"].values()))
+    _check_all("servers", snapshot["servers"])
+    for part in parts:
+        for name in ("metrics", "observations", "changes"):
+            _check_all(name, part[name])
+        for name in ("ledger", "work"):
+            _check(name, part[name], bytes)
+        for metrics in part["metrics"]:
+            _check("metrics.round", metrics["round"], int)
+    if not any(part["metrics"] for part in parts):
+        raise ValueError("its history has no round")
+
+
+def _check_all(name: str, values: Any) -> None:
+    _check(name, values, list)
+    for index, value in enumerate(values):
+        _check(f"{name}[{index}]", value, dict)
+
+
+def _check(name: str, value: Any, kind: type) -> None:
+    if type(value) is not kind:
+        raise TypeError(f"{name} is {value!r:.80}, and a {kind.__name__} is expected")

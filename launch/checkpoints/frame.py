@@ -139,6 +139,8 @@ class _Writer:
                 f"{list(_DTYPES)}"
             )
         storage = tensor.untyped_storage()
+        if tensor.numel() * tensor.itemsize > storage.nbytes():  # entries that are one in memory
+            storage = (tensor := tensor.contiguous()).untyped_storage()
         if storage._cdata not in self._places:
             self._kept.append(storage)
             memory = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
@@ -152,7 +154,8 @@ class _Reader:
 
     def __init__(self, memories: memoryview) -> None:
         self._memories = memories
-        self._storages: dict[int, Tensor] = {}  # by where they begin and end
+        self._storages: dict[int, Tensor] = {}  # by where they begin
+        self._left = len(memories)  # bytes that may still be copied
 
     def value(self, plain: Any) -> Any:
         if isinstance(plain, list):
@@ -165,7 +168,7 @@ class _Reader:
         if kind == "dict":
             return {self.value(key): self.value(item) for key, item in content}
         if kind == "bytes":
-            return bytes(self._memory(*content))
+            return bytes(self._take(*content))
         if kind == "tensor":
             return self._tensor(*content)
         raise ValueError(f"{kind!r} is no kind of value")
@@ -175,19 +178,27 @@ class _Reader:
             raise ValueError(f"{num_bytes} bytes from {start} on are more than there are")
         return self._memories[start : start + num_bytes]
 
+    def _take(self, start: int, num_bytes: int) -> memoryview:
+        """Return memory to be copied; all of it together is no more than there is."""
+        memory = self._memory(start, num_bytes)
+        self._left -= num_bytes
+        if self._left < 0:
+            raise ValueError(f"some of the {num_bytes} bytes from {start} on are used twice")
+        return memory
+
     def _tensor(
         self, start: int, num_bytes: int, name: str, offset: int, shape: Any, stride: Any
     ) -> Tensor:
         dtype = _DTYPES[name]
-        memory = self._memory(start, num_bytes)
-        if num_bytes == 0:
-            start = -1 - len(self._storages)  # of those that begin here, this is no part
-        if start not in self._storages:
-            self._storages[start] = torch.from_numpy(np.frombuffer(memory, np.uint8).copy())
-        storage = self._storages[start].untyped_storage()
+        key = start if num_bytes else -1 - len(self._storages)  # no part of what begins here
+        if key not in self._storages:
+            memory = np.frombuffer(self._take(start, num_bytes), np.uint8)
+            self._storages[key] = torch.from_numpy(memory.copy())
+        storage = self._storages[key].untyped_storage()
         if len(shape) != len(stride) or min([offset, *shape, *stride]) < 0:
             raise ValueError(f"no tensor has offset {offset}, shape {shape} and strides {stride}")
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-        if math.prod(shape) and (last + 1) * dtype.itemsize > storage.nbytes():
+        needed = max(last + 1, math.prod(shape)) if math.prod(shape) else 0
+        if needed * dtype.itemsize > storage.nbytes():
             raise ValueError(f"a tensor of shape {shape} does not fit into {num_bytes} bytes")
         return torch.empty(0, dtype=dtype).set_(storage, offset, tuple(shape), tuple(stride))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from launch.checkpoints.shelf import Shelf
 from launch.checkpoints.store import DirectoryStore, store_at
-from launch.configuration.run_config import RunConfig, load_config
-from launch.run_directory import slug
+from launch.configuration.run_config import RunConfig
+from launch.run_directory import PLACE, slug
 from mlmc_ray.errors import CheckpointError, ConfigError
 
 _INSIDE = "checkpoints"
@@ -75,7 +75,14 @@ def shelf_in(source: "str | Path") -> tuple[Shelf, Path | None]:
         if not path.is_dir():
             raise CheckpointError(f"{path} is no directory: give that of a run, or its checkpoints")
         return Shelf(DirectoryStore(path)), None
-    inside = Shelf(DirectoryStore(path / _INSIDE))
-    if (path / _INSIDE).is_dir():
-        return inside, path
-    return shelf_of(load_config(path / "config.yaml"), path) or inside, path
+    if (path / PLACE).exists():
+        return Shelf(store_at((path / PLACE).read_text(encoding="utf-8").strip())), path
+    return Shelf(DirectoryStore(path / _INSIDE)), path
+
+
+def place_for(shelf: Shelf, out: Path) -> str | None:
+    """Return what a run directory notes of where its checkpoints are; None if they are inside."""
+    place = shelf.store.place
+    if place == str(out / _INSIDE):
+        return None
+    return place if "://" in place else str(Path(place).absolute())

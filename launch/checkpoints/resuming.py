@@ -1,7 +1,9 @@
 """Runs that go on from a checkpoint."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from launch.checkpoints.settings import Checkpoints, check_same_storage
 from launch.checkpoints.shelf import Shelf
 from launch.configuration.run_config import RunConfig, load_config
 from launch.engines.base import RunState
+from launch.run_directory import held
+from launch.versions import versions
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import Ledger
 
@@ -107,7 +111,11 @@ def resumed(
     shelf, directory = shelf_in(source)
     if directory is not None and out is not None:
         raise ConfigError(f"{directory} is a run directory, and the run goes on there: leave out")
-    saved, notes = shelf.newest()
+    with nullcontext() if directory is None else held(directory):
+        saved, notes = shelf.newest()
+        if directory is not None:
+            notes += _lost_changes(directory, len(saved.changes))
+    notes += _other_versions(saved.versions)
     named = "name=" + json.dumps(saved.described["name"])
     loaded = load_config(saved.described if config is None else config, [named, *overrides])
     rounds = saved.metrics[-1]["round"]
@@ -131,6 +139,28 @@ def resumed(
 def directory_of(past: Past | None) -> Path | None:
     """Return the directory in which a run goes on; None if it goes on in none, or is another."""
     return past.directory if isinstance(past, Resumed) else None
+
+
+def _lost_changes(directory: Path, known: int) -> Iterator[str]:
+    """Yield what to say of changes that were made after the checkpoint."""
+    path = directory / "changes.jsonl"
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in itertools.islice(file, known, None):
+            yield f"a change after the checkpoint is dropped; make it again: {line.strip()}"
+
+
+def _other_versions(before: Mapping[str, str]) -> list[str]:
+    """Return what to say if the checkpoint was written with other versions."""
+    now = versions()
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if not names:
+        return []
+    found = "; ".join(
+        f"{name} was {before.get(name)!r}, and is {now.get(name)!r}" for name in names
+    )
+    return [f"the checkpoint was written with other versions, and bits may differ: {found}"]
 
 
 def _differences(place: str, before: Any, given: Any) -> Iterator[str]:

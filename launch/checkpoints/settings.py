@@ -17,7 +17,8 @@ class Checkpoints:
     """When checkpoints are written, and where to.
 
     Args:
-        every: rounds between checkpoints; one is written after the last round too.
+        every: rounds between checkpoints; one is written after the last of the configured rounds
+            too, and at a change.
         keep: how many of them are kept, the newest ones.
         storage: where to, in a directory of the run's own: an absolute path, or a URL of fsspec
             such as s3://bucket/runs; by default the run directory.

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,14 +26,14 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """Return the names of all files; none where there is no such place yet."""
 
-    def read(self, name: str) -> bytes:
-        """Return a file."""
+    def read(self, name: str) -> bytes | None:
+        """Return a file; None if there is no such file."""
 
     def write(self, name: str, pieces: Sequence[Piece]) -> None:
         """Write a file; one that was there is replaced as a whole, or stays as it is."""
 
     def delete(self, name: str) -> None:
-        """Delete a file."""
+        """Delete a file, if it is there."""
 
 
 def store_at(place: str) -> Store:
@@ -59,12 +59,18 @@ class DirectoryStore:
     def names(self) -> list[str]:
         """See ``Store``."""
         with _explaining(self.place, "read"):
-            return sorted(os.listdir(self._path)) if self._path.exists() else []
+            try:
+                return sorted(os.listdir(self._path))
+            except FileNotFoundError:
+                return []
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes | None:
         """See ``Store``."""
         with _explaining(f"{self.place}/{name}", "read"):
-            return (self._path / name).read_bytes()
+            try:
+                return (self._path / name).read_bytes()
+            except FileNotFoundError:
+                return None
 
     def write(self, name: str, pieces: Sequence[Piece]) -> None:
         """Write a draft, wait until the disk has it, and give it its name."""
@@ -121,15 +127,19 @@ class RemoteStore:
         """See ``Store``."""
         with _explaining(self.place, "read"):
             self._files.invalidate_cache()
-            if not self._files.exists(self._root):
+            try:  # its exists() takes a storage that does not answer for an empty one
+                found: list[Any] = self._files.ls(self._root, detail=False)
+            except FileNotFoundError:
                 return []
-            found: list[Any] = self._files.ls(self._root, detail=False)
             return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes | None:
         """See ``Store``."""
         with _explaining(f"{self.place}/{name}", "read"):
-            return bytes(self._files.cat_file(f"{self._root}/{name}"))
+            try:
+                return bytes(self._files.cat_file(f"{self._root}/{name}"))
+            except FileNotFoundError:
+                return None
 
     def write(self, name: str, pieces: Sequence[Piece]) -> None:
         """See ``Store``."""
@@ -141,7 +151,7 @@ class RemoteStore:
 
     def delete(self, name: str) -> None:
         """See ``Store``."""
-        with _explaining(f"{self.place}/{name}", "deleted"):
+        with _explaining(f"{self.place}/{name}", "deleted"), suppress(FileNotFoundError):
             self._files.rm_file(f"{self._root}/{name}")
 
 

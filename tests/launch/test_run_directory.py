@@ -120,7 +120,9 @@ def test_a_configuration_that_is_no_run_stays(tmp_path: Path) -> None:
 
 def test_a_run_in_its_first_round_is_not_taken_over(tmp_path: Path) -> None:
     first = begun(tmp_path, 0)
-    with pytest.raises(ConfigError, match="another run is being written there: give"):
+    with pytest.raises(
+        ConfigError, match="another run is being written there: wait for its end, or give"
+    ):
         begun(tmp_path, 1)
     first.close()
     assert (tmp_path / "config.yaml").read_text() == "rounds: 0\n"

@@ -66,6 +66,12 @@ def test_what_shares_memory_shares_it_again_and_is_written_once() -> None:
     read["whole"].add_(1)  # nothing is read-only
 
 
+def test_entries_that_are_one_in_memory_are_written_out() -> None:
+    one = torch.arange(2.0)
+    for tensor in (one[:1].expand(9), one.expand(3, 2), one.as_strided((2, 2), (0, 1))):
+        assert torch.equal(loaded(file_of(tensor)), tensor)
+
+
 @pytest.mark.parametrize(
     ("value", "name"),
     [
@@ -123,6 +129,13 @@ FORGED: dict[str, Any] = {
     "a tensor beyond numbers": {"tensor": [0, 8, "float32", 0, [1 << 90], [0]]},
     "strides that leave it": {"tensor": [0, 8, "float32", 0, [2, 2], [1, 9]]},
     "a negative stride": {"tensor": [0, 8, "float32", 1, [2], [-1]]},
+    "bytes twice": [{"bytes": [0, 8]}, {"bytes": [0, 1]}],
+    "memories that overlap": [
+        {"tensor": [0, 8, "uint8", 0, [8], [1]]},
+        {"tensor": [1, 7, "uint8", 0, [7], [1]]},
+    ],
+    "much of one entry": {"tensor": [0, 8, "float32", 0, [1 << 40], [0]]},
+    "rows that overlap": {"tensor": [0, 8, "float32", 0, [2, 2], [0, 1]]},
     "an offset beyond it": {"tensor": [0, 8, "float32", 2, [1], [1]]},
     "an infinite offset": {"tensor": [0, 8, "float32", math.inf, [1], [1]]},
     "an unknown type": {"tensor": [0, 8, "quint8", 0, [1], [1]]},

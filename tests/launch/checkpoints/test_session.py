@@ -11,11 +11,15 @@ import torch
 from typer.testing import CliRunner, Result
 
 from launch import Session
+from launch.checkpoints.repeated import put_aside
+from launch.checkpoints.resuming import resumed
 from launch.checkpoints.shelf import Shelf
 from launch.checkpoints.store import store_at
 from launch.cli import app
-from launch.run_directory import RunDirectory
+from launch.run_directory import RunDirectory, held
+from launch.versions import versions
 from mlmc_ray.errors import CheckpointError, ConfigError, RoundError
+from mlmc_ray.ledger import Ledger
 from tests.launch.checkpoints.interrupted import (
     assert_resumes,
     assert_same_files,
@@ -138,6 +142,46 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
     assert_same_files(tmp_path / "run", tmp_path / "whole")
 
 
+def test_frames_are_counted_once_if_going_on_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(CONFIG, tmp_path / "run", 7)
+    lose_session(Session.resume(tmp_path / "run"), 7)
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("os.fsync", "settle", "RunDirectory.write_past"):  # before, or after it
+        with monkeypatch.context() as patch:
+            patch.setattr(f"launch.run_directory.{place}", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                Session.resume(tmp_path / "run")
+    with Session.resume(tmp_path / "run") as session:
+        assert [entry.round_index for entry in session.repeated][::4] == [4, 5, 6, 4, 5, 6]
+    assert [path.name for path in (tmp_path / "run").glob("repeated*")] == ["repeated.csv"]
+
+
+def test_frames_that_were_put_aside_and_not_cut_off_are_counted_once(tmp_path: Path) -> None:
+    lose(CONFIG, tmp_path / "run", 7)
+    for _ in range(2):
+        repeated = put_aside(tmp_path / "run", 4, Ledger(), print)
+        assert [entry.round_index for entry in repeated][::4] == [4, 5, 6]
+
+
+@pytest.mark.parametrize("row", ["7,0,upl", "6,0,sideways,3,", "6,x,uplink,3,", "6,0,uplink,-3,"])
+@pytest.mark.parametrize("name", ["ledger.csv", "repeated.csv"])
+def test_a_malformed_row_ends_what_is_read(name: str, row: str, tmp_path: Path) -> None:
+    lose(CONFIG, tmp_path / "run", 7)
+    lose_session(Session.resume(tmp_path / "run"), 6)
+    with (tmp_path / "run" / name).open("a") as file:
+        file.write(f"{row}\n6,0,uplink,1,\n")
+    notes: list[str] = []
+    with Session.resume(tmp_path / "run", on_note=notes.append) as session:
+        assert [entry.round_index for entry in session.repeated][::4] == [4, 5, 6, 4, 5]
+    assert f"{name}: row" in notes[1]
+    assert "is malformed, and no more are read" in notes[1]
+
+
 # What may differ.
 
 
@@ -212,17 +256,52 @@ def test_changes_on_the_way_are_gone_on_with(tmp_path: Path) -> None:
         session.run(3)
         session.change(["optimizer.step_size=0.02"])
         session.run(2)
-        session.change(["optimizer.step_size=0.03"])  # after the checkpoint of round 4
+        session.change(["optimizer.step_size=0.03"])
         session.run(1)
+    assert files_of(tmp_path / "run") == [f"round-{n:08}.checkpoint" for n in (4, 5)]
     with Session(ALONE) as expected:
         expected.run(3)
         expected.change(["optimizer.step_size=0.02"])
+        expected.run(2)
+        expected.change(["optimizer.step_size=0.03"])
         expected.run()
         with Session.resume(tmp_path / "run") as session:
             session.run()
             assert torch.equal(session.parameters(), expected.parameters())
     changed = (tmp_path / "run" / "changes.jsonl").read_text().splitlines()
-    assert [json.loads(line)["round"] for line in changed] == [3]
+    assert [json.loads(line)["round"] for line in changed] == [3, 5]
+
+
+def test_a_change_after_the_checkpoint_is_dropped_and_told(tmp_path: Path) -> None:
+    with Session(ALONE, out=tmp_path / "run") as session:
+        session.run(1)
+        session.change(["optimizer.step_size=0.02"])
+        session.run(2)
+        session.checkpoint()
+        session.change(["round_timeout_s=7"])
+    notes: list[str] = []
+    with Session.resume(tmp_path / "run", on_note=notes.append) as again:
+        assert again.config.round_timeout_s != 7
+    dropped, _ = notes
+    assert dropped == (
+        'a change after the checkpoint is dropped; make it again: {"round": 3, "changes": '
+        '{"round_timeout_s": 7.0}}'
+    )
+    with Session.resume(tmp_path / "run", on_note=notes.append):
+        assert len(notes) == 3
+
+
+def test_other_versions_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose(CONFIG, tmp_path / "run", 5)
+    notes: list[str] = []
+    new = {**versions(), "torch": "9.9"}
+    monkeypatch.setattr("launch.checkpoints.resuming.versions", lambda: new)
+    with Session.resume(tmp_path / "run", on_note=notes.append):
+        pass
+    assert notes[0] == (
+        "the checkpoint was written with other versions, and bits may differ: "
+        f"torch was {versions()['torch']!r}, and is '9.9'"
+    )
 
 
 # Places.
@@ -247,6 +326,62 @@ def test_a_storage_holds_all_that_is_needed(tmp_path: Path) -> None:
         Session({**CONFIG, "checkpoints": storage}, out=tmp_path / "other" / "run-1")
     for name in (store := store_at(url)).names():
         store.delete(name)
+
+
+def test_a_run_that_went_on_elsewhere_goes_on_there(tmp_path: Path) -> None:
+    lose(CONFIG, tmp_path / "run", 5)
+    lose_session(Session.resume(tmp_path / "run" / "checkpoints", out=tmp_path / "new"), 8)
+    place = (tmp_path / "new" / "checkpoints.at").read_text()
+    assert place == f"{tmp_path / 'run' / 'checkpoints'}\n"
+    with Session.resume(tmp_path / "new") as session:
+        assert session.round_index == 8
+        session.run()
+    with Session(CONFIG, out=tmp_path / "whole") as expected:
+        expected.run()
+    assert_same_files(tmp_path / "new", tmp_path / "whole")
+    assert not (tmp_path / "whole" / "checkpoints.at").exists()
+
+
+def test_a_renamed_directory_finds_its_storage(tmp_path: Path) -> None:
+    storage = {"every": 2, "storage": str(tmp_path / "storage")}
+    lose({**CONFIG, "checkpoints": storage}, tmp_path / "run", 5)
+    (tmp_path / "run").rename(tmp_path / "renamed")
+    with Session.resume(tmp_path / "renamed") as session:
+        assert session.round_index == 4
+
+
+def test_a_session_that_was_gone_on_with_writes_no_more_checkpoints(tmp_path: Path) -> None:
+    storage = {"every": 1, "storage": str(tmp_path / "storage")}
+    notes: list[str] = []
+    with Session({**CONFIG, "checkpoints": storage}, on_note=notes.append) as first:
+        first.run(3)
+        with Session.resume(tmp_path / "storage" / "small") as second:
+            second.run(2)
+            first.run(1)
+            assert [note.partition(": ")[2][:14] for note in notes] == ["no checkpoint:"]
+            assert "another run goes on here" in notes[0]
+            second.run(1)
+    with Session.resume(tmp_path / "storage" / "small") as again:
+        assert again.round_index == 6
+
+
+def test_a_checkpoint_is_read_while_nobody_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(CONFIG, tmp_path / "run", 5)
+    newest = Shelf.newest
+
+    def locked(shelf: Shelf) -> Any:
+        with pytest.raises(ConfigError, match="is being written there"), held(tmp_path / "run"):
+            pass
+        return newest(shelf)
+
+    monkeypatch.setattr(Shelf, "newest", locked)
+    past = resumed(tmp_path / "run", None, [], None)
+    with Session.resume(tmp_path / "run") as between:
+        between.run()
+    with pytest.raises(CheckpointError, match="in the meantime: resume again"):
+        Session(past.config, out=past.directory, past=past)
 
 
 def test_a_run_directory_is_gone_on_with_in_itself(tmp_path: Path) -> None:
@@ -297,7 +432,8 @@ def test_a_session_that_is_changed_keeps_its_storage(tmp_path: Path) -> None:
     with Session(CONFIG, out=tmp_path / "run") as session:
         session.change(["checkpoints.every=1"])
         session.run(1)
-        assert files_of(tmp_path / "run") == ["round-00000001.checkpoint"]
+        expected = ["round-00000000.checkpoint", "round-00000001.checkpoint"]  # one at the change
+        assert files_of(tmp_path / "run") == expected
 
 
 # What is said.

@@ -9,6 +9,7 @@ import pytest
 
 from launch import Session
 from launch.checkpoints.content import Mark, Part, Saved, kept_parts
+from launch.checkpoints.frame import digest_of, dumped, loaded
 from launch.checkpoints.shelf import Shelf
 from launch.checkpoints.store import DirectoryStore, RemoteStore, Store, store_at
 from mlmc_ray.errors import CheckpointError, ConfigError
@@ -35,7 +36,8 @@ class Writer:
     def write(self) -> None:
         session = self.session
         state = session._engine.state()
-        self.shelf.write(session.config, state, session._history, 2)
+        self.shelf.write(session.config, state, session._history)
+        self.shelf.clear(2)
 
     def rounds(self, number: int) -> None:
         for _ in range(number):
@@ -65,8 +67,8 @@ def test_a_store_keeps_files(store: Store) -> None:
     assert store.read("one") == b"new"
     store.delete("two")
     assert store.names() == ["one"]
-    with pytest.raises(CheckpointError, match="two: cannot be read: "):
-        store.read("two")
+    assert store.read("two") is None
+    store.delete("two")
 
 
 def test_the_newest_are_kept_and_nothing_else(store: Store) -> None:
@@ -171,7 +173,9 @@ def test_a_crash_at_any_byte_leaves_the_checkpoint_before(
     found = []
     writer = Writer(DirectoryStore(tmp_path / "whole"))
     writer.rounds(3)
-    files = {name: writer.shelf.store.read(name) for name in writer.shelf.store.names()}
+    files = {name: writer.shelf.store.read(name) or b"" for name in writer.shelf.store.names()}
+    writer.shelf = Shelf(writer.shelf.store)
+    writer.shelf.newest()
     with pytest.MonkeyPatch.context() as patch:
         budget = Budget(patch, 1 << 40)
         writer.rounds(1)
@@ -209,7 +213,7 @@ def test_a_file_cut_short_at_its_place_is_passed_over(store: Store) -> None:
     """As some storages leave it, which do not rename."""
     writer = Writer(store)
     writer.rounds(3)
-    data = store.read("round-00000003.checkpoint")
+    data = store.read("round-00000003.checkpoint") or b""
     for length in range(0, len(data), 97):
         store.write("round-00000003.checkpoint", [data[:length]])
         done, _, (note,) = newest(store)
@@ -225,7 +229,7 @@ def test_damage_anywhere_is_never_gone_on_from(store: Store) -> None:
     right = {2: newest_of(store, 2), 3: newest_of(store, 3)}
     found: set[int] = set()
     for name in store.names():
-        data = store.read(name)
+        data = store.read(name) or b""
         for index in range(0, len(data), 53):
             damaged = bytearray(data)
             damaged[index] ^= 4
@@ -251,11 +255,11 @@ def test_parts_of_another_history_are_refused(store: Store) -> None:
     writer = Writer(store)
     writer.rounds(2)
     first, second, *_ = (name for name in store.names() if name.startswith("history"))
-    store.write(first, [store.read(second)])
+    store.write(first, [store.read(second) or b""])
     with pytest.raises(CheckpointError, match="holds other rounds than its name says"):
         newest(store)
     store.delete(first)
-    with pytest.raises(CheckpointError, match="cannot be read: "):
+    with pytest.raises(CheckpointError, match=f"cannot be used: .*{first} is missing"):
         newest(store)
 
 
@@ -300,3 +304,174 @@ def test_a_directory_that_cannot_be_written_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="file/x/name: cannot be written: Not a directory"):
         DirectoryStore(tmp_path / "file" / "x").write("name", [b""])
+
+
+# Two runs at one place.
+
+
+def contents(store: Store) -> dict[str, bytes | None]:
+    return {name: store.read(name) for name in store.names()}
+
+
+def test_of_two_runs_that_begin_at_one_place_the_second_writes_nothing(store: Store) -> None:
+    one, other = Writer(store), Writer(store)
+    for writer in (one, other):
+        writer.shelf.check_empty()
+    one.rounds(3)
+    before = contents(store)
+    with pytest.raises(CheckpointError, match="another run goes on here: end one of them"):
+        other.rounds(1)
+    assert contents(store) == before
+    one.rounds(2)
+    assert newest(store)[0] == 5
+
+
+def test_a_run_that_was_gone_on_with_elsewhere_writes_no_more(store: Store) -> None:
+    one, other = Writer(store), Writer(store)
+    one.rounds(3)
+    other.shelf.newest()
+    one.rounds(1)  # nobody else has written yet
+    other.session = one.session
+    other.rounds(1)
+    before = contents(store)
+    with pytest.raises(CheckpointError, match="another run goes on here"):
+        one.rounds(1)
+    assert contents(store) == before
+    assert newest(store)[0] == 5
+
+
+def test_files_that_came_later_are_not_deleted(store: Store) -> None:
+    writer = Writer(store)
+    writer.rounds(2)
+    store.write("round-00000001.checkpoint", [b"of another run"])
+    foreign = "history-00000000-00000001-0123456789abcdef.checkpoint"
+    store.write(foreign, [b"of another run"])
+    writer.rounds(3)
+    assert foreign in store.names()
+
+
+def test_a_place_that_has_changed_since_it_was_read_is_noticed(store: Store) -> None:
+    writer = Writer(store)
+    writer.rounds(2)
+    shelf = Shelf(store)
+    shelf.newest()
+    shelf.check_unchanged()
+    writer.rounds(1)
+    with pytest.raises(CheckpointError, match="in the meantime: resume again"):
+        shelf.check_unchanged()
+
+
+def test_files_that_cannot_be_deleted_are_tried_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(store)
+    writer.rounds(2)
+
+    def refuse(name: str) -> None:
+        raise CheckpointError(f"{name} stays")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delete", refuse)
+        with pytest.raises(CheckpointError, match=r"round-00000001.checkpoint stays"):
+            writer.rounds(1)
+    assert "round-00000001.checkpoint" in store.names()
+    writer.rounds(1)
+    assert "round-00000001.checkpoint" not in store.names()
+
+
+# What cannot be read.
+
+
+def test_a_storage_that_is_down_is_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RemoteStore("memory://down")
+
+    def down(*_: object, **__: object) -> None:
+        raise OSError("connection refused")
+
+    for name in ("ls", "info"):
+        monkeypatch.setattr(store._files, name, down)
+    with pytest.raises(CheckpointError, match="memory://down: cannot be read: connection refused"):
+        Shelf(store).check_empty()
+
+
+@pytest.mark.parametrize("kind", ["round-00000003", "history-"])
+def test_what_cannot_be_read_now_is_no_reason_to_take_an_older_one(
+    kind: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Writer(store).rounds(3)
+    read = store.read
+
+    def failing(name: str) -> bytes | None:
+        if name.startswith(kind):
+            raise CheckpointError(f"{name}: cannot be read: timed out")
+        return read(name)
+
+    monkeypatch.setattr(store, "read", failing)
+    with pytest.raises(CheckpointError, match="cannot be read: timed out: try again, or delete"):
+        newest(store)
+
+
+# Files with a right checksum, of somebody who knows the format.
+
+
+def change_part(name: Any) -> Any:
+    def change(snapshot: dict[str, Any]) -> None:
+        snapshot["parts"][0][0] = name
+
+    return change
+
+
+MALFORMED: dict[str, tuple[Any, str]] = {
+    "a part elsewhere": (change_part("../../secret"), "'../../secret' is no part of a history"),
+    "a part that is no name": (change_part(5), "expected string"),
+    "a mark of words": (lambda s: s["parts"][0][1].__setitem__(1, "9"), "parts.ledger is '9'"),
+    "no parts": (lambda s: s.update(parts=[]), "no round"),
+    "a list of settings": (lambda s: s.update(config=[1]), r"config is \[1\], and a dict is"),
+    "no name": (lambda s: s["config"].pop("name"), "'name'"),
+    "settings of bytes": (lambda s: s["config"].update(name=b"x"), "config.name is b'x'"),
+    "a server of numbers": (lambda s: s.update(servers=[3]), r"servers\[0\] is 3"),
+    "workers in a list": (lambda s: s.update(workers=[]), r"workers is \[\]"),
+    "a worker of numbers": (lambda s: s["workers"].update({0: 1}), r"workers\[0\] is 1"),
+    "seconds in words": (lambda s: s.update(seconds="2"), "seconds is '2'"),
+    "frames in words": (lambda s: s.update(repeated="2"), "repeated is '2'"),
+    "no time": (lambda s: s.pop("time"), "'time'"),
+}
+
+
+@pytest.mark.parametrize("why", MALFORMED)
+def test_malformed_snapshots_are_refused(why: str, tmp_path: Path) -> None:
+    change, said = MALFORMED[why]
+    store = DirectoryStore(tmp_path)
+    Writer(store).rounds(1)
+    name = "round-00000001.checkpoint"
+    snapshot = loaded(store.read(name) or b"")
+    change(snapshot)
+    store.write(name, dumped(snapshot))
+    with pytest.raises(CheckpointError, match=f"cannot be used: .*{said}"):
+        newest(store)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"metrics": []}, "has no round"),
+        ({"metrics": [7]}, r"metrics\[0\] is 7"),
+        ({"metrics": [{}]}, "'round'"),
+        ({"metrics": [{"round": "1"}]}, "metrics.round is '1'"),
+        ({"observations": 3}, "observations is 3"),
+        ({"changes": ["x"]}, r"changes\[0\] is 'x'"),
+        ({"ledger": "x"}, "ledger is 'x'"),
+        ({"work": b"x"}, "got 1 bytes, and a row has"),
+    ],
+)
+def test_malformed_parts_are_refused(content: dict[str, Any], said: str, tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    Writer(store).rounds(1)
+    snapshot = loaded(store.read("round-00000001.checkpoint") or b"")
+    (part,) = snapshot["parts"]
+    pieces = dumped({**loaded(store.read(part[0]) or b""), **content})
+    part[0] = f"history-0-1-{digest_of(pieces)}.checkpoint"
+    store.write(part[0], pieces)
+    store.write("round-00000001.checkpoint", dumped(snapshot))
+    with pytest.raises(CheckpointError, match=f"cannot be used: .*{said}"):
+        newest(store)
