@@ -73,8 +73,9 @@ class Shelf:
 
     def _look(self) -> set[str]:
         """Remember who writes here, and return the files of checkpoints."""
-        self._owner = self.store.read(_OWNER)
-        return set(filter(_is_own, self.store.names()))
+        names = self.store.names()
+        self._owner = self.store.read(_OWNER) if _OWNER in names else None
+        return set(filter(_is_own, names))
 
     def check_unchanged(self) -> None:
         """Refuse a place where another run has written since ``newest``.

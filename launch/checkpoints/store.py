@@ -61,8 +61,8 @@ class DirectoryStore:
         with _explaining(self.place, "read"):
             try:
                 return sorted(os.listdir(self._path))
-            except FileNotFoundError:
-                return []
+            except (FileNotFoundError, NotADirectoryError, ValueError):
+                return []  # and if nothing can be there, who writes says why
 
     def read(self, name: str) -> bytes | None:
         """See ``Store``."""
