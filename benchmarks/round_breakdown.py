@@ -33,7 +33,8 @@ from launch.engines.base import worker_plan
 from launch.engines.cluster import ray_cluster
 from launch.engines.placement import demand_of
 from mlmc_ray.rounds import Answers
-from server.actor import Host, ParameterServerActor
+from server.actor import ParameterServerActor
+from server.calls import Host
 from workers.actor import RemoteWorkerHost, WorkerHostActor
 
 PARTS = {
@@ -59,9 +60,11 @@ TIMEOUT_S = 600.0
 class TimedServer(ParameterServerActor):
     """A server that adds up how long its parts take."""
 
-    def set_up(self, plan: Any, index: int, hosts: Sequence[Host], threads: int) -> None:
+    def set_up(
+        self, plan: Any, index: int, hosts: Sequence[Host], threads: int, incarnation: int
+    ) -> None:
         """Make the server, and time its parts."""
-        super().set_up(plan, index, hosts, threads)
+        super().set_up(plan, index, hosts, threads, incarnation)
         self._seconds: dict[str, float] = defaultdict(float)
         replica: Any = self._server._replica
         self._time(self._server, "broadcast", "news")
@@ -69,8 +72,8 @@ class TimedServer(ParameterServerActor):
         self._time(replica._half, "step", "aggregate")
         self._time(replica._optimizer, "step", "optimizer")
         self._time(mlmc_ray.replica, "all_finite", "finite")
-        self._time(self, "_send", "send")
-        self._time(self, "_exchange", "exchange")
+        self._time(self._gathering, "_send", "send")
+        self._time(self._gathering, "_collect", "collect")
 
     def timed_round(self) -> dict[str, float]:
         """Run a round; return the seconds that its parts have taken."""
@@ -129,7 +132,8 @@ def timed_actors(config: RunConfig) -> Iterator[tuple[Any, list[Any]]]:
         for i in range(demand.num_hosts)
     ]
     try:
-        ready = [server.set_up.remote(plan, 0, hosts, 1), *(host.set_up(plan, 1) for host in hosts)]
+        ready = [server.set_up.remote(plan, 0, hosts, 1, 1)]
+        ready += [host.set_up(plan, 1, 1) for host in hosts]
         ray.get(ready)
         yield server, [host._actor for host in hosts]
     finally:
@@ -156,10 +160,10 @@ def parts_of(
     parts["driver"] = call_s - seconds["round"]
     parts["send"] -= parts["news"]
     parts["exchange"] = max(longest, busy / len(os.sched_getaffinity(0)))
-    waited = seconds["exchange"] - seconds["send"]
-    parts["transport"] = max(0.0, waited - parts["exchange"])
+    parts["transport"] = max(0.0, seconds["collect"] - parts["exchange"])
     in_receive = ("aggregate", "optimizer", "finite")
-    rest = seconds["round"] - seconds["exchange"] - sum(parts[name] for name in in_receive)
+    exchanges = seconds["send"] + seconds["collect"]
+    rest = seconds["round"] - exchanges - sum(parts[name] for name in in_receive)
     parts["rest"] = rest
     parts["round"] = call_s
     parts["beside work"] = call_s - sum(parts[name] for name in WORK)

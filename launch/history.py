@@ -13,7 +13,7 @@ from launch.metrics import Metrics, measure_names
 from launch.observations import observation_of, relative_error
 from launch.run_directory import RunDirectory, writing
 from mlmc_ray.errors import ConfigError, ProblemError
-from mlmc_ray.ledger import DIRECTIONS, Ledger
+from mlmc_ray.ledger import DIRECTIONS, Entry, Ledger
 from mlmc_ray.rounds import RoundResult, Timeline
 
 
@@ -151,6 +151,7 @@ class History:
         """
         self.ledger.extend(result.ledger)
         self.work.extend(result.work)
+        self._remember_repeated(list(result.repeated))
         sizes = {f"{name}_bytes": self.ledger.frame_bytes(name) for name in DIRECTIONS}
         self.metrics.append({**metrics, **sizes})
         seen = observation_of(metrics["round"], result, self._layers)
@@ -158,6 +159,28 @@ class History:
             self.observations.append(seen)
         if self.directory is not None:
             self.directory.write_round(self.metrics[-1], result.ledger, result.work, seen)
+
+    def repeat(self, results: Sequence[RoundResult]) -> bool:
+        """Remember the frames of rounds that were run again, from one to the last, in order.
+
+        Returns:
+            Whether they are those of the first time.
+
+        Raises:
+            ConfigError: they cannot be written.
+        """
+        entries = [entry for result in results for entry in result.ledger]
+        repeats = [entry for result in results for entry in result.repeated]
+        self._remember_repeated([*repeats, *entries])
+        again = [entry for entry in entries if entry.round_index < self.round_index]
+        first = min((entry.round_index for entry in again), default=self.round_index)
+        return again == [entry for entry in self.ledger if entry.round_index >= first]
+
+    def _remember_repeated(self, entries: Sequence[Entry]) -> None:
+        self.repeated.extend(entries)
+        if entries and self.directory is not None:
+            with writing(self.directory.path):
+                write_repeated(self.directory.path, self.repeated)
 
     def close(self) -> None:
         """Close the files; may be called twice."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
@@ -20,23 +20,27 @@ from launch.checkpoints.keeping import Keeper
 from launch.checkpoints.resuming import directory_of, resumed
 from launch.configuration.fitting import notes_on
 from launch.configuration.run_config import RunConfig, load_config
+from launch.elastic import Lookout
 from launch.engines.base import Engine, RunState
 from launch.engines.cluster import ray_cluster
 from launch.history import History
 from launch.metrics import Metrics
+from launch.recovery import Recovery
 from launch.run_directory import check_unused
 from launch.starting import check_run, start_engine
 from launch.theory.step_size import with_step_size
 from launch.wire.estimate import estimated_interface_bytes
 from launch.wire.exchanges import hosts_of
 from launch.wire.transport import BothWays
-from mlmc_ray.errors import ConfigError, RoundError
+from mlmc_ray.errors import ConfigError, LostError, RoundError
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import Problem, initial_model
 from mlmc_ray.rounds import RoundResult, Timeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_Result = TypeVar("_Result")
 
 __all__ = ["Session", "check_run"]
 
@@ -91,8 +95,11 @@ class Session:
         model = initial_model(problem, self.config.seed)
         self._history = History([layer.name for layer in model.layers], past)
         self._closed = self._ending = self._pausing = self._changing = False
+        self._lookout = Lookout()
         self._failed_round: int | None = None  # after which no more can be run
         state = self._carried(past) if past else None
+        self._recovery = Recovery(self._on_note)
+        self._recovery.begin(self.config, self._history.round_index if past else 0, state)
         self._engine = start_engine(self.config, state, self._on_note)
         try:
             self._begin(place, past)
@@ -198,18 +205,37 @@ class Session:
         last = self.config.rounds if rounds is None else self.round_index + rounds
         self._pausing = False
         while self.round_index < last and not self._pausing:
+            self._follow_nodes()
             result = self._round()
             metrics = self._history.metrics_of(result)
+            if self.config.quorum is not None:
+                metrics["late_reports"] = result.late_reports
             try:
                 if metrics["round"] % self.config.evaluate_every == 0 or metrics["round"] == last:
                     metrics |= self._tests()
             finally:  # the round is done, whatever becomes of its evaluation
                 self._history.add(metrics, result)
-            self._keeper.write_if_due(self.config, self._engine.state, self._history)
+            if self._keeper.write_if_due(self.config, self._state, self._history):
+                self._recovery.written(self._keeper.newest)
             self._callbacks.round(self, self.metrics[-1], result)
             if on_round:
                 on_round(self.metrics[-1])
         return self.metrics[-1]
+
+    def _follow_nodes(self) -> None:
+        """Have other workers from now on, if that is wanted and the nodes have changed."""
+        elastic, room = self.config.elastic, None
+        if elastic is not None and self._lookout.due():
+            room = self._engine.room()
+        if elastic is None or room is None:
+            return
+        wanted = elastic.wanted(room)
+        if wanted != self.config.workers:
+            self._on_note(
+                f"round {self.round_index}: the nodes have room for {room} hosts: {wanted} workers "
+                f"from now on, in place of {self.config.workers}"
+            )
+            self.scale_to(wanted)
 
     def pause(self) -> None:
         """Let ``run`` return after the round that it is in; from another thread, or a callback.
@@ -230,7 +256,7 @@ class Session:
             RoundError: the session is closed, has failed, or an actor is gone.
         """
         self._check_usable()
-        return self._history.past(self.config, self._engine.state())
+        return self._history.past(self.config, self._state())
 
     def change(self, overrides: Sequence[str] = (), **settings: Any) -> None:
         """Go on with another configuration: compressor, method, step size, workers, engine ...
@@ -268,6 +294,7 @@ class Session:
         state, notes = past.carried_to(config)
         left = self._go_on(config, state, past.state)
         self._given, self.config, self.theory = given, config, theory
+        self._recovery.begin(config, self.round_index, state)
         changed = past.changed_to(config)
         with ExitStack() as afterwards:  # from last to first, whatever fails: it is in force now
             for line in reversed([*notes_on(config), *notes]):
@@ -281,7 +308,8 @@ class Session:
 
     def _write_checkpoint(self) -> None:
         """Write one, or say why not."""
-        self._keeper.try_to(self.config, self._engine.state, self._history)
+        if self._keeper.try_to(self.config, self._state, self._history):
+            self._recovery.written(self._keeper.newest)
 
     def _go_on(self, config: RunConfig, state: RunState, before: RunState) -> Engine | None:
         """Let an engine of another configuration go on; if it cannot, all is as before.
@@ -355,19 +383,19 @@ class Session:
             ProblemError: the problem's own code failed, or its measures have changed their names.
         """
         self._check_open()
-        measures = self._engine.evaluate()
+        measures = self._surviving(lambda: self._engine.evaluate())
         self._history.check_measures(measures)
         return measures
 
     def parameters(self) -> Tensor:
         """Return a copy of the flat parameter vector, shape (d,)."""
         self._check_open()
-        return self._engine.parameters()
+        return self._surviving(lambda: self._engine.parameters())
 
     def model_state(self) -> dict[str, Any]:
         """Return the model's ``state_dict``, ready for ``problem.model().load_state_dict``."""
         self._check_open()
-        return self._engine.model_state()
+        return self._surviving(lambda: self._engine.model_state())
 
     def figure(self, *others: "Session") -> "Figure":
         """Draw the run so far: accuracy, or the first measure, against bytes and rounds.
@@ -406,7 +434,9 @@ class Session:
             RoundError: see ``past``.
         """
         self._check_usable()
-        return self._keeper.write(self.config, self._engine.state(), self._history)
+        name = self._keeper.write(self.config, self._state(), self._history)
+        self._recovery.written(self._keeper.newest)
+        return name
 
     @classmethod
     def resume(
@@ -472,14 +502,53 @@ class Session:
         observe = every is not None and self.round_index % every == 0
         started = time.perf_counter()
         try:
-            result = self._engine.round(observe=observe)
+            result = self._surviving(lambda: self._engine.round(observe=observe))
         except BaseException:
             self._failed_round = self.round_index
             raise
+        self._recovery.done()
         self._history.seconds += time.perf_counter() - started
         for line in result.notes:
             self._on_note(line)
         return result
+
+    def _state(self) -> RunState:
+        return self._surviving(lambda: self._engine.state())
+
+    def _surviving(self, action: Callable[[], _Result]) -> _Result:
+        """Return what an action on the engine returns; it is repeated if actors are lost in it.
+
+        Raises:
+            RoundError: that was tried too often; or see ``action``.
+        """
+        lost: LostError | None = None
+        while True:
+            try:
+                if lost is not None:
+                    self._recover(lost)
+                return action()
+            except LostError as error:
+                self._recovery.count(self.config, error)
+                lost = error
+
+    def _recover(self, lost: LostError) -> None:
+        """Start all actors anew, and run the rounds again that were lost with them."""
+        started = time.perf_counter()
+        first, state = self._recovery.point()
+        last = self._recovery.rounds
+        where = f"round {first}" if first else "the start"
+        self._on_note(f"{lost}: all actors are started anew, and go on from {where}")
+        with ray_cluster(self.config.address):  # not to be started again
+            self._engine.close()
+            self._engine = start_engine(self.config, state, self._on_note)
+        again = [self._engine.round(observe=False) for _ in range(first, last)]
+        if not self._history.repeat(again):
+            self._on_note(
+                "other frames were sent than the first time: shards or callbacks of the run "
+                "remember something that no checkpoint holds, so the result may differ"
+            )
+        rounds = f", and ran {len(again)} rounds again" if again else ""
+        self._on_note(f"goes on after {time.perf_counter() - started:.1f} s{rounds}")
 
     def _check_open(self) -> None:
         if self._closed:

@@ -4,8 +4,10 @@
     ├── ConfigError      a configuration that cannot be used
     ├── ProblemError     a task that cannot be imported, or whose own code failed
     ├── WireError        a frame that is malformed, or newer than this reader
+    │   └── DamagedError    frames that arrived otherwise than they were sent
     ├── NonFiniteError   NaN or infinity where a number is needed
     ├── RoundError       a round that could not be completed
+    │   └── LostError       because an actor is gone, hangs, or got damaged frames
     ├── ClusterError     Ray could not be started, or has too few resources
     └── CheckpointError  a checkpoint that cannot be written or read
 
@@ -31,12 +33,20 @@ class WireError(MlmcRayError):
     """A frame that cannot be decoded: names the field and its place in the frame."""
 
 
+class DamagedError(WireError):
+    """Frames arrived otherwise than they were sent: their checksum differs."""
+
+
 class NonFiniteError(MlmcRayError):
     """A vector holds NaN or infinity and is refused: says how many, and where the first is."""
 
 
 class RoundError(MlmcRayError):
     """A round that could not be completed: names the round and the workers concerned."""
+
+
+class LostError(RoundError):
+    """An actor is gone, hangs, or got damaged frames: others may run the round again."""
 
 
 class ClusterError(MlmcRayError):

@@ -10,6 +10,7 @@ from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import ProblemSource
+from mlmc_ray.quorum import Quorum
 from mlmc_ray.replica import Replica
 from mlmc_ray.spans import Span, spans_of
 
@@ -27,6 +28,7 @@ class RunPlan:
         downlink: how the parameters get to the workers.
         servers: how many spans the parameters are cut into, of which each has a server.
         clip_norm: estimates that are longer are shortened to this norm; None for never.
+        quorum: when a round closes; None once all workers have reported.
     """
 
     problem: ProblemSource
@@ -37,6 +39,7 @@ class RunPlan:
     downlink: Downlink = FULL
     servers: int = 1
     clip_norm: float | None = None
+    quorum: Quorum | None = None
 
     def spans(self, model: FlatModel) -> tuple[Span, ...]:
         """Return the spans of a model's parameters."""

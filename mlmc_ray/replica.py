@@ -2,17 +2,17 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlmc_ray.compressors import Context
-from mlmc_ray.errors import RoundError
+from mlmc_ray.errors import LostError, RoundError
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.methods import SERVER, Method, Progress
-from mlmc_ray.methods.base import News
+from mlmc_ray.methods.base import News, RestartingHalf
 from mlmc_ray.methods.reports import add_average, payloads_of
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.payloads import Message
@@ -98,6 +98,19 @@ class Replica:
             return self._half.news(context=self.context(round_index, exchange_index))
         except ValueError as error:
             raise RoundError(f"round {round_index}: {error}") from error
+
+    def start_again(self, workers: Collection[int], round_index: int) -> None:
+        """Let workers of an asynchronous method start again whose reports were lost.
+
+        Raises:
+            LostError: the method cannot do without them.
+        """
+        if not isinstance(self._half, RestartingHalf):
+            raise LostError(
+                f"round {round_index}: reports of workers {sorted(workers)} are lost, and the "
+                f"method cannot do without: {type(self._half).__name__} has no start_again"
+            )
+        self._half.start_again(workers)
 
     def estimate(
         self, reports: Mapping[int, Message], round_index: int, exchange_index: int

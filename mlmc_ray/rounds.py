@@ -1,7 +1,8 @@
 """What crosses between actors in a round, and what a round leaves."""
 
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,6 +30,38 @@ Carried = bytes | npt.NDArray[np.uint8]
 def fit_inline(frames: Iterable[bytes]) -> bool:
     """Return whether a call carries these frames."""
     return sum(map(len, frames)) <= INLINE_BYTES
+
+
+def checksum_of(frames: Iterable[Any]) -> int:
+    """Return the CRC-32 of frames, one after the other; they are bytes or arrays of them."""
+    checksum = 0
+    for frame in frames:
+        checksum = zlib.crc32(frame, checksum)
+    return checksum
+
+
+class Call(NamedTuple):
+    """What goes with the frames of a call; one argument, as Ray sends a header with every one.
+
+    Attributes:
+        incarnation: of the actors of a run, which were set up together.
+        number: of the call, from 1; a server's calls of one host count upwards.
+        checksum: of the frames.
+        server: which calls.
+        round_index: of the news, counted from 0.
+        exchange_index: of the round.
+        observe: look at what workers compress.
+        receivers: for every frame its workers.
+    """
+
+    incarnation: int
+    number: int
+    checksum: int
+    server: int
+    round_index: int
+    exchange_index: int
+    observe: bool
+    receivers: tuple[tuple[int, ...], ...]
 
 
 class Work(NamedTuple):
@@ -63,6 +96,8 @@ class Answers:
         seconds: from the news to the report.
         num_gradients: how many gradients were computed.
         compressions: what was compressed on the way; empty unless somebody looks.
+        checksum: of the report frames, in their order; 0 within a process.
+        remember: whether workers there remember something between rounds.
     """
 
     reports: dict[int, Any] = field(default_factory=dict)
@@ -70,6 +105,8 @@ class Answers:
     seconds: dict[int, float] = field(default_factory=dict)
     num_gradients: dict[int, int] = field(default_factory=dict)
     compressions: dict[int, tuple[Compression, ...]] = field(default_factory=dict)
+    checksum: int = 0
+    remember: bool = False
 
 
 @dataclass(slots=True)
@@ -116,6 +153,19 @@ class Traffic:
             self.layers[direction] = self._layers_of(direction, len(layers)) + layers
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What a server returns in place of a round that it cannot complete without other hosts.
+
+    Attributes:
+        hosts: which of its hosts are lost, counted from 0, each with the reason.
+        exchange_index: of the exchange that is open.
+    """
+
+    hosts: Mapping[int, str]
+    exchange_index: int
+
+
 @dataclass(slots=True)
 class RoundResult:
     """What a round leaves.
@@ -129,6 +179,9 @@ class RoundResult:
         traffic: what the frames were made of; None unless the round was observed.
         notes: what somebody should know, a line each.
         clock_s: simulated seconds since the start of the run, at its end; None without a clock.
+        late_reports: that came when their round was over, and were not used.
+        repeated: frames that were sent again, as their first receivers were lost.
+        remember: whether workers remember something after it.
     """
 
     losses: dict[int, float] = field(default_factory=dict)
@@ -141,6 +194,9 @@ class RoundResult:
     traffic: Traffic | None = None
     notes: list[str] = field(default_factory=list)
     clock_s: float | None = None
+    late_reports: int = 0
+    repeated: Ledger = field(default_factory=Ledger)
+    remember: bool = False
 
     def add(self, place: tuple[int, int], host: int, answers: Answers) -> None:
         """Take over the answers of a host, but for the reports.
@@ -150,6 +206,7 @@ class RoundResult:
             host: counted from 0.
             answers: of its workers.
         """
+        self.remember |= answers.remember
         self.losses.update(answers.losses)
         self.num_gradients += sum(answers.num_gradients.values())
         self.work += [Work(*place, i, host, seconds) for i, seconds in answers.seconds.items()]

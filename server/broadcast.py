@@ -96,9 +96,24 @@ class Broadcast:
         Raises:
             RoundError: the news cannot be encoded.
         """
+        return self._frames(self.lacking or self._news)
+
+    def anew(self, workers: Iterable[int]) -> dict[int, bytes]:
+        """Return frames of the exchange for workers that have lost what they were sent before.
+
+        Raises:
+            RoundError: the news cannot be encoded.
+        """
+        lost = set(workers)
+        self._confirmed -= lost
+        for worker_id in lost:
+            self._copies.pop(worker_id, None)
+        return self._frames(lost)
+
+    def _frames(self, workers: Iterable[int]) -> dict[int, bytes]:
         made: dict[tuple[int, bool, int | None, bool], bytes] = {}
         frames = {}
-        for worker_id in sorted(self.lacking or self._news):
+        for worker_id in sorted(workers):
             news = self._news[worker_id]
             lacks = self.known_statistics[worker_id] < self._replica.num_averages
             since = self._copies.get(worker_id) if self._sender.uses_copies else None

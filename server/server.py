@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -31,7 +31,8 @@ class ParameterServer:
 
     A round is ``broadcast``, then ``receive`` with the report frames of those who got news, and
     both again for as long as ``receive`` returns None. Of an asynchronous method ``receive`` takes
-    the reports of some of those that got news in this or in an earlier round and have not reported.
+    the reports of some of those that got news in this or in an earlier round and have not reported;
+    with a quorum, of some of those that got news in this round.
 
     Where there are several servers each has a span of the parameters. ``take`` and ``finish`` stand
     for ``receive`` then, since a clipped step needs the norm of the whole estimate.
@@ -49,6 +50,7 @@ class ParameterServer:
         traffic: what the frames of an observed round are made of, until the next ``observe``.
         compressions: what the server has compressed in it.
         notes: what somebody should know about the round that was opened last, a line each.
+        repeated: frames of it that were sent again, as their first receivers were lost.
     """
 
     def __init__(self, plan: RunPlan, index: int = 0) -> None:
@@ -68,7 +70,9 @@ class ParameterServer:
         self.traffic: Traffic | None = None
         self.compressions: list[Compression] = []
         self.notes: list[str] = []
+        self.repeated = Ledger()
         self._asynchronous = plan.method.asynchronous
+        self._needs_all = not plan.method.asynchronous and plan.quorum is None
         self._broadcast = Broadcast(plan, self._replica)
         self._asked: dict[int, int] = {}  # who got news and is to report, with which statistics
         self._reports: dict[int, tuple[Message, bytes | memoryview]] = {}  # of the open exchange
@@ -85,12 +89,16 @@ class ParameterServer:
         self.traffic = Traffic() if wanted else None
         self.compressions = []
         self.notes = []
+        self.repeated = Ledger()
 
-    def broadcast(self) -> dict[int, bytes]:
+    def broadcast(self, busy: Collection[int] = ()) -> dict[int, bytes]:
         """Return the news of this exchange as frames, by worker, each counted.
 
         Workers that get the same news get the same object. Those that are not in it have nothing
         to do. Running statistics are part of the news for workers that lack the newest.
+
+        Args:
+            busy: workers that get none, since they are still at work for an earlier round.
 
         Raises:
             RoundError: the method's settings do not fit, or the news cannot be encoded.
@@ -101,6 +109,7 @@ class ParameterServer:
             if not self._broadcast.lacking:
                 self._broadcast.open(*place, self._statistics)
             frames = self._broadcast.frames()
+        frames = {worker_id: frame for worker_id, frame in frames.items() if worker_id not in busy}
         for worker_id, frame in frames.items():
             paper = self._paper_downlink if self._broadcast.in_full else None
             self.ledger.record(self.round_index, worker_id, "downlink", frame, paper)
@@ -108,6 +117,33 @@ class ParameterServer:
         outstanding = self._asked if self._asynchronous else {}
         self._asked = {**outstanding, **dict.fromkeys(frames, self._replica.num_averages)}
         return frames
+
+    def send_anew(self, workers: Iterable[int]) -> dict[int, bytes]:
+        """Return the news of the open exchange for workers whose process was lost, by worker.
+
+        They are among those that ``broadcast`` asked, and have no copy of the parameters now. The
+        frames are not in the ledger, which has those that were lost, but ``repeated``.
+
+        Raises:
+            RoundError: the news cannot be encoded.
+        """
+        frames = self._broadcast.anew(workers)
+        for worker_id, frame in frames.items():
+            self.repeated.record(self.round_index, worker_id, "downlink", frame)
+        return frames
+
+    def start_again(self, workers: Collection[int]) -> None:
+        """Let the next ``broadcast`` ask workers of an asynchronous method whose reports are lost.
+
+        Raises:
+            LostError: the method cannot do without them.
+        """
+        self._replica.start_again(workers, self.round_index)
+        self._asked = {i: known for i, known in self._asked.items() if i not in workers}
+
+    def count_late(self, worker_id: int, frame: bytes | memoryview) -> None:
+        """Count a report that came when its round was over; nothing of it is used."""
+        self.ledger.record(self.round_index, worker_id, "uplink", frame, self._paper_uplink)
 
     def decode(self, worker_id: int, frame: bytes | memoryview) -> None:
         """Decode a report as soon as it is there, while others are on their way.
@@ -197,10 +233,10 @@ class ParameterServer:
     def _check_asked(self, reporting: Set[int]) -> None:
         asked = set(self._asked)
         some = bool(reporting) and reporting <= asked
-        if not (some if self._asynchronous else reporting == asked):
+        if not (reporting == asked if self._needs_all else some):
             raise RoundError(
                 f"round {self.round_index}: reports came from workers {sorted(reporting)}, "
-                f"expected {'some of ' if self._asynchronous else ''}{sorted(asked)}"
+                f"expected {'' if self._needs_all else 'some of '}{sorted(asked)}"
             )
 
     def evaluate(self, *others: Tensor) -> dict[str, float]:

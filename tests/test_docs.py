@@ -26,6 +26,10 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def _on_ray(page: Path) -> bool:
+    return any("ray" in block.words for block in blocks_of(page))
+
+
 @pytest.fixture
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetting: None) -> None:
     """A directory of its own; what is imported from it is forgotten in the end."""
@@ -42,11 +46,28 @@ def test_blocks_are_true(page: Path, capsys: pytest.CaptureFixture[str]) -> None
     for block in blocks_of(page):
         if block.title:
             Path(block.title).write_text(block.text, encoding="utf-8")
-        elif block.language == "python" and "tracking" not in block.words:  # which is an extra
-            exec(compile(block.text, name_of(page), "exec"), names)
-            shown = capsys.readouterr().out.splitlines()
-            assert block.printed in (None, [line.rstrip() for line in shown])
+        elif block.language == "python" and not {"ray", "tracking"} & {*block.words}:
+            _run(block, page, names, capsys)
         _check(block)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster", "_elsewhere")
+@pytest.mark.parametrize("page", [page for page in PAGES if _on_ray(page)], ids=name_of)
+def test_blocks_on_ray_are_true(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in blocks_of(page):
+        if block.title:
+            Path(block.title).write_text(block.text, encoding="utf-8")
+        elif "ray" in block.words:
+            _run(block, page, {}, capsys)
+
+
+def _run(
+    block: Block, page: Path, names: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(compile(block.text, name_of(page), "exec"), names)
+    shown = capsys.readouterr().out.splitlines()
+    assert block.printed in (None, [line.rstrip() for line in shown])
 
 
 def _check(block: Block) -> None:

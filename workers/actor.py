@@ -11,15 +11,13 @@ import torch
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from mlmc_ray.errors import DamagedError, RoundError
 from mlmc_ray.importing import extend_path
 from mlmc_ray.kernels.memory import keep_freed_memory
-from mlmc_ray.rounds import Answers, Carried, fit_inline
+from mlmc_ray.rounds import Answers, Call, Carried, checksum_of, fit_inline
 from mlmc_ray.saving import loaded, saved
 from workers.host import WorkerHost, WorkerPlan
 from workers.meeting import Meeting
-
-StepCall = tuple[int, int, int, bool, tuple[tuple[int, ...], ...]]
-"""Server, round, exchange, whether to observe, and for every frame of news its workers."""
 
 
 class WorkerHostActor:
@@ -30,7 +28,12 @@ class WorkerHostActor:
         extend_path(search_paths)
 
     def set_up(
-        self, plan: WorkerPlan, worker_ids: Sequence[int], threads: int, prepared: None = None
+        self,
+        plan: WorkerPlan,
+        worker_ids: Sequence[int],
+        threads: int,
+        incarnation: int,
+        prepared: None = None,
     ) -> None:
         """Make the workers; separate from the constructor so that errors arrive as they are.
 
@@ -38,35 +41,57 @@ class WorkerHostActor:
             plan: of the run.
             worker_ids: which live here.
             threads: of torch.
+            incarnation: of the servers whose calls are answered.
             prepared: what ``prepare`` has returned, after which this may begin.
         """
         torch.set_num_threads(threads)
         keep_freed_memory()
         self._host = WorkerHost(plan, worker_ids)
         self._meeting = Meeting(self._host, plan.servers)
+        self._incarnation = incarnation
+        self._numbers = [0] * plan.servers  # of the newest call of every server
 
-    def step(self, call: StepCall, *news: Carried) -> Answers:
+    def step(self, call: Call, *news: Carried) -> Answers:
         """Run an exchange; where there are several servers, wait for the calls of all of them.
 
         Args:
-            call: one argument, as Ray sends a header with every argument of a call.
+            call: what goes with the frames.
             news: frames, which must be arguments where they are references.
 
         Returns:
             The answers; their report frames are arrays if they are too large for an answer.
+
+        Raises:
+            DamagedError: the frames are not those that were sent.
+            RoundError: the call is of other servers than those of the set-up, or was run before;
+                see also ``WorkerHost.step``.
+            NonFiniteError, ProblemError: see ``WorkerHost.step``.
         """
-        server, round_index, exchange_index, observe, receivers = call
+        self._check(call, news)
         readable = [frame if isinstance(frame, bytes) else frame.data for frame in news]
         frames = {
             worker_id: frame
-            for workers, frame in zip(receivers, readable, strict=True)
+            for workers, frame in zip(call.receivers, readable, strict=True)
             for worker_id in workers
         }
-        answers = self._meeting.step(server, round_index, exchange_index, frames, observe)
+        place = (call.round_index, call.exchange_index)
+        answers = self._meeting.step(call.server, *place, frames, call.observe)
+        checksum = checksum_of(answers.reports.values())
         if fit_inline(answers.reports.values()):
-            return answers
+            return replace(answers, checksum=checksum)
         arrays = {i: np.frombuffer(frame, np.uint8) for i, frame in answers.reports.items()}
-        return replace(answers, reports=arrays)
+        return replace(answers, checksum=checksum, reports=arrays)
+
+    def _check(self, call: Call, news: Sequence[Carried]) -> None:
+        """Refuse a call before anything of it is done."""
+        place = f"round {call.round_index}: the news of server {call.server}"
+        if call.incarnation != self._incarnation:
+            raise RoundError(f"{place} are of another run, or of servers that have been replaced")
+        if call.number <= self._numbers[call.server]:
+            raise RoundError(f"{place} have come before: nothing is done twice")
+        if checksum_of(news) != call.checksum:
+            raise DamagedError(f"{place} came damaged: the checksum differs")
+        self._numbers[call.server] = call.number
 
     def state_dict(self) -> npt.NDArray[np.uint8]:
         """See ``WorkerHost.state_dict``; as ``mlmc_ray.saving`` writes it."""
@@ -115,25 +140,14 @@ class RemoteWorkerHost:
         """Return a reference that is ready once the actor's process has started."""
         return self._actor.__ray_ready__.remote()
 
-    def set_up(self, plan: WorkerPlan, threads: int) -> Any:
+    def set_up(self, plan: WorkerPlan, threads: int, incarnation: int) -> Any:
         """See ``WorkerHostActor.prepare`` and ``set_up``."""
         prepared = self._actor.prepare.remote(plan.problem.search_paths)
-        return self._actor.set_up.remote(plan, self.worker_ids, threads, prepared)
+        return self._actor.set_up.remote(plan, self.worker_ids, threads, incarnation, prepared)
 
-    def step(
-        self,
-        server: int,
-        round_index: int,
-        exchange_index: int,
-        news: Sequence[tuple[Any, Sequence[int]]],
-        *,
-        observe: bool,
-    ) -> Any:
-        """See ``WorkerHostActor.step``; ``news`` are frames or references, with their workers."""
-        frames = [frame for frame, _ in news]
-        receivers = tuple(tuple(workers) for _, workers in news)
-        call: StepCall = (server, round_index, exchange_index, observe, receivers)
-        return self._actor.step.remote(call, *frames)
+    def step(self, call: Call, news: Sequence[Any]) -> Any:
+        """See ``WorkerHostActor.step``; ``news`` are frames or references."""
+        return self._actor.step.remote(call, *news)
 
     def state_dict(self) -> Any:
         """See ``WorkerHostActor.state_dict``."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -135,8 +135,14 @@ class WorkerHost:
                 first.losses[worker_id] = loss
             if observe:
                 first.compressions[worker_id] = tuple(seen.compressions)
-        on_answers(0, first)
+        answers[0] = replace(first, remember=self.remember)
+        on_answers(0, answers[0])
         return answers
+
+    @property
+    def remember(self) -> bool:
+        """Whether a worker here remembers something between rounds."""
+        return any(worker.remembers for worker in self._workers.values())
 
     def state_dict(self) -> dict[int, dict[str, Any]]:
         """Return a copy of what the workers here remember between rounds, by worker."""

@@ -13,6 +13,7 @@ from mlmc_ray.compressors import Context
 from mlmc_ray.errors import NonFiniteError, ProblemError, RoundError
 from mlmc_ray.flat import CPU, FlatModel, copied
 from mlmc_ray.methods import WorkerHalf
+from mlmc_ray.methods.base import Half
 from mlmc_ray.payloads import DensePayload, Message
 from mlmc_ray.problems import Problem, Shard, explaining
 from mlmc_ray.seeding import drawing, generator_for, seed_for
@@ -147,6 +148,11 @@ class GradientWorker:
             buffers = DensePayload(self._model.statistics())
         return Message({**report.payloads, "buffers": buffers}, report.scalars)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it remembers something between rounds: of the method, or buffers."""
+        return bool(self._buffers) or any(map(_remembers, self._halves))
+
     def state_dict(self) -> dict[str, Any]:
         """Return a CPU copy of what the worker remembers between rounds: half and buffers."""
         return {"half": _joined(self._halves), "buffers": copied(self._buffers, CPU)}
@@ -177,6 +183,10 @@ class GradientWorker:
             f"round {round_index}: worker {self.worker_id}: cannot compress its vector: {error}"
             f"{layer}. Look at the data and the loss, or lower the step size"
         )
+
+
+def _remembers(half: WorkerHalf) -> bool:
+    return bool(half.memory if isinstance(half, Half) else half.state_dict())
 
 
 def _joined(halves: Sequence[WorkerHalf]) -> dict[str, Tensor]:

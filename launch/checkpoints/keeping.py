@@ -73,15 +73,31 @@ class Keeper:
 
     def write_if_due(
         self, config: RunConfig, state: Callable[[], RunState], history: History
-    ) -> None:
+    ) -> bool:
         """Write a checkpoint if the configuration wants one after this round; see ``try_to``."""
         wanted, done = config.checkpoints, history.round_index
-        if wanted is not None and (done % wanted.every == 0 or done == config.rounds):
-            self.try_to(config, state, history)
+        due = wanted is not None and (done % wanted.every == 0 or done == config.rounds)
+        return due and self.try_to(config, state, history)
 
-    def try_to(self, config: RunConfig, state: Callable[[], RunState], history: History) -> None:
-        """Write a checkpoint; if it cannot be written, that is a note, and the run goes on."""
+    def try_to(self, config: RunConfig, state: Callable[[], RunState], history: History) -> bool:
+        """Write a checkpoint; if it cannot be written, that is a note, and the run goes on.
+
+        Returns:
+            Whether it was written.
+        """
         try:
             self.write(config, state(), history)
         except CheckpointError as error:
             self._on_note(f"round {history.round_index}: no checkpoint: {error}")
+            return False
+        return True
+
+    def newest(self) -> tuple[int, RunState]:
+        """Return the rounds and the state of the newest checkpoint that can be read.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        if self._shelf is None:
+            raise CheckpointError("there is no place for checkpoints")
+        return self._shelf.state()

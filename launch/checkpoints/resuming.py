@@ -21,7 +21,15 @@ from mlmc_ray.ledger import Ledger
 
 _MAY_DIFFER = (
     *("rounds", "engine", "actors", "placement", "placement_timeout_s", "gpus_per_actor"),
-    *("address", "round_timeout_s", "search_paths", "checkpoints", "callbacks"),
+    *(
+        "address",
+        "round_timeout_s",
+        "restarts",
+        "elastic",
+        "search_paths",
+        "checkpoints",
+        "callbacks",
+    ),
 )
 """Keys that say how long a run is, and where and how it runs, and not what comes of it."""
 

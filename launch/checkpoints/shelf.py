@@ -176,6 +176,23 @@ class Shelf:
             + ("".join(f"; {note}" for note in notes) or ": none was written")
         )
 
+    def state(self) -> tuple[int, RunState]:
+        """Return the rounds and the state of the newest own checkpoint that can be read.
+
+        Raises:
+            CheckpointError: there is none, or another run writes here.
+        """
+        if self.store.read(_OWNER) != self._token:
+            raise CheckpointError(f"{self.store.place}: another run goes on here")
+        reasons = []
+        for name in reversed(self._kept):
+            try:
+                saved, _ = self._read(name)
+                return saved.metrics[-1]["round"], saved.state
+            except CheckpointError as error:
+                reasons.append(str(error))
+        raise CheckpointError("; ".join(reasons) or f"{self.store.place}: there is none")
+
     def _read(self, name: str) -> tuple[Saved, list[Part]]:
         snapshot = self._load(name)
         try:

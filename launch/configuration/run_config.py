@@ -17,15 +17,22 @@ from launch.configuration.composition import expanded, merged
 from launch.configuration.fields import type_hints
 from launch.configuration.source import check_stands_alone, parsed, read_source
 from launch.configuration.yaml_text import escaped
+from launch.elastic import Elastic
 from launch.engines.clock import Clock
 from launch.pages.in_words import in_words, kind_of
-from mlmc_ray.downlinks import FULL, Downlink, RelayDownlink
+from mlmc_ray.downlinks import FULL, Downlink, FullDownlink, HalfDownlink, RelayDownlink
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import ProblemSource
+from mlmc_ray.quorum import Quorum
 
-WITHOUT_KIND: dict[str, type[Any]] = {"clock": Clock, "checkpoints": Checkpoints}
+WITHOUT_KIND: dict[str, type[Any]] = {
+    "quorum": Quorum,
+    "elastic": Elastic,
+    "clock": Clock,
+    "checkpoints": Checkpoints,
+}
 """Keys whose value is a mapping of the fields of one class."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -72,8 +79,17 @@ class RunConfig:
             for; the file's own and the current one are added.
         round_timeout_s: seconds after which a round without an answer is an error; as many for
             loading the problem before the first (Ray only).
+        restarts: how often a round is tried again that actors were lost in (Ray only): their
+            process died, their node is gone, they do not answer, or frames came damaged; 0 for
+            never.
+        quorum: a round closes with the first reports, or at a deadline, and the rest are dropped as
+            they come (Ray only); by default once all workers have reported.
+        elastic: the number of workers follows the nodes that join and leave (Ray only); by default
+            it stays.
         clock: how long everything takes, for metrics in simulated seconds, and for the order in
             which reports of an asynchronous method arrive (inline only).
+        arrivals: a run directory: reports of an asynchronous method arrive in the order of its
+            ledger, which repeats a run that was carried out on Ray (inline only).
         checkpoints: when what the run remembers is written down, to go on from after a crash; by
             default never.
         callbacks: who is told of the run as it goes.
@@ -103,7 +119,11 @@ class RunConfig:
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     search_paths: tuple[str, ...] = ()
     round_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 600.0
+    restarts: Annotated[int, Field(ge=0)] = 3
+    quorum: Quorum | None = None
+    elastic: Elastic | None = None
     clock: Clock | None = None
+    arrivals: str | None = None
     checkpoints: Checkpoints | None = None
     callbacks: tuple[Callback, ...] = ()
 
@@ -119,7 +139,39 @@ class RunConfig:
         self.downlink.check(self.method)
         self._check_servers(name)
         self._check_gpus()
+        self._check_quorum()
+        self._check_elastic()
         self._check_clock(name)
+
+    def _check_quorum(self) -> None:
+        if self.quorum is None:
+            return
+        self.quorum.check(self.method, self.workers)
+        if self.engine == "inline":
+            raise ValueError(
+                "quorum is given, and engine is 'inline', where workers compute one after the "
+                "other: give engine: ray, or leave quorum out"
+            )
+        if self.servers > 1:
+            raise ValueError(
+                f"quorum is given, and servers is {self.servers}: servers would close a round with "
+                "different workers: give servers: 1"
+            )
+        if not isinstance(self.downlink, FullDownlink | HalfDownlink):
+            raise ValueError(
+                "quorum is given, and downlink says what has changed since the last round, which "
+                "late workers lack: give downlink: full or half"
+            )
+
+    def _check_elastic(self) -> None:
+        if self.elastic is None:
+            return
+        if self.engine == "inline" or self.actors is not None:
+            found = "engine is 'inline'" if self.engine == "inline" else f"actors is {self.actors}"
+            raise ValueError(
+                f"elastic is given, and {found}: workers follow the processors of a cluster: give "
+                "engine: ray and leave actors out, or leave elastic out"
+            )
 
     def _check_servers(self, name: str) -> None:
         if self.clip_norm is not None and self.method.moves_parameters:
@@ -157,15 +209,13 @@ class RunConfig:
             )
 
     def _check_clock(self, name: str) -> None:
-        lacking = {
-            "engine: inline": self.engine != "inline",
-            "a clock, such as {compute_s: 1}": self.clock is None,
-        }
-        if self.method.asynchronous and any(lacking.values()):
+        if self.arrivals is not None:
+            self._check_arrivals(name)
+        elif self.method.asynchronous and self.engine == "inline" and self.clock is None:
             raise ValueError(
-                f"{name} is asynchronous: it runs in one process, on simulated time, and engine is "
-                f"{self.engine!r} and clock is {'given' if self.clock else 'not given'}: give "
-                + " and ".join(advice for advice, lacks in lacking.items() if lacks)
+                f"{name} is asynchronous, and engine is 'inline', where all workers are in one "
+                "process: give a clock, such as {compute_s: 1}, for simulated time; or arrivals, a "
+                "run directory, for the order of that run; or engine: ray"
             )
         if self.clock is None:
             return
@@ -175,6 +225,18 @@ class RunConfig:
                 "time: give engine: inline, or leave clock out"
             )
         self.clock.check_workers(self.workers)
+
+    def _check_arrivals(self, name: str) -> None:
+        wrong = {
+            f"{name} is not asynchronous": not self.method.asynchronous,
+            f"engine is {self.engine!r}, where reports arrive as they come": self.engine == "ray",
+            "a clock is given, which has an order of its own": self.clock is not None,
+        }
+        if found := [reason for reason, is_so in wrong.items() if is_so]:
+            raise ValueError(
+                f"arrivals is {self.arrivals!r}, and {' and '.join(found)}: leave arrivals out, or "
+                "give engine: inline, an asynchronous method and no clock"
+            )
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain mapping that describes this configuration, defaults included."""

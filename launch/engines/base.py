@@ -41,6 +41,9 @@ class Engine(Protocol):
     def model_state(self) -> dict[str, Any]:
         """Return the ``state_dict`` of the model."""
 
+    def room(self) -> int | None:
+        """Return for how many hosts of workers the nodes have room; None where there are none."""
+
     def suits(self, old: RunConfig, new: RunConfig) -> bool:
         """Return whether ``set_up`` can make an engine of one configuration one of another."""
 
@@ -68,6 +71,7 @@ def run_plan(config: RunConfig) -> RunPlan:
         downlink=config.downlink,
         servers=config.servers,
         clip_norm=config.clip_norm,
+        quorum=config.quorum,
     )
 
 
@@ -82,6 +86,7 @@ def worker_plan(config: RunConfig) -> WorkerPlan:
         downlink=config.downlink,
         servers=config.servers,
         clip_norm=config.clip_norm,
+        quorum=config.quorum,
         batch_size=config.batch_size,
         buffers_every=config.buffers_every,
         device=config.device,

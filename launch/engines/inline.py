@@ -9,9 +9,10 @@ from torch import Tensor
 
 from launch.configuration.run_config import RunConfig
 from launch.engines.base import RunState, run_plan, worker_plan
-from launch.engines.simulated_time import SimulatedTime
+from launch.engines.recorded_order import RecordedOrder
+from launch.engines.simulated_time import Arrival, SimulatedTime
 from launch.engines.threads import torch_threads
-from mlmc_ray.rounds import RoundResult
+from mlmc_ray.rounds import Answers, RoundResult
 from server.server import ParameterServer
 from workers.host import WorkerHost
 
@@ -20,12 +21,16 @@ class InlineEngine:
     """Server and workers in this process, one after the other; frames are made all the same.
 
     With a clock it keeps simulated time. An exchange takes as long as the slowest of the workers
-    that it asks. Reports of an asynchronous method come one by one, in the order of simulated time;
-    a round is one step of the server then, and other workers stay at work when it ends.
+    that it asks. Reports of an asynchronous method come one by one, in the order of simulated time,
+    or in that of another run; a round is one step of the server then, and other workers stay at
+    work when it ends.
     """
 
     def __init__(self, config: RunConfig) -> None:
         self.set_up(config)
+
+    def room(self) -> None:
+        """All workers are in this process."""
 
     def suits(self, old: RunConfig, new: RunConfig) -> bool:
         """Return whether both run in one process."""
@@ -41,6 +46,7 @@ class InlineEngine:
         self._threads = config.threads
         self._asynchronous = config.method.asynchronous
         self._time = SimulatedTime(config.clock, config.seed) if config.clock else None
+        self._order = RecordedOrder(config.arrivals) if config.arrivals else None
 
     def round(self, *, observe: bool) -> RoundResult:
         """Run the next round."""
@@ -65,6 +71,10 @@ class InlineEngine:
         news = [server.broadcast() for server in self._servers]
         answers = self._host.step(*place, news, observe=observe)
         reports = [own.reports for own in answers]
+        if self._order is not None:
+            for worker_id, report in answers[0].reports.items():
+                self._order.send(worker_id, report, answers[0].losses.get(worker_id))
+            return self._arrived(result, place, answers[0], self._order.next_arrival())
         if self._time is None:
             result.add(place, 0, answers[0])
             return reports
@@ -86,9 +96,14 @@ class InlineEngine:
         for worker_id, report in answer.reports.items():
             loss = answer.losses.get(worker_id)
             self._time.send(worker_id, report, loss, durations_s[worker_id])
-        arrival = self._time.next_arrival()
+        return self._arrived(result, place, answer, self._time.next_arrival())
+
+    def _arrived(
+        self, result: RoundResult, place: tuple[int, int], answers: Answers, arrival: Arrival
+    ) -> Sequence[Mapping[int, bytes]]:
+        """Return the report that has arrived, whose loss counts now; work counts as it begins."""
         losses = {} if arrival.loss is None else {arrival.worker_id: arrival.loss}
-        result.add(place, 0, replace(answer, losses=losses))
+        result.add(place, 0, replace(answers, losses=losses))
         return [{arrival.worker_id: arrival.report}]
 
     def evaluate(self) -> dict[str, float]:
@@ -109,7 +124,8 @@ class InlineEngine:
 
     def state(self) -> RunState:
         """Return a copy of all that is remembered."""
-        time = self._time.state_dict() if self._time else {}
+        arriving = self._time or self._order
+        time = arriving.state_dict() if arriving else {}
         return RunState(
             servers=tuple(server.state_dict() for server in self._servers),
             workers=self._host.state_dict(),
@@ -121,8 +137,9 @@ class InlineEngine:
         for server, own in zip(self._servers, state.servers, strict=True):
             server.load_state_dict(own)
         self._host.load_state_dict(state.workers, state.servers)
-        if self._time and state.time:
-            self._time.load_state_dict(state.time)
+        arriving = self._time or self._order
+        if arriving and state.time:
+            arriving.load_state_dict(state.time)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -2,11 +2,16 @@
 
 In a round the driver calls the servers, which call every host with their news, or with where they
 are in the object store; the hosts answer to the servers. No frame passes the driver.
+
+Every set-up has a number of its own, its incarnation. Hosts answer to the servers of theirs alone,
+so that a server that was taken for dead cannot move workers that have others now.
 """
 
+import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +22,13 @@ from torch import Tensor
 from launch.configuration.run_config import RunConfig
 from launch.engines.base import RunState, run_plan, worker_plan
 from launch.engines.cluster import current_cluster, ray_cluster
-from launch.engines.placement import demand_of, reserve
-from mlmc_ray.errors import ClusterError, RoundError
+from launch.engines.placement import demand_of, nodes_of_cluster, reserve
+from mlmc_ray.errors import ClusterError, LostError, RoundError
 from mlmc_ray.methods import SERVER
-from mlmc_ray.rounds import RoundResult
+from mlmc_ray.rounds import Lost, RoundResult
 from mlmc_ray.saving import loaded, saved
-from server.actor import RemoteParameterServer, fetch
+from server.actor import RemoteParameterServer
+from server.calls import fetch
 from workers.actor import RemoteWorkerHost
 
 _START_TIMEOUT_S = 600.0
@@ -43,18 +49,23 @@ class RayEngine:
     """
 
     def __init__(self, config: RunConfig, on_note: Callable[[str], None] = lambda _: None) -> None:
-        self._timeout_s = config.round_timeout_s
+        self._on_note = on_note
         self._round_index = 0
         self._stack = ExitStack()
         self._cluster: str | None = None
         try:
             self._local = self._stack.enter_context(ray_cluster(config.address))
             self._cluster = current_cluster()
-            self._place(config, on_note)
+            self._place(config)
             self._set_up(config)
         except BaseException:
             self.close()
             raise
+
+    def room(self) -> int:
+        """Return for how many hosts the nodes have room, with a processor each."""
+        own = demand_of(replace(self._config, actors=1), local=False)
+        return own.room(nodes_of_cluster())
 
     def suits(self, old: RunConfig, new: RunConfig) -> bool:
         """Return whether the same actors, and not only others, can run another configuration."""
@@ -69,37 +80,29 @@ class RayEngine:
         Raises:
             RoundError, ProblemError: as when they were started; they must be set up again.
         """
-        self._timeout_s = config.round_timeout_s
         for first, host in enumerate(self._hosts):
             host.worker_ids = tuple(range(first, config.workers, len(self._hosts)))
         self._set_up(config)
 
-    def _place(self, config: RunConfig, on_note: Callable[[str], None]) -> None:
+    def _place(self, config: RunConfig) -> None:
         """Start the actors on what is reserved for them."""
         demand = demand_of(config, local=self._local)
-        processors = reserve(
+        self._processors = reserve(
             demand,
             strategy=config.placement.upper(),
             local=self._local,
             timeout_s=config.placement_timeout_s,
-            on_note=on_note,
+            on_note=self._on_note,
             stack=self._stack,
         )
         self._servers = []
         for index in range(demand.num_servers):
-            self._servers.append(RemoteParameterServer(processors, index))
+            self._servers.append(RemoteParameterServer(self._processors, index))
             self._stack.callback(self._servers[-1].stop)
-        self._hosts = []
-        for first in range(demand.num_hosts):
-            worker_ids = range(first, config.workers, demand.num_hosts)
-            host = RemoteWorkerHost(
-                worker_ids,
-                processors,
-                bundle_index=demand.num_servers + first,
-                num_servers=demand.num_servers,
-            )
-            self._stack.callback(host.stop)
-            self._hosts.append(host)
+        self._hosts = [
+            self._new_host(index, range(index, config.workers, demand.num_hosts))
+            for index in range(demand.num_hosts)
+        ]
         actors: list[RemoteParameterServer | RemoteWorkerHost] = [*self._servers, *self._hosts]
         started = [actor.ready() for actor in actors]
         if waiting := ray.wait(started, num_returns=len(started), timeout=_START_TIMEOUT_S)[1]:
@@ -108,38 +111,136 @@ class RayEngine:
                 f"within {_START_TIMEOUT_S:g} s: the machines are too busy"
             )
 
+    def _new_host(self, index: int, worker_ids: Sequence[int]) -> RemoteWorkerHost:
+        """Start an actor for some workers where its processor is."""
+        host = RemoteWorkerHost(
+            worker_ids,
+            self._processors,
+            bundle_index=len(self._servers) + index,
+            num_servers=len(self._servers),
+        )
+        self._stack.callback(host.stop)
+        return host
+
     def _set_up(self, config: RunConfig) -> None:
-        plan, hosts_plan = run_plan(config), worker_plan(config)
+        self._config = config
+        self._timeout_s = config.round_timeout_s
         self._clips_together = config.clip_norm is not None and config.servers > 1
-        ready = [server.set_up(plan, self._hosts, config.threads) for server in self._servers]
-        ready += [host.set_up(hosts_plan, config.threads) for host in self._hosts]
+        self._remember = False
+        self._incarnation = secrets.randbits(31)
+        plan = run_plan(config)
+        ready = [
+            server.set_up(plan, self._hosts, config.threads, self._incarnation)
+            for server in self._servers
+        ]
+        self._wait_for([*ready, *self._setting_up(self._hosts)])
+
+    def _setting_up(self, hosts: Iterable[RemoteWorkerHost]) -> list[Any]:
+        plan, threads = worker_plan(self._config), self._config.threads
+        return [host.set_up(plan, threads, self._incarnation) for host in hosts]
+
+    def _wait_for(self, ready: list[Any]) -> None:
+        """Wait until actors have made their model and shards."""
         if waiting := ray.wait(ready, num_returns=len(ready), timeout=self._timeout_s)[1]:
             raise RoundError(
-                f"round 0: {len(waiting)} of {len(ready)} actors have not made their model and "
-                f"shards within round_timeout_s = {self._timeout_s:g}"
+                f"round {self._round_index}: {len(waiting)} of {len(ready)} actors have not made "
+                f"their model and shards within round_timeout_s = {self._timeout_s:g}"
             )
         fetch(ready, self._round_index, "an actor")
 
     def round(self, *, observe: bool) -> RoundResult:
         """Run the next round.
 
+        A host that is lost, where its workers remember nothing, is replaced by another, which is
+        sent the news of the round again.
+
         Raises:
-            RoundError: an actor died, or the round took longer than ``round_timeout_s``.
+            LostError: an actor died or hangs, and the round cannot be completed without it.
             MlmcRayError: what a worker or a server refused.
         """
         if self._clips_together:
             gathering = [server.gather(self._timeout_s, observe) for server in self._servers]
-            squared_norm = sum(self._of_servers(gathering, timely=True))
-            running = [server.finish(squared_norm) for server in self._servers]
+            norms = self._of_servers(gathering, timely=True)
+            self._check_complete(norms)
+            running = [server.finish(sum(norms)) for server in self._servers]
         else:
             running = [server.round(self._timeout_s, observe) for server in self._servers]
-        results: list[RoundResult] = self._of_servers(running, timely=True)
+        results: list[RoundResult] = self._completed(self._of_servers(running, timely=True))
         self._round_index += 1
         result = results[0]
+        self._remember = result.remember
         for other in results[1:]:
             own = other.compressions[SERVER]
             result.close(other.ledger, other.traffic, own, other.notes)
         return result
+
+    def _completed(self, outcomes: list[Any]) -> list[Any]:
+        """Return the results of servers; one that waits for lost hosts gets others, if that helps.
+
+        It helps where nothing is lost with them but reports of the first exchange.
+        """
+        restarts = 0
+        while len(outcomes) == 1 and isinstance(lost := outcomes[0], Lost):
+            if self._remember or lost.exchange_index or not self._config.restarts:
+                break
+            if restarts == self._config.restarts:
+                raise RoundError(
+                    f"round {self._round_index}: {self._reasons(lost)}; given up after restarts = "
+                    f"{restarts}"
+                )
+            restarts += 1
+            others = self._replaced(lost)
+            going_on = self._servers[0].go_on(others)
+            outcomes = self._of_servers([going_on], timely=True)
+        self._check_complete(outcomes)
+        return outcomes
+
+    def _check_complete(self, outcomes: Sequence[Any]) -> None:
+        """Refuse what servers return if they wait for hosts.
+
+        Raises:
+            LostError: says for which, and why.
+        """
+        if lost := [outcome for outcome in outcomes if isinstance(outcome, Lost)]:
+            raise LostError(f"round {self._round_index}: {self._reasons(lost[0])}")
+
+    def _reasons(self, lost: Lost) -> str:
+        return "; ".join(
+            f"the host of workers {list(self._hosts[index].worker_ids)} {reason}"
+            for index, reason in lost.hosts.items()
+        )
+
+    def _replaced(self, lost: Lost) -> dict[int, RemoteWorkerHost]:
+        """Start other hosts in place of lost ones, and return them.
+
+        Raises:
+            LostError: they have no room any more.
+        """
+        place, started = f"round {self._round_index}", time.monotonic()
+        demand = demand_of(self._config, local=self._local)
+        if demand.num_hosts < len(self._hosts):  # a node is gone, and all may be on fewer hosts
+            raise LostError(
+                f"{place}: {self._reasons(lost)}; the nodes have room for {demand.num_hosts} hosts "
+                f"in place of {len(self._hosts)}"
+            )
+        self._on_note(f"{place}: {self._reasons(lost)}: another is started")
+        others = {}
+        for index in lost.hosts:
+            old = self._hosts[index]
+            old.stop()
+            others[index] = self._new_host(index, old.worker_ids)
+        ready = [host.ready() for host in others.values()]
+        limit_s = self._config.placement_timeout_s
+        if ray.wait(ready, num_returns=len(ready), timeout=limit_s)[1]:
+            raise LostError(
+                f"{place}: no room for {len(ready)} hosts in place of lost ones within "
+                f"placement_timeout_s = {limit_s:g}"
+            )
+        self._wait_for(self._setting_up(others.values()))
+        for index, host in others.items():
+            self._hosts[index] = host
+        self._on_note(f"{place}: goes on after {time.monotonic() - started:.1f} s")
+        return others
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the first server."""
@@ -167,6 +268,9 @@ class RayEngine:
         Raises:
             RoundError: an actor is gone, or does not answer within ``round_timeout_s``.
         """
+        if self._config.method.asynchronous:  # has one server
+            draining = self._servers[0].drain(self._timeout_s)
+            self._of_servers([draining], timely=True)
         workers: dict[int, dict[str, Any]] = {}
         for states in self._of_hosts([host.state_dict() for host in self._hosts]):
             workers.update(loaded(states.data))
@@ -191,6 +295,7 @@ class RayEngine:
         self._of_hosts(loading)
         self._of_servers(serving, timely=True)
         self._round_index = state.servers[0]["round_index"]
+        self._remember = any(any(own.values()) for own in state.workers.values())
 
     def close(self) -> None:
         """End the actors, and the cluster if this engine started it."""
@@ -229,7 +334,7 @@ class RayEngine:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             done, late = ray.wait(late, timeout=left)
             if not done:
-                raise RoundError(
+                raise LostError(
                     f"round {self._round_index}: {', '.join(names[one] for one in late)} did not "
                     f"answer within round_timeout_s = {self._timeout_s:g}"
                 )

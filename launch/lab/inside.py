@@ -11,11 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.lab.network import INTERFACE, run_tool, shape_link
+from launch.lab.network import INTERFACE, plug, run_tool, shape_link
 from launch.lab.plan import check_rate, node_address, node_name
 from mlmc_ray.errors import ConfigError
 
-__all__ = ["Counters", "counters", "node_address", "num_nodes", "popen_on", "shape_links"]
+__all__ = [
+    "Counters",
+    "counters",
+    "node_address",
+    "num_nodes",
+    "plug_cable",
+    "popen_on",
+    "shape_links",
+]
 
 NODES_VARIABLE = "MLMC_RAY_LAB_NODES"
 """Variable of the environment that says how many nodes the lab has."""
@@ -115,6 +123,17 @@ def shape_links(rate: float | None) -> None:
     check_rate(rate)
     for node in range(num_nodes()):
         shape_link(node, rate)
+
+
+def plug_cable(node: int, *, plugged: bool) -> None:
+    """Pull the cable of a node, or plug it in again; nothing tells the node.
+
+    Raises:
+        ConfigError: there is no such node, or this process does not run in a lab.
+        ClusterError: the kernel refuses.
+    """
+    on_node(node, [])  # refuses nodes that there are not
+    plug(node, plugged=plugged)
 
 
 def _counters_of(node: int) -> Counters:

@@ -75,6 +75,11 @@ def shape_link(node: int, rate: float | None) -> None:
         run_tool("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", *discipline)
 
 
+def plug(node: int, *, plugged: bool) -> None:
+    """Pull a node's cable, or plug it in again: at the switch, so that the node sees no change."""
+    run_tool("ip", "-n", _SWITCH, "link", "set", _port(node), "up" if plugged else "down")
+
+
 def _split_before_counting(device: str) -> None:
     """Let TCP cut its stream into packets before the device counts them, as on a real cable.
 

@@ -31,6 +31,10 @@ _SETTINGS = {
     # After 10 s Ray asks for an object anew, though it is on its way over a slow link, and it
     # crosses twice.
     "RAY_object_manager_pull_timeout_ms": "600000",
+    # A node whose cable is pulled counts as dead after 6 to 9 s; by default after a minute.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
 }
 """Of Ray, in the environment of every node; what is set there already stays."""
 

@@ -8,7 +8,7 @@ their halves answer with reports; the server half turns these into an estimate o
 the optimizer, or moves the parameters itself, or goes on with another exchange.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
@@ -103,6 +103,14 @@ class ServerHalf(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state_dict`` returned."""
+
+
+@runtime_checkable
+class RestartingHalf(Protocol):
+    """A server half of an asynchronous method that does without reports that were lost."""
+
+    def start_again(self, workers: Collection[int]) -> None:
+        """Give these workers news again: they will not report on those that they had."""
 
 
 @runtime_checkable

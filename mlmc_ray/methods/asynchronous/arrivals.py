@@ -8,7 +8,7 @@ arrives the server may be further; the versions in between are the report's age,
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -83,6 +83,10 @@ class ArrivalServer(Half, ABC):
         if isinstance(result, Tensor):
             self.memory["version"] += 1
         return result
+
+    def start_again(self, workers: Collection[int]) -> None:
+        """Let workers start again whose reports were lost."""
+        self.memory["idle"][list(workers)] = True
 
     def _may_start(self, sent: Tensor) -> Tensor:
         """Return, by worker, whether it may start once it is idle."""

@@ -1,0 +1,17 @@
+"""A few of the trials; ``python -m tests.chaos`` runs as many as it is asked for."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.trials import run, trial_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+FAULTS = ("worker", "server", "driver")
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_a_disturbed_run_ends_as_if_nothing_had_happened(seed: int, tmp_path: Path) -> None:
+    trial = trial_of(seed, FAULTS)
+    assert run(trial, tmp_path / "run") == "", trial
