@@ -27,7 +27,7 @@ def name_of(page: Path) -> str:
 
 
 def _on_ray(page: Path) -> bool:
-    return any("ray" in block.words for block in blocks_of(page))
+    return any("ray" in block.words.split() for block in blocks_of(page))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_blocks_are_true(page: Path, capsys: pytest.CaptureFixture[str]) -> None
     for block in blocks_of(page):
         if block.title:
             Path(block.title).write_text(block.text, encoding="utf-8")
-        elif block.language == "python" and not {"ray", "tracking"} & {*block.words}:
+        elif block.language == "python" and not {"ray", "tracking"} & {*block.words.split()}:
             _run(block, page, names, capsys)
         _check(block)
 
@@ -58,7 +58,7 @@ def test_blocks_on_ray_are_true(page: Path, capsys: pytest.CaptureFixture[str]) 
     for block in blocks_of(page):
         if block.title:
             Path(block.title).write_text(block.text, encoding="utf-8")
-        elif "ray" in block.words:
+        elif "ray" in block.words.split():
             _run(block, page, {}, capsys)
 
 

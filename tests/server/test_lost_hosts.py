@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 INCARNATION = 7
 COMMON: dict[str, Any] = {
-    "problem": ProblemSource("quadratic", {"num_functions": 4, "dim": 6}),
+    "problem": ProblemSource("mlmc_ray.problems.Quadratic", {"num_functions": 4, "dim": 6}),
     "num_workers": 4,
     "seed": 1,
 }
