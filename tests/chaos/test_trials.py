@@ -11,7 +11,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 FAULTS = ("worker", "server", "driver")
 
 
-@pytest.mark.parametrize("seed", range(9))
+@pytest.mark.parametrize("seed", [0, 4, 8])
 def test_a_disturbed_run_ends_as_if_nothing_had_happened(seed: int, tmp_path: Path) -> None:
+    """One each of a worker, a server and a driver that are lost, of different methods."""
     trial = trial_of(seed, FAULTS)
     assert run(trial, tmp_path / "run") == "", trial

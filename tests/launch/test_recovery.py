@@ -65,8 +65,7 @@ def assert_same_without(
 # Workers that remember nothing.
 
 
-@pytest.mark.parametrize("downlink", ["full", "delta", "relay"])
-@pytest.mark.parametrize("delay_s", [0, 0.005])
+@pytest.mark.parametrize(("downlink", "delay_s"), [("full", 0), ("relay", 0.005)])
 def test_a_killed_worker_that_remembers_nothing_costs_its_report(
     downlink: str, delay_s: float
 ) -> None:
@@ -99,8 +98,9 @@ def test_a_worker_that_hangs_is_replaced() -> None:
 BATCH_NORM = {**PLAIN, "batch_norm": True}
 
 
-@pytest.mark.parametrize("name", ["host 1", "server 0"])
-@pytest.mark.parametrize("downlink", ["full", "delta", "relay"])
+@pytest.mark.parametrize(
+    ("name", "downlink"), [("host 1", "delta"), ("server 0", "full"), ("server 0", "relay")]
+)
 def test_what_is_remembered_is_won_back(name: str, downlink: str, tmp_path: Path) -> None:
     config = recovering(EF21, checkpoints={"every": 3}, downlink=downlink)
     disturb = Disturb({5: killed(name)})
@@ -198,7 +198,7 @@ class Task(Regression):
 """
 
 
-@pytest.mark.parametrize("method", ["sgd", EF21], ids=str)
+@pytest.mark.parametrize("method", ["sgd", EF21], ids=["sgd", "ef21-sgdm"])
 def test_a_worker_that_always_dies_is_given_up(method: Any, tmp_path: Path) -> None:
     (tmp_path / "fatal_task.py").write_text(FATAL)
     config = recovering(method, problem={"kind": "fatal_task.Task"}, restarts=2)

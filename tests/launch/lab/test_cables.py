@@ -30,9 +30,11 @@ def cut(session):
 with Session({**config, "engine": "inline", "checkpoints": None}) as whole:
     whole.run()
 notes, started = [], time.monotonic()
-with Session(config, out=f"/dev/shm/run", callbacks=Disturb({4: cut}), on_note=notes.append) as cut_off:
-    cut_off.run()
-    same = torch.equal(cut_off.parameters(), whole.parameters()) and cut_off.ledger == whole.ledger
+disturb = Disturb({4: cut})
+with Session(config, out="/dev/shm/run", callbacks=disturb, on_note=notes.append) as session:
+    session.run()
+    same = torch.equal(session.parameters(), whole.parameters())
+    same = same and session.ledger == whole.ledger
 print(json.dumps({"same": same, "notes": notes, "seconds": time.monotonic() - started}))
 """
 
@@ -47,4 +49,3 @@ def test_a_run_survives_a_cable_that_is_pulled(method: str, victim: str) -> None
     done = run_lab(*options, "--", sys.executable, "-c", CUT, method, victim, timeout=180)
     assert done.returncode == 0, done.stderr
     assert '"same": true' in done.stdout, done.stdout
-

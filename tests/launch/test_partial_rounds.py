@@ -1,0 +1,217 @@
+"""Runs on Ray that do not wait for all: quorums, asynchronous methods, numbers that change."""
+
+import csv
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launch import Session
+from launch.configuration.run_config import load_config
+from launch.elastic import Elastic
+from mlmc_ray.errors import ConfigError, RoundError
+from mlmc_ray.methods import DataParallelSGD
+from mlmc_ray.payloads import DensePayload, Message
+from tests.chaos.faults import Disturb, killed
+from tests.launch.same_runs import EF21, config_of
+
+PLAIN: dict[str, Any] = {"kind": "tests.tasks.Regression"}
+SGD = {"kind": "sgd", "step_size": 0.01}
+ASYNC = {"kind": "async-sgd", "policy": "drop", "max_staleness": 2}
+METHODS = [
+    ASYNC,
+    {"kind": "async-sgd", "compressor": {"kind": "rand-k", "k": 5}, "policy": "ssp", "slack": 1},
+    {"kind": "rennala", "batch": 3},
+]
+
+
+def partial(method: Any, **changes: Any) -> dict[str, Any]:
+    base = config_of(method, 2, problem=PLAIN, rounds=12, evaluate_every=5, optimizer=SGD)
+    return {**base, **changes}
+
+
+on_ray = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+
+def ray_test(test: Any) -> Any:
+    """Mark a test that needs the cluster."""
+    for mark in on_ray:
+        test = mark(test)
+    return test
+
+
+# Asynchronous methods.
+
+
+@ray_test
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_recorded_order_of_arrivals_repeats_bit_for_bit(method: Any, tmp_path: Path) -> None:
+    config = partial(method, downlink="half")
+    with Session(config, out=tmp_path / "run") as session:
+        session.run()
+        expected = session.parameters()
+    again = {**config, "engine": "inline", "arrivals": str(tmp_path / "run")}
+    with Session(again) as replay:
+        replay.run()
+        assert torch.equal(replay.parameters(), expected)
+    assert replay.ledger == session.ledger
+
+
+@ray_test
+def test_a_replay_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    config = partial(ASYNC)
+    with Session(config, out=tmp_path / "run") as session:
+        session.run()
+        expected = session.parameters()
+    again = {**config, "engine": "inline", "arrivals": str(tmp_path / "run")}
+    with Session({**again, "checkpoints": {"every": 4}}, out=tmp_path / "again") as replay:
+        replay.run(5)
+    with Session.resume(tmp_path / "again") as resumed:
+        resumed.run()
+        assert torch.equal(resumed.parameters(), expected)
+        assert resumed.ledger == session.ledger
+    with Session(again) as longer, pytest.raises(RoundError, match=r"no more than .* lower rounds"):
+        longer.run(1000)
+    with (
+        Session({**again, "workers": 2}) as fewer,
+        pytest.raises(RoundError, match="which is not at work here: replay a run of the same"),
+    ):
+        fewer.run()
+
+
+@ray_test
+@pytest.mark.parametrize("method", METHODS[-1:], ids=str)
+def test_an_asynchronous_run_goes_on_from_a_checkpoint_and_after_a_loss(
+    method: Any, tmp_path: Path
+) -> None:
+    config = partial(method, checkpoints={"every": 4})
+    notes: list[str] = []
+    hit = Disturb({6: killed("host 1")}, 0.001)
+    with Session(config, out=tmp_path / "run", callbacks=hit, on_note=notes.append) as session:
+        session.run(11)
+    assert session.round_index == 11
+    assert any("is gone" in line and "another is started" in line for line in notes)
+    with Session.resume(tmp_path / "run") as resumed:
+        assert resumed.round_index == 8
+        resumed.run()
+    assert resumed.round_index == 12
+    ups = [e for e in resumed.ledger if e.direction == "uplink"]
+    assert {entry.worker_id for entry in ups} == {0, 1, 2, 3}
+
+
+@ray_test
+def test_an_asynchronous_server_that_is_lost_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    config = partial(ASYNC, checkpoints={"every": 4})
+    notes: list[str] = []
+    hit = Disturb({6: killed("server 0")})
+    with Session(config, out=tmp_path / "run", callbacks=hit, on_note=notes.append) as session:
+        session.run()
+    assert session.round_index == 12
+    assert notes[0].endswith("go on from round 4")
+    assert len(notes) == 2  # and no word of other frames: no two runs are the same
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"method": ASYNC, "engine": "inline"}, "give a clock, .* or arrivals, .* or engine: ray"),
+    ({"method": ASYNC, "arrivals": "x"}, "engine is 'ray', where reports arrive as they come"),
+    ({"method": "sgd", "engine": "inline", "arrivals": "x"}, "sgd is not asynchronous"),
+    ({"quorum": {}}, "give reports, deadline_s, or both"),
+    ({"quorum": {"reports": 0}}, "reports is 0: give at least 1"),
+    ({"quorum": {"deadline_s": 0}}, "deadline_s is 0.*: give seconds above 0"),
+    ({"quorum": {"reports": 5}}, "quorum.reports is 5, and there are 4 workers"),
+    ({"quorum": {"reports": 3}, "engine": "inline"}, "engine is 'inline'.*: give engine: ray"),
+    ({"quorum": {"reports": 3}, "servers": 2}, "servers is 2: .* give servers: 1"),
+    ({"quorum": {"reports": 3}, "downlink": "delta"}, "give downlink: full or half"),
+    ({"quorum": {"reports": 3}, "method": EF21}, "what its workers remember would differ"),
+    ({"quorum": {"reports": 3}, "method": {"kind": "power-sgd", "rank": 1}}, "needs the reports"),
+    ({"elastic": {"least": 3, "most": 2}}, "most is 2 and least is 3"),
+    ({"elastic": {"least": 1, "most": 2}}, "actors is 2: .* leave actors out"),
+    (
+        {"elastic": {"least": 1, "most": 2}, "engine": "inline", "actors": None},
+        "engine is 'inline'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "text"), REFUSED)
+def test_what_cannot_be_is_refused_before_anything_starts(
+    changes: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        load_config({**partial("sgd"), **changes})
+
+
+def test_arrivals_of_no_run_are_refused(tmp_path: Path) -> None:
+    config = partial(ASYNC, engine="inline", arrivals=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"arrivals is .*: give a run directory; its ledger"):
+        Session(config)
+
+
+# Quorums.
+
+
+def test_the_average_over_a_random_quorum_is_unbiased() -> None:
+    """Over all equally likely sets of those in time, by enumeration."""
+    draws = torch.Generator().manual_seed(1)
+    gradients = torch.randn(5, 7, generator=draws)
+    half = DataParallelSGD().server(torch.zeros(7))
+    sets = list(itertools.combinations(range(5), 3))
+    total = torch.zeros(7)
+    for chosen in sets:
+        reports = {i: Message({"gradient": DensePayload(gradients[i])}) for i in chosen}
+        estimate = half.step(reports, context=None)  # type: ignore[arg-type]
+        assert isinstance(estimate, torch.Tensor)
+        total += estimate
+    torch.testing.assert_close(total / len(sets), gradients.mean(dim=0))
+
+
+@ray_test
+def test_a_run_with_a_quorum_counts_what_is_late(tmp_path: Path) -> None:
+    config = partial("sgd", actors=4, quorum={"reports": 2}, rounds=40, checkpoints={"every": 15})
+    with Session(config, out=tmp_path / "run") as session:
+        session.run()
+    late = sum(metrics.get("late_reports", 0) for metrics in session.metrics)
+    with (tmp_path / "run" / "ledger.csv").open(newline="") as file:
+        ups = [row for row in csv.DictReader(file) if row["direction"] == "uplink"]
+    assert 80 + late <= len(ups) <= 160
+    assert session.metrics[-1]["test_loss"] < session.metrics[0]["test_loss"]
+
+
+@ray_test
+def test_a_quorum_of_all_is_what_everybody_waits_for() -> None:
+    with Session(partial("sgd", engine="inline")) as whole:
+        whole.run()
+        expected = whole.parameters()
+    with Session(partial("sgd", quorum={"reports": 4})) as session:
+        session.run()
+        assert torch.equal(session.parameters(), expected)
+    assert session.ledger == whole.ledger
+
+
+# Workers that follow the nodes.
+
+
+def test_workers_follow_the_room_within_bounds() -> None:
+    elastic = Elastic(least=2, most=6)
+    assert [elastic.wanted(room) for room in (0, 2, 5, 6, 9)] == [2, 2, 5, 6, 6]
+
+
+@ray_test
+def test_a_run_scales_itself_to_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = partial("sgd", actors=None, elastic={"least": 1, "most": 3}, workers=2)
+    monkeypatch.setattr("launch.elastic._LOOK_EVERY_S", 0.0)
+    notes: list[str] = []
+    with Session(config, on_note=notes.append) as session:
+        session.run(1)
+        assert session.config.workers == 3
+        rooms = iter([1, 1, 2])
+        monkeypatch.setattr(session._engine, "room", lambda: next(rooms))
+        session.run(3)
+    first = next(line for line in notes if line.startswith("round"))
+    assert first.startswith("round 0: the nodes have room for ")
+    workers = [
+        len({e.worker_id for e in session.ledger if e.round_index == index}) for index in range(4)
+    ]
+    assert workers == [3, 1, 1, 2]
