@@ -82,7 +82,8 @@ def _processes(session: Session) -> dict[str, int]:
 
 def _sample(round_index: int, processes: dict[str, int]) -> dict[str, Any]:
     """Return memory in MiB and open files of every process, and the use of the object store."""
-    total, free = ray.cluster_resources(), ray.available_resources()
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free = ray.available_resources()  # type: ignore[no-untyped-call]
     used = total["object_store_memory"] - free.get("object_store_memory", 0.0)
     return {
         "round": round_index,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from launch.callbacks.base import Callback
 from launch.callbacks.numbers import seconds_of
 from launch.metrics import Metrics, measure_names
+from launch.staleness import Staleness
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import DIRECTIONS
 from mlmc_ray.rounds import RoundResult
@@ -86,7 +87,7 @@ class RayMetrics(Callback):
 class _Reporter(Callback):
     def __init__(self) -> None:
         self._metrics: dict[str, Any] = {}
-        self._told_at: dict[int, int] = {}
+        self._staleness = Staleness()
 
     def on_start(self, session: "Session") -> None:
         from ray.util import metrics
@@ -122,15 +123,7 @@ class _Reporter(Callback):
         for name in measure_names(metrics):
             self._set("mlmc_measure", metrics[f"test_{name}"], {"measure": name})
         if session.config.method.asynchronous:
-            self._observe_staleness(result)
-
-    def _observe_staleness(self, result: RoundResult) -> None:
-        """Find the news that each report answers: the latest before it to that worker."""
-        for entry in result.ledger:
-            if entry.direction == "downlink":
-                self._told_at[entry.worker_id] = entry.round_index
-            elif entry.worker_id in self._told_at:
-                staleness = entry.round_index - self._told_at[entry.worker_id]
+            for _, staleness in self._staleness.of(entry[:3] for entry in result.ledger):
                 self._metrics["mlmc_staleness_rounds"].observe(staleness)
 
     def _set(self, name: str, value: float, tags: dict[str, str] | None = None) -> None:

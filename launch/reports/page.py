@@ -38,6 +38,7 @@ def panels(records: Sequence[RunRecord]) -> list[Panel]:
         traffic_panels.by_worker,
         curves.errors,
         traffic_panels.levels,
+        traffic_panels.staleness,
         timeline_panels.one_round,
         timeline_panels.spread,
     )

@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from launch.metrics import Metrics
 from launch.reports import checks
 from launch.reports.reading import RunFiles, Tell, quiet
 from launch.reports.record import Change, RunRecord, Timeline, Traffic, rounds_wanted
+from launch.staleness import Staleness
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import DIRECTIONS, Direction
 
@@ -151,12 +153,13 @@ def _traffic(files: RunFiles) -> Traffic:
     frames: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
     directions = {str(direction): direction for direction in DIRECTIONS}
     paper, unknown, left_out = 0, 0, 0
+    told, staleness = Staleness(), Counter[int]()
     for round_text, worker_text, way, size_text, bits in files.rows(
         "ledger.csv", _LEDGER, "bytes by worker are not known"
     ):
         try:
             direction = directions[way]
-            checks.whole(round_text)
+            round_index = checks.whole(round_text)
             worker_id, size = checks.whole(worker_text), checks.whole(size_text)
             bits_said = checks.whole(bits) if bits.isdecimal() else None
         except (KeyError, ValueError):
@@ -165,6 +168,7 @@ def _traffic(files: RunFiles) -> Traffic:
         workers = by_worker[direction]
         workers[worker_id] = workers.get(worker_id, 0) + size
         frames[direction] += 1
+        staleness.update(age for _, age in told.of([(round_index, worker_id, direction)]))
         if direction == "uplink":
             paper, unknown = paper + (bits_said or 0), unknown + (bits_said is None)
     if left_out:
@@ -173,6 +177,7 @@ def _traffic(files: RunFiles) -> Traffic:
         by_worker=by_worker,
         frames=frames,
         paper_bits=None if unknown or not frames["uplink"] else paper,
+        staleness=staleness,
     )
 
 

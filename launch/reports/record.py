@@ -21,11 +21,13 @@ class Traffic:
         by_worker: bytes by direction and worker.
         frames: how many by direction.
         paper_bits: of all uplink frames by the paper's formula; None if a frame has none.
+        staleness: how many reports answered news of so many rounds before.
     """
 
     by_worker: Mapping[Direction, Mapping[int, int]]
     frames: Mapping[Direction, int]
     paper_bits: int | None
+    staleness: Mapping[int, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

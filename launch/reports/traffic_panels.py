@@ -51,24 +51,7 @@ def by_worker(records: Sequence[RunRecord], names: Sequence[str]) -> Panel | Non
 
 def levels(records: Sequence[RunRecord], names: Sequence[str]) -> Panel | None:
     """Return how often each level of MLMC was sent; None where none was observed."""
-    traces: list[dict[str, Any]] = []
-    for run, (record, name) in enumerate(zip(records, names, strict=True)):
-        drawn = _drawn(record)
-        total = sum(drawn.values())
-        if total:
-            traces.append(
-                {
-                    "type": "bar",
-                    "name": escaped(name),
-                    "x": sorted(drawn),
-                    "y": [drawn[level] / total for level in sorted(drawn)],
-                    "customdata": [[drawn[level], total] for level in sorted(drawn)],
-                    "hovertemplate": "%{fullData.name}<br>level %{x}: %{y:.1%}<br>"
-                    "%{customdata[0]} of %{customdata[1]} draws<extra></extra>",
-                    "marker": {"color": run_style(run)["marker"]["color"], "line": {"width": 0}},
-                    "meta": run,
-                }
-            )
+    traces = _shares([_drawn(record) for record in records], names, "level", "draws")
     if not traces:
         return None
     return Panel(
@@ -84,6 +67,51 @@ def levels(records: Sequence[RunRecord], names: Sequence[str]) -> Panel | None:
         },
         controls=[scale_control("x"), scale_control("y")],
     )
+
+
+def staleness(records: Sequence[RunRecord], names: Sequence[str]) -> Panel | None:
+    """Return how old the news were that reports answered; None where all were of their round."""
+    counts = [Counter(record.traffic.staleness) for record in records]
+    if not any(age for own in counts for age in own):
+        return None
+    traces = _shares(counts, names, "age", "reports")
+    return Panel(
+        key="staleness",
+        title="Staleness of reports",
+        text="How many rounds before their own the news were sent that reports answered. Reports "
+        "of an asynchronous method, and those that came too late for a quorum, answer older news.",
+        traces=traces,
+        layout={
+            "xaxis": _whole("rounds", [max(trace["x"]) for trace in traces]),
+            "yaxis": axis("share of reports", tickformat=".0%", rangemode="tozero"),
+            "barmode": "group",
+        },
+        controls=[scale_control("y")],
+    )
+
+
+def _shares(
+    counts: Sequence[Counter[int]], names: Sequence[str], what: str, of: str
+) -> list[dict[str, Any]]:
+    """Return bars of the shares of whole numbers, for each run that has some."""
+    traces: list[dict[str, Any]] = []
+    for run, (counted, name) in enumerate(zip(counts, names, strict=True)):
+        total, numbers = sum(counted.values()), sorted(counted)
+        if total:
+            traces.append(
+                {
+                    "type": "bar",
+                    "name": escaped(name),
+                    "x": numbers,
+                    "y": [counted[number] / total for number in numbers],
+                    "customdata": [[counted[number], total] for number in numbers],
+                    "hovertemplate": f"%{{fullData.name}}<br>{what} %{{x}}: %{{y:.1%}}<br>"
+                    f"%{{customdata[0]}} of %{{customdata[1]}} {of}<extra></extra>",
+                    "marker": {"color": run_style(run)["marker"]["color"], "line": {"width": 0}},
+                    "meta": run,
+                }
+            )
+    return traces
 
 
 def _drawn(record: RunRecord) -> Counter[int]:

@@ -214,8 +214,8 @@ def test_a_clock_is_read_and_given_back() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"engine": "ray"}, r"async-sgd is asynchronous: .* clock is given: give engine: inline$"),
-        ({"clock": None}, r"async-sgd is asynchronous: .* clock is not given: give a clock, such"),
+        ({"engine": "ray"}, r"engine is 'ray', and clock is given: only the inline engine"),
+        ({"clock": None}, r"async-sgd is asynchronous, and engine is 'inline', .* give a clock"),
         ({"engine": "ray", "method": "sgd"}, r"engine is 'ray', and clock is given: only the inl"),
         ({"clock": {"compute_s": [1, 2]}}, r"clock\.compute_s has 2 numbers, and there are 3"),
         ({"clock": {"compute_s": -1}}, r"clock: compute_s is -1\.0: give at least 0"),
@@ -239,4 +239,9 @@ def test_clocks_that_cannot_be_used_are_refused(changes: dict[str, Any], text: s
 def test_a_config_made_in_python_is_refused_too() -> None:
     config = load_config(config_of("sgd", None))
     with pytest.raises(ValueError, match="async-sgd is asynchronous"):
-        RunConfig(problem=config.problem, method=AsyncSGD(), optimizer=config.optimizer)
+        RunConfig(
+            problem=config.problem,
+            method=AsyncSGD(),
+            optimizer=config.optimizer,
+            engine="inline",
+        )
