@@ -1,5 +1,6 @@
 """A small task of one's own, with the layers that need care, and helpers around it."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -105,3 +106,10 @@ class Remembering(Regression):
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         points, targets, _ = batch
         return functional.mse_loss(model(points), targets)
+
+
+class Fatal(Regression):
+    """Ends the process that computes a loss, as running out of memory would."""
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        os._exit(1)
