@@ -335,7 +335,8 @@ def _check_optimizer(described: object, label: str) -> None:
     if not isinstance(described, Mapping) or described.get("step_size") != "theory":
         return
     kind, known = described.get("kind"), KINDS[Optimizer]
-    if kind in known and "theory" not in str(type_hints(known[kind])["step_size"]):
+    cls = known.get(kind) if isinstance(kind, str) else None
+    if cls is not None and "theory" not in str(type_hints(cls)["step_size"]):
         raise ConfigError(
             f"{label}: optimizer.step_size is 'theory' and optimizer.kind is {kind!r}: theory "
             "knows plain steps only: give kind: sgd, or a number"

@@ -283,6 +283,12 @@ def test_parts_of_a_gpu_that_ray_does_not_know_are_refused() -> None:
     assert load_config({**BASE, "device": "cuda", "gpus_per_actor": 1e-4}).gpus_per_actor == 1e-4
 
 
+@pytest.mark.parametrize("kind", [["sgd"], {"kind": "sgd"}, 3, None])
+def test_an_optimizer_whose_kind_is_no_word_is_refused(kind: Any) -> None:
+    with pytest.raises(ConfigError, match="optimizer: expected a mapping with a key 'kind', got"):
+        load_config({**BASE, "optimizer": {"kind": kind, "step_size": "theory"}})
+
+
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_a_wrong_value_is_quoted_with_its_key(key: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
