@@ -205,7 +205,17 @@ def _named_anew(files: dict[str, bytes], name: str, digest: str) -> dict[str, by
 
 def _read_checkpoint(data: bytes) -> None:
     """Go on from the newest checkpoint of a store that holds these files."""
-    Shelf(seeds.Memory(msgpack.unpackb(data))).newest()
+    Shelf(seeds.Memory(_files_in(data))).newest()
+
+
+def _files_in(data: bytes) -> dict[str, bytes]:
+    """Return the files of a msgpack map from names to bytes; none, if it is something else."""
+    try:
+        found = msgpack.unpackb(data)
+    except (ValueError, RecursionError, msgpack.UnpackException):
+        return {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: file for name, file in pairs if type(name) is str and type(file) is bytes}
 
 
 # Configurations.
