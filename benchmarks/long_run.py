@@ -1,6 +1,6 @@
 """A hundred thousand rounds of a tiny problem on Ray: what memory and open files do.
 
-    python -m benchmarks.long_run --out benchmarks/results/long_run
+python -m benchmarks.long_run --out benchmarks/results/long_run
 """
 
 import json
@@ -64,7 +64,9 @@ def main(
             f"{last[name]['mib']:.1f} at the end; open files {middle[name]['files']}, "
             f"{last[name]['files']}"
         )
-    console.print(f"object store: {middle['store_mib']:.2f} MiB, {last['store_mib']:.2f} at the end")
+    console.print(
+        f"object store: {middle['store_mib']:.2f} MiB, {last['store_mib']:.2f} at the end"
+    )
     console.print(f"{rounds} rounds in {seconds:.0f} s")
 
 

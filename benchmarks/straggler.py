@@ -29,7 +29,11 @@ WORKERS = 8
 SLEEP_S = 0.2
 SLOWER = 10
 STEP_SIZE = 0.05
-COMPRESSOR = {"kind": "mlmc", "law": "adaptive", "ladder": {"kind": "s-top-k", "segment_size": 0.01}}
+COMPRESSOR = {
+    "kind": "mlmc",
+    "law": "adaptive",
+    "ladder": {"kind": "s-top-k", "segment_size": 0.01},
+}
 WAITING = {
     "method": {"kind": "compressed-sgd", "compressor": COMPRESSOR},
     "optimizer": {"kind": "sgd", "step_size": STEP_SIZE},
@@ -110,7 +114,7 @@ def measure(name: str, seconds: float, console: Console) -> dict[str, Any]:
         "name": name,
         "seconds": taken,
         "rounds": session.round_index - begun["round"],
-        "gradients": metrics["gradients"] - begun["gradients"] ,
+        "gradients": metrics["gradients"] - begun["gradients"],
         "late_reports": late,
         "points": points,
     }

@@ -75,6 +75,8 @@ def carried(state: RunState, old: RunConfig, new: RunConfig) -> tuple[RunState, 
         for server in servers:
             for name in _SERVER_MEMORY:
                 del server[name]
+            if arrived := server.pop("arrived", None):
+                notes.append(f"{len(arrived)} reports on their way are dropped")
         workers = {} if old.workers != new.workers else _without_half(workers)
         if time.get("arrivals"):
             notes.append(f"{len(time['arrivals'])} reports on their way are dropped")
@@ -102,6 +104,8 @@ def _check_kept(old: RunConfig, new: RunConfig) -> None:
         "clock": (old.clock is None, new.clock is None),
         "servers": (old.servers, new.servers),
     }
+    if old.method.asynchronous:
+        kept["engine"] = (old.engine, new.engine)  # each keeps reports on their way in its own way
     for name, (before, after) in kept.items():
         if before != after:
             raise ConfigError(

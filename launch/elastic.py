@@ -33,10 +33,19 @@ class Elastic:
 
 
 class Lookout:
-    """Says when it is time to look at the nodes again: rarely, as that asks the head node."""
+    """Says when it is time to look at the nodes again: rarely, as that asks the head node.
+
+    Attributes:
+        refused: the number of workers that could not be had last.
+    """
 
     def __init__(self) -> None:
         self._next = time.monotonic() + _LOOK_EVERY_S
+        self.refused: int | None = None
+
+    def refuse(self, workers: int) -> None:
+        """Note a number of workers that could not be had, and is not to be tried again."""
+        self.refused = workers
 
     def due(self) -> bool:
         """Return whether to look now."""

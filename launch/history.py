@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from launch.carrying import Past
-from launch.checkpoints.repeated import write_repeated
+from launch.checkpoints.repeated import append_repeated, write_repeated
 from launch.checkpoints.resuming import Resumed
 from launch.configuration.run_config import RunConfig
 from launch.engines.base import RunState
@@ -160,27 +162,32 @@ class History:
         if self.directory is not None:
             self.directory.write_round(self.metrics[-1], result.ledger, result.work, seen)
 
-    def repeat(self, results: Sequence[RoundResult]) -> bool:
-        """Remember the frames of rounds that were run again, from one to the last, in order.
+    def repeat(self, result: RoundResult) -> bool:
+        """Remember the frames of a round that was run again.
 
         Returns:
-            Whether they are those of the first time.
+            Whether they are those of the first time, as far as that is known.
 
         Raises:
             ConfigError: they cannot be written.
         """
-        entries = [entry for result in results for entry in result.ledger]
-        repeats = [entry for result in results for entry in result.repeated]
-        self._remember_repeated([*repeats, *entries])
-        again = [entry for entry in entries if entry.round_index < self.round_index]
-        first = min((entry.round_index for entry in again), default=self.round_index)
-        return again == [entry for entry in self.ledger if entry.round_index >= first]
+        entries = list(result.ledger)
+        self._remember_repeated([*result.repeated, *entries])
+        done = entries[0].round_index if entries else self.round_index
+        if done >= self.round_index:  # the first time it was not completed
+            return True
+        rounds = self.ledger.column("round_index")
+        first, last = np.searchsorted(rounds, [done, done + 1])
+        known = self.ledger.frame_bytes
+        return last - first == len(entries) and all(
+            known(way, round_index=done) == result.ledger.frame_bytes(way) for way in DIRECTIONS
+        )
 
     def _remember_repeated(self, entries: Sequence[Entry]) -> None:
         self.repeated.extend(entries)
         if entries and self.directory is not None:
             with writing(self.directory.path):
-                write_repeated(self.directory.path, self.repeated)
+                append_repeated(self.directory.path, entries)
 
     def close(self) -> None:
         """Close the files; may be called twice."""

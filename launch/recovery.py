@@ -25,6 +25,7 @@ class Recovery:
         self._first = 0
         self._state: RunState | None = None
         self._newest: Callable[[], tuple[int, RunState]] | None = None
+        self._written: set[int] = set()  # the rounds of checkpoints since the beginning
         self._tries = 0
         self.rounds = 0
 
@@ -39,14 +40,16 @@ class Recovery:
         self._first = self.rounds = rounds
         recovers = config.engine == "ray" and config.restarts
         self._state = state if recovers else None  # it may be large
-        self._newest = None
+        self._newest, self._written = None, set()
 
-    def written(self, newest: Callable[[], tuple[int, RunState]]) -> None:
+    def written(self, rounds: int, newest: Callable[[], tuple[int, RunState]]) -> None:
         """Note that a checkpoint has been written.
 
         Args:
-            newest: returns the rounds and the state of the newest one.
+            rounds: done by then.
+            newest: returns the rounds and the state of the newest one that can be read.
         """
+        self._written.add(rounds)
         self._newest = newest
 
     def done(self) -> None:
@@ -59,7 +62,7 @@ class Recovery:
         if self._newest is not None:
             try:
                 rounds, state = self._newest()
-                if rounds >= self._first:
+                if rounds in self._written:  # and not one of before a change
                     return rounds, state
             except CheckpointError as error:
                 self._on_note(f"the newest checkpoint cannot be used: {error}")

@@ -32,7 +32,7 @@ from launch.theory.step_size import with_step_size
 from launch.wire.estimate import estimated_interface_bytes
 from launch.wire.exchanges import hosts_of
 from launch.wire.transport import BothWays
-from mlmc_ray.errors import ConfigError, LostError, RoundError
+from mlmc_ray.errors import ClusterError, ConfigError, LostError, ProblemError, RoundError
 from mlmc_ray.ledger import Ledger
 from mlmc_ray.problems import Problem, initial_model
 from mlmc_ray.rounds import RoundResult, Timeline
@@ -216,7 +216,7 @@ class Session:
             finally:  # the round is done, whatever becomes of its evaluation
                 self._history.add(metrics, result)
             if self._keeper.write_if_due(self.config, self._state, self._history):
-                self._recovery.written(self._keeper.newest)
+                self._recovery.written(self.round_index, self._keeper.newest)
             self._callbacks.round(self, self.metrics[-1], result)
             if on_round:
                 on_round(self.metrics[-1])
@@ -230,12 +230,16 @@ class Session:
         if elastic is None or room is None:
             return
         wanted = elastic.wanted(room)
-        if wanted != self.config.workers:
-            self._on_note(
-                f"round {self.round_index}: the nodes have room for {room} hosts: {wanted} workers "
-                f"from now on, in place of {self.config.workers}"
-            )
-            self.scale_to(wanted)
+        if wanted not in (self.config.workers, self._lookout.refused):
+            there = f"round {self.round_index}: the nodes have room for {room} hosts"
+            number = self.config.workers
+            try:
+                self.scale_to(wanted)
+            except (ClusterError, ConfigError, ProblemError) as error:
+                self._lookout.refuse(wanted)
+                self._on_note(f"{there}, and {number} workers stay: {error}")
+            else:
+                self._on_note(f"{there}: {wanted} workers from now on, in place of {number}")
 
     def pause(self) -> None:
         """Let ``run`` return after the round that it is in; from another thread, or a callback.
@@ -309,7 +313,7 @@ class Session:
     def _write_checkpoint(self) -> None:
         """Write one, or say why not."""
         if self._keeper.try_to(self.config, self._state, self._history):
-            self._recovery.written(self._keeper.newest)
+            self._recovery.written(self.round_index, self._keeper.newest)
 
     def _go_on(self, config: RunConfig, state: RunState, before: RunState) -> Engine | None:
         """Let an engine of another configuration go on; if it cannot, all is as before.
@@ -332,9 +336,13 @@ class Session:
         return None
 
     def _reset(self, config: RunConfig, state: RunState) -> None:
-        """Let the same actors begin another configuration."""
-        self._engine.set_up(config)
-        self._engine.load(state)
+        """Let the same actors begin another configuration; others if one of them is lost."""
+        try:
+            self._engine.set_up(config)
+            self._engine.load(state)
+        except LostError as error:
+            self._on_note(f"{error}: all actors are started anew")
+            self._replace(config, state)
 
     def _replace(self, config: RunConfig, state: RunState) -> None:
         """Start other actors once these have ended: there may be no room for both."""
@@ -435,7 +443,7 @@ class Session:
         """
         self._check_usable()
         name = self._keeper.write(self.config, self._state(), self._history)
-        self._recovery.written(self._keeper.newest)
+        self._recovery.written(self.round_index, self._keeper.newest)
         return name
 
     @classmethod
@@ -532,22 +540,34 @@ class Session:
                 lost = error
 
     def _recover(self, lost: LostError) -> None:
-        """Start all actors anew, and run the rounds again that were lost with them."""
+        """Start all actors anew, and run the rounds again that were lost with them.
+
+        Raises:
+            RoundError: those rounds would not be the same.
+        """
         started = time.perf_counter()
         first, state = self._recovery.point()
         last = self._recovery.rounds
+        if first < last and (self.config.method.asynchronous or self.config.quorum):
+            raise RoundError(
+                f"{lost}: rounds {first} to {last - 1} would not be the same again, as reports do "
+                "not come in the same order: go on with the run from its last checkpoint, as "
+                "mlmc-ray train --resume does"
+            ) from lost
         where = f"round {first}" if first else "the start"
         self._on_note(f"{lost}: all actors are started anew, and go on from {where}")
         with ray_cluster(self.config.address):  # not to be started again
             self._engine.close()
             self._engine = start_engine(self.config, state, self._on_note)
-        again = [self._engine.round(observe=False) for _ in range(first, last)]
-        if not self._history.repeat(again):
+        same = True
+        for _ in range(first, last):
+            same &= self._history.repeat(self._engine.round(observe=False))
+        if not same:
             self._on_note(
                 "other frames were sent than the first time: shards or callbacks of the run "
                 "remember something that no checkpoint holds, so the result may differ"
             )
-        rounds = f", and ran {len(again)} rounds again" if again else ""
+        rounds = f", and ran {last - first} rounds again" if first < last else ""
         self._on_note(f"goes on after {time.perf_counter() - started:.1f} s{rounds}")
 
     def _check_open(self) -> None:

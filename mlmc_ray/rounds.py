@@ -98,6 +98,7 @@ class Answers:
         compressions: what was compressed on the way; empty unless somebody looks.
         checksum: of the report frames, in their order; 0 within a process.
         remember: whether workers there remember something between rounds.
+        refused: calls that the host has refused since its last answers: stale, repeated, damaged.
     """
 
     reports: dict[int, Any] = field(default_factory=dict)
@@ -107,6 +108,7 @@ class Answers:
     compressions: dict[int, tuple[Compression, ...]] = field(default_factory=dict)
     checksum: int = 0
     remember: bool = False
+    refused: int = 0
 
 
 @dataclass(slots=True)
@@ -207,6 +209,11 @@ class RoundResult:
             answers: of its workers.
         """
         self.remember |= answers.remember
+        if answers.refused:
+            self.notes.append(
+                f"round {place[0]}: the host of workers {sorted(answers.reports)} has refused "
+                f"{answers.refused} calls, stale, repeated or damaged ones"
+            )
         self.losses.update(answers.losses)
         self.num_gradients += sum(answers.num_gradients.values())
         self.work += [Work(*place, i, host, seconds) for i, seconds in answers.seconds.items()]

@@ -108,9 +108,11 @@ class Calls:
         return {index for index, _ in self._waiting.values()}
 
     def overdue(self, timeout_s: float) -> set[int]:
-        """Return the hosts that have a call for longer than so many seconds."""
+        """Return the hosts that have not answered a call for longer than so many seconds."""
         before = time.monotonic() - timeout_s
-        return {index for index, since in self._waiting.values() if since <= before}
+        old = [reference for reference, (_, since) in self._waiting.items() if since <= before]
+        done = ray.wait(old, num_returns=len(old), timeout=0)[0] if old else []
+        return {self._waiting[reference][0] for reference in old if reference not in done}
 
     def next(self, deadline: float) -> tuple[int, Answers] | None:
         """Wait for the next answer, and return it with its host; None if none has come in time.

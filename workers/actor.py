@@ -50,6 +50,7 @@ class WorkerHostActor:
         self._meeting = Meeting(self._host, plan.servers)
         self._incarnation = incarnation
         self._numbers = [0] * plan.servers  # of the newest call of every server
+        self._refused = 0  # calls, since the last answer
 
     def step(self, call: Call, *news: Carried) -> Answers:
         """Run an exchange; where there are several servers, wait for the calls of all of them.
@@ -76,21 +77,25 @@ class WorkerHostActor:
         }
         place = (call.round_index, call.exchange_index)
         answers = self._meeting.step(call.server, *place, frames, call.observe)
+        refused, self._refused = self._refused, 0
         checksum = checksum_of(answers.reports.values())
+        answers = replace(answers, checksum=checksum, refused=refused)
         if fit_inline(answers.reports.values()):
-            return replace(answers, checksum=checksum)
+            return answers
         arrays = {i: np.frombuffer(frame, np.uint8) for i, frame in answers.reports.items()}
-        return replace(answers, checksum=checksum, reports=arrays)
+        return replace(answers, reports=arrays)
 
     def _check(self, call: Call, news: Sequence[Carried]) -> None:
         """Refuse a call before anything of it is done."""
         place = f"round {call.round_index}: the news of server {call.server}"
+        self._refused += 1  # unless it is not
         if call.incarnation != self._incarnation:
             raise RoundError(f"{place} are of another run, or of servers that have been replaced")
         if call.number <= self._numbers[call.server]:
             raise RoundError(f"{place} have come before: nothing is done twice")
         if checksum_of(news) != call.checksum:
             raise DamagedError(f"{place} came damaged: the checksum differs")
+        self._refused -= 1
         self._numbers[call.server] = call.number
 
     def state_dict(self) -> npt.NDArray[np.uint8]:
@@ -112,7 +117,7 @@ class RemoteWorkerHost:
 
     Args:
         worker_ids: which workers it hosts.
-        processors: a reservation with a bundle for every actor.
+        processors: a reservation with a bundle for every actor; None for no processor of its own.
         bundle_index: which of the bundles it takes; left to Ray it could be the server's.
         num_servers: how many will call it at once.
     """
@@ -120,21 +125,24 @@ class RemoteWorkerHost:
     def __init__(
         self,
         worker_ids: Sequence[int],
-        processors: PlacementGroup,
+        processors: PlacementGroup | None,
         *,
         bundle_index: int,
         num_servers: int,
     ) -> None:
         self.worker_ids = tuple(worker_ids)
-        bundle = processors.bundle_specs[bundle_index]
-        self._actor = _Actor.options(
-            num_cpus=bundle["CPU"],
-            num_gpus=bundle.get("GPU"),
-            max_concurrency=num_servers,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(
+        placed: dict[str, Any] = {"num_cpus": 0}
+        if processors is not None:
+            bundle = processors.bundle_specs[bundle_index]
+            place = PlacementGroupSchedulingStrategy(
                 processors, placement_group_bundle_index=bundle_index
-            ),
-        ).remote()
+            )
+            placed = {
+                "num_cpus": bundle["CPU"],
+                "num_gpus": bundle.get("GPU"),
+                "scheduling_strategy": place,
+            }
+        self._actor = _Actor.options(max_concurrency=num_servers, **placed).remote()
 
     def ready(self) -> Any:
         """Return a reference that is ready once the actor's process has started."""

@@ -6,7 +6,7 @@ They have crossed the wire, and are no part of the ledger, which counts every ro
 import csv
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlmc_ray.errors import one_line
@@ -60,6 +60,14 @@ def write_repeated(directory: Path, repeated: Ledger) -> None:
     """Write ``repeated.csv``, with the columns of ``ledger.csv``; nothing if there are none."""
     if len(repeated):
         _write(directory / REPEATED, repeated)
+
+
+def append_repeated(directory: Path, entries: Iterable[Entry]) -> None:
+    """Add frames to ``repeated.csv``, which is made for the first."""
+    path = directory / REPEATED
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerows([Entry._fields, *entries] if new else entries)
 
 
 def _write(path: Path, repeated: Ledger) -> None:

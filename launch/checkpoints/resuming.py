@@ -13,6 +13,7 @@ from launch.checkpoints.places import shelf_in
 from launch.checkpoints.settings import Checkpoints, check_same_storage
 from launch.checkpoints.shelf import Shelf
 from launch.configuration.run_config import RunConfig, load_config
+from launch.configuration.yaml_text import plain
 from launch.engines.base import RunState
 from launch.run_directory import held
 from launch.versions import versions
@@ -75,7 +76,7 @@ class Resumed(Past):
             ConfigError: one of them would make another run of it, or there are too few rounds;
                 names all of them.
         """
-        given = _plain(config.to_mapping())
+        given = plain(config.to_mapping())
         before = {name: self.described.get(name) for name in given}
         changed = {name: given[name] for name in given if given[name] != before[name]}
         if wrong := [name for name in changed if name not in _MAY_DIFFER]:
@@ -135,7 +136,7 @@ def resumed(
         work=saved.work,
         observations=tuple(saved.observations),
         seconds=saved.seconds,
-        described=_plain(saved.described),
+        described=plain(saved.described),
         shelf=shelf,
         directory=directory,
         changes=tuple(saved.changes),
@@ -178,8 +179,3 @@ def _differences(place: str, before: Any, given: Any) -> Iterator[str]:
             yield from _differences(f"{place}.{name}", before.get(name), given.get(name))
     elif before != given:
         yield f"{place} is {given!r}, was {before!r}"
-
-
-def _plain(described: Any) -> Any:
-    """Return a description with lists for tuples, as a file has it."""
-    return json.loads(json.dumps(described))

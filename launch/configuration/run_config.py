@@ -173,6 +173,13 @@ class RunConfig:
                 "engine: ray and leave actors out, or leave elastic out"
             )
 
+        needed = (self.quorum.reports or 1) if self.quorum else 1
+        if needed > self.elastic.least:
+            raise ValueError(
+                f"quorum.reports is {needed}, and elastic.least is {self.elastic.least}: there may "
+                "be fewer workers than reports: give at least as many"
+            )
+
     def _check_servers(self, name: str) -> None:
         if self.clip_norm is not None and self.method.moves_parameters:
             raise ValueError(

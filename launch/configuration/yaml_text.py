@@ -1,5 +1,6 @@
 """YAML as configurations are written in it."""
 
+import json
 import re
 from typing import Any
 
@@ -43,6 +44,11 @@ def _refuse_tag(loader: _Loader, node: yaml.Node) -> Any:
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
 for _tag in ("binary", "set", "omap", "pairs"):  # would not come back from a file as they are
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refuse_tag)
+
+
+def plain(described: Any) -> Any:
+    """Return a description with lists for tuples, as a file has it."""
+    return json.loads(json.dumps(described))
 
 
 def load_yaml(text: str) -> Any:

@@ -46,7 +46,9 @@ class InlineEngine:
         self._threads = config.threads
         self._asynchronous = config.method.asynchronous
         self._time = SimulatedTime(config.clock, config.seed) if config.clock else None
-        self._order = RecordedOrder(config.arrivals) if config.arrivals else None
+        self._order = (
+            RecordedOrder(config.arrivals, config.to_mapping()) if config.arrivals else None
+        )
 
     def round(self, *, observe: bool) -> RoundResult:
         """Run the next round."""

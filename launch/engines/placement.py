@@ -218,6 +218,12 @@ def nodes_of_cluster() -> list[Node]:
     return [Node(processors=int(has.get("CPU", 0)), gpus=int(has.get("GPU", 0))) for has in present]
 
 
+def free_processors() -> int:
+    """Return how many processors nobody holds."""
+    free = ray.available_resources()  # type: ignore[no-untyped-call]
+    return int(free.get("CPU", 0))
+
+
 def _total(nodes: Sequence[Node]) -> tuple[int, int]:
     """Return how many processors and GPUs the nodes have together."""
     return sum(node.processors for node in nodes), sum(node.gpus for node in nodes)

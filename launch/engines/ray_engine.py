@@ -22,7 +22,7 @@ from torch import Tensor
 from launch.configuration.run_config import RunConfig
 from launch.engines.base import RunState, run_plan, worker_plan
 from launch.engines.cluster import current_cluster, ray_cluster
-from launch.engines.placement import demand_of, nodes_of_cluster, reserve
+from launch.engines.placement import demand_of, free_processors, nodes_of_cluster, reserve
 from mlmc_ray.errors import ClusterError, LostError, RoundError
 from mlmc_ray.methods import SERVER
 from mlmc_ray.rounds import Lost, RoundResult
@@ -64,15 +64,14 @@ class RayEngine:
 
     def room(self) -> int:
         """Return for how many hosts the nodes have room, with a processor each."""
-        own = demand_of(replace(self._config, actors=1), local=False)
-        return own.room(nodes_of_cluster())
+        one = replace(demand_of(self._config, local=False), num_hosts=1)
+        return min(one.room(nodes_of_cluster()), len(self._hosts) + free_processors())
 
     def suits(self, old: RunConfig, new: RunConfig) -> bool:
         """Return whether the same actors, and not only others, can run another configuration."""
         placed = ("engine", "address", "placement")
         same = all(getattr(old, name) == getattr(new, name) for name in placed)
-        demands = [demand_of(config, local=self._local) for config in (old, new)]
-        return same and demands[0] == demands[1]
+        return same and demand_of(new, local=self._local) == self._demand
 
     def set_up(self, config: RunConfig) -> None:
         """Let the actors begin another configuration, which they suit.
@@ -86,7 +85,7 @@ class RayEngine:
 
     def _place(self, config: RunConfig) -> None:
         """Start the actors on what is reserved for them."""
-        demand = demand_of(config, local=self._local)
+        self._demand = demand = demand_of(config, local=self._local)
         self._processors = reserve(
             demand,
             strategy=config.placement.upper(),
@@ -111,11 +110,13 @@ class RayEngine:
                 f"within {_START_TIMEOUT_S:g} s: the machines are too busy"
             )
 
-    def _new_host(self, index: int, worker_ids: Sequence[int]) -> RemoteWorkerHost:
-        """Start an actor for some workers where its processor is."""
+    def _new_host(
+        self, index: int, worker_ids: Sequence[int], *, reserved: bool = True
+    ) -> RemoteWorkerHost:
+        """Start an actor for some workers, on its processor, or on one that others use too."""
         host = RemoteWorkerHost(
             worker_ids,
-            self._processors,
+            self._processors if reserved else None,
             bundle_index=len(self._servers) + index,
             num_servers=len(self._servers),
         )
@@ -142,7 +143,7 @@ class RayEngine:
     def _wait_for(self, ready: list[Any]) -> None:
         """Wait until actors have made their model and shards."""
         if waiting := ray.wait(ready, num_returns=len(ready), timeout=self._timeout_s)[1]:
-            raise RoundError(
+            raise LostError(
                 f"round {self._round_index}: {len(waiting)} of {len(ready)} actors have not made "
                 f"their model and shards within round_timeout_s = {self._timeout_s:g}"
             )
@@ -160,12 +161,12 @@ class RayEngine:
         """
         if self._clips_together:
             gathering = [server.gather(self._timeout_s, observe) for server in self._servers]
-            norms = self._of_servers(gathering, timely=True)
+            norms = self._of_servers(gathering)
             self._check_complete(norms)
             running = [server.finish(sum(norms)) for server in self._servers]
         else:
             running = [server.round(self._timeout_s, observe) for server in self._servers]
-        results: list[RoundResult] = self._completed(self._of_servers(running, timely=True))
+        results: list[RoundResult] = self._completed(self._of_servers(running))
         self._round_index += 1
         result = results[0]
         self._remember = result.remember
@@ -191,7 +192,7 @@ class RayEngine:
             restarts += 1
             others = self._replaced(lost)
             going_on = self._servers[0].go_on(others)
-            outcomes = self._of_servers([going_on], timely=True)
+            outcomes = self._of_servers([going_on])
         self._check_complete(outcomes)
         return outcomes
 
@@ -217,18 +218,15 @@ class RayEngine:
             LostError: they have no room any more.
         """
         place, started = f"round {self._round_index}", time.monotonic()
-        demand = demand_of(self._config, local=self._local)
-        if demand.num_hosts < len(self._hosts):  # a node is gone, and all may be on fewer hosts
-            raise LostError(
-                f"{place}: {self._reasons(lost)}; the nodes have room for {demand.num_hosts} hosts "
-                f"in place of {len(self._hosts)}"
-            )
-        self._on_note(f"{place}: {self._reasons(lost)}: another is started")
+        room = not self._demand.shortage(nodes_of_cluster())
+        shared = "" if room else ", which shares processors, as a node is gone"
+        self._on_note(f"{place}: {self._reasons(lost)}: another is started{shared}")
         others = {}
         for index in lost.hosts:
             old = self._hosts[index]
             old.stop()
-            others[index] = self._new_host(index, old.worker_ids)
+            reserved = room or bool(self._demand.gpus)  # which cannot be shared
+            others[index] = self._new_host(index, old.worker_ids, reserved=reserved)
         ready = [host.ready() for host in others.values()]
         limit_s = self._config.placement_timeout_s
         if ray.wait(ready, num_returns=len(ready), timeout=limit_s)[1]:
@@ -270,12 +268,14 @@ class RayEngine:
         """
         if self._config.method.asynchronous:  # has one server
             draining = self._servers[0].drain(self._timeout_s)
-            self._of_servers([draining], timely=True)
+            self._of_servers([draining])
         workers: dict[int, dict[str, Any]] = {}
-        for states in self._of_hosts([host.state_dict() for host in self._hosts]):
+        # Of workers that remember nothing none is asked: one that is lost is missed in a round.
+        asked = [host.state_dict() for host in self._hosts] if self._remember else []
+        for states in self._of_hosts(asked):
             workers.update(loaded(states.data))
         saving = [server.state_dict() for server in self._servers]
-        servers = self._of_servers(saving, timely=True)
+        servers = self._of_servers(saving)
         states = tuple(loaded(state.data) for state in servers)
         return RunState(servers=states, workers=dict(sorted(workers.items())), time={})
 
@@ -293,7 +293,7 @@ class RayEngine:
             server.load_state_dict(own) for server, own in zip(self._servers, servers, strict=True)
         ]
         self._of_hosts(loading)
-        self._of_servers(serving, timely=True)
+        self._of_servers(serving)
         self._round_index = state.servers[0]["round_index"]
         self._remember = any(any(own.values()) for own in state.workers.values())
 
@@ -305,34 +305,38 @@ class RayEngine:
             self._stack.pop_all()
 
     def _of_first(self, reference: Any) -> Any:
-        """Return what the first server answers, which may need the others for it."""
+        """Return what the first server answers, which may need the others for it, in time."""
         actor = "the server" if len(self._servers) == 1 else "a server"
-        return fetch(reference, self._round_index, actor)
+        return self._fetch({reference: actor})[0]
 
-    def _of_servers(self, references: Sequence[Any], *, timely: bool = False) -> list[Any]:
+    def _of_servers(self, references: Sequence[Any]) -> list[Any]:
         """Return the answers of all servers; or raise the first error, whoever has not answered.
 
         Args:
             references: in the order of the servers.
-            timely: within ``round_timeout_s``, and what it takes to say who is late.
         """
         names = ["the server"]
         if len(references) > 1:
             names = [f"server {index}" for index in range(len(references))]
-        return self._fetch(dict(zip(references, names, strict=True)), timely=timely)
+        return self._fetch(dict(zip(references, names, strict=True)))
 
     def _of_hosts(self, references: Sequence[Any]) -> list[Any]:
-        """Return the answers of all hosts, within ``round_timeout_s``."""
+        """Return the answers of all hosts."""
         names = [f"the host of workers {list(host.worker_ids)}" for host in self._hosts]
-        return self._fetch(dict(zip(references, names, strict=True)), timely=True)
+        return self._fetch(dict(zip(references, names, strict=False)))
 
-    def _fetch(self, names: Mapping[Any, str], *, timely: bool) -> list[Any]:
-        """Return what references stand for, each with the name of who answers."""
-        deadline = time.monotonic() + self._timeout_s + _ANSWER_TIMEOUT_S if timely else None
+    def _fetch(self, names: Mapping[Any, str]) -> list[Any]:
+        """Return what references stand for, each with the name of who answers.
+
+        Raises:
+            LostError: one is gone, or has not answered within ``round_timeout_s``, and what it
+                takes a server to say who is late.
+            MlmcRayError: as one raised it.
+        """
+        deadline = time.monotonic() + self._timeout_s + _ANSWER_TIMEOUT_S
         answers, late = {}, list(names)
         while late:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            done, late = ray.wait(late, timeout=left)
+            done, late = ray.wait(late, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
                 raise LostError(
                     f"round {self._round_index}: {', '.join(names[one] for one in late)} did not "

@@ -5,8 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from launch.configuration.yaml_text import load_yaml, plain
 from launch.engines.simulated_time import Arrival
 from mlmc_ray.errors import ConfigError, RoundError, one_line
+
+_SAME = (
+    *("problem", "method", "optimizer", "clip_norm", "downlink", "seed", "workers", "batch_size"),
+    "buffers_every",
+)
+"""Keys on which the reports depend."""
 
 
 class RecordedOrder:
@@ -14,13 +23,15 @@ class RecordedOrder:
 
     Args:
         directory: of that run.
+        described: the configuration with which it is repeated, as a plain mapping.
 
     Raises:
-        ConfigError: its ledger cannot be read.
+        ConfigError: its files cannot be read, or it was another run, or changed on its way.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, described: Mapping[str, Any]) -> None:
         self._directory = directory
+        self._check_same(described)
         try:
             with (Path(directory) / "ledger.csv").open(newline="") as file:
                 rows = csv.DictReader(file)
@@ -32,6 +43,22 @@ class RecordedOrder:
             ) from error
         self._waiting: dict[int, Arrival] = {}
         self._arrived = 0
+
+    def _check_same(self, described: Mapping[str, Any]) -> None:
+        place = f"arrivals is {self._directory!r}"
+        try:
+            theirs = load_yaml((Path(self._directory) / "config.yaml").read_text("utf-8"))
+            other = [name for name in _SAME if theirs.get(name) != plain(described[name])]
+        except (OSError, ValueError, RecursionError, AttributeError, yaml.YAMLError) as error:
+            raise ConfigError(
+                f"{place}: give a run directory; its config.yaml cannot be read: {one_line(error)}"
+            ) from error
+        if other:
+            raise ConfigError(
+                f"{place}, and {', '.join(other)} are others there: repeat a run with what it had"
+            )
+        if (Path(self._directory) / "changes.jsonl").exists():
+            raise ConfigError(f"{place}, which was changed on its way: it cannot be repeated")
 
     def send(self, worker_id: int, report: bytes, loss: float | None) -> None:
         """Let a report wait for its turn."""

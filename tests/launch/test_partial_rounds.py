@@ -11,6 +11,7 @@ import torch
 from launch import Session
 from launch.configuration.run_config import load_config
 from launch.elastic import Elastic
+from launch.engines.ray_engine import RayEngine
 from mlmc_ray.errors import ConfigError, RoundError
 from mlmc_ray.methods import DataParallelSGD
 from mlmc_ray.payloads import DensePayload, Message
@@ -74,11 +75,8 @@ def test_a_replay_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
         assert resumed.ledger == session.ledger
     with Session(again) as longer, pytest.raises(RoundError, match=r"no more than .* lower rounds"):
         longer.run(1000)
-    with (
-        Session({**again, "workers": 2}) as fewer,
-        pytest.raises(RoundError, match="which is not at work here: replay a run of the same"),
-    ):
-        fewer.run()
+    with pytest.raises(ConfigError, match="and seed, workers are others there: repeat a run"):
+        Session({**again, "workers": 2, "seed": 3})
 
 
 @ray_test
@@ -102,15 +100,36 @@ def test_an_asynchronous_run_goes_on_from_a_checkpoint_and_after_a_loss(
 
 
 @ray_test
-def test_an_asynchronous_server_that_is_lost_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+def test_an_asynchronous_run_whose_server_is_lost_is_resumed(tmp_path: Path) -> None:
+    """Its rounds would not be the same again, so they are not run again behind its ledger."""
     config = partial(ASYNC, checkpoints={"every": 4})
-    notes: list[str] = []
     hit = Disturb({6: killed("server 0")})
-    with Session(config, out=tmp_path / "run", callbacks=hit, on_note=notes.append) as session:
+    text = r"rounds 4 to 5 would not be the same again, .*: go on with the run from its last check"
+    with (
+        Session(config, out=tmp_path / "run", callbacks=hit) as session,
+        pytest.raises(RoundError, match=text),
+    ):
         session.run()
-    assert session.round_index == 12
-    assert notes[0].endswith("go on from round 4")
-    assert len(notes) == 2  # and no word of other frames: no two runs are the same
+    with Session.resume(tmp_path / "run") as resumed:
+        resumed.run()
+    assert resumed.round_index == 12
+    assert {entry.round_index for entry in resumed.repeated} == {4, 5}
+
+
+@ray_test
+def test_an_asynchronous_run_may_be_scaled_and_changed() -> None:
+    notes: list[str] = []
+    with Session(partial(ASYNC), on_note=notes.append) as session:
+        session.run(3)
+        session.scale_to(2)
+        session.run(4)
+        session.change(method={"kind": "rennala", "batch": 2})
+        session.run(3)
+        late = [entry for entry in session.ledger if entry.round_index >= 3]
+        with pytest.raises(ConfigError, match="engine has changed"):
+            session.change(engine="inline", arrivals="runs/other")
+    assert {entry.worker_id for entry in late} == {0, 1}
+    assert any("reports on their way are dropped" in line for line in notes)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -145,7 +164,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
 
 def test_arrivals_of_no_run_are_refused(tmp_path: Path) -> None:
     config = partial(ASYNC, engine="inline", arrivals=str(tmp_path))
-    with pytest.raises(ConfigError, match=r"arrivals is .*: give a run directory; its ledger"):
+    with pytest.raises(ConfigError, match=r"arrivals is .*: give a run directory; its config"):
         Session(config)
 
 
@@ -207,7 +226,7 @@ def test_a_run_scales_itself_to_the_cluster(monkeypatch: pytest.MonkeyPatch) -> 
         session.run(1)
         assert session.config.workers == 3
         rooms = iter([1, 1, 2])
-        monkeypatch.setattr(session._engine, "room", lambda: next(rooms))
+        monkeypatch.setattr(RayEngine, "room", lambda _: next(rooms))
         session.run(3)
     first = next(line for line in notes if line.startswith("round"))
     assert first.startswith("round 0: the nodes have room for ")

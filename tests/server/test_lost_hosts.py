@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -259,6 +260,30 @@ def test_a_host_that_never_answers_is_lost_in_time_with_a_quorum_too() -> None:
             break
     assert outcome == Lost({1: "did not answer within round_timeout_s = 0.5"}, 0)
     done(actor.go_on({1: Host((1, 3), DataParallelSGD())}))
+
+
+def test_a_pause_between_rounds_is_no_fault_of_the_hosts() -> None:
+    hosts = hosts_of(["is late"], [])
+    actor = server_of(hosts, quorum=Quorum(reports=2))
+    done(actor.round(0.3, False))
+    hosts[0].release()
+    time.sleep(0.6)
+    done(actor.round(60, False))
+    actor = server_of(hosts_of(["is late"], []), quorum=Quorum(reports=2))
+    done(actor.round(0.3, False))
+    time.sleep(0.6)
+    assert list(lost_in(actor.round(0.3, False)).hosts) == [0]
+
+
+def test_a_quorum_that_is_there_does_without_a_lost_host() -> None:
+    actor = server_of(hosts_of(["dies"], []), quorum=Quorum(reports=2))
+    done(actor.round(60, False))
+    for _ in range(1000):
+        outcome = actor.round(60, False)
+        if isinstance(outcome, Lost):
+            break
+    assert list(lost_in(outcome).hosts) == [0]
+    done(actor.go_on({0: Host((0, 2), DataParallelSGD())}))
 
 
 # Each report as it comes.
