@@ -9,7 +9,7 @@ from os.path import samefile
 from types import ModuleType
 from typing import Any
 
-from mlmc_ray.errors import ProblemError
+from mlmc_ray.errors import ProblemError, one_line
 
 
 def extend_path(directories: Iterable[str]) -> None:
@@ -30,20 +30,21 @@ def import_object(path: str, search_paths: Sequence[str], place: str) -> Any:
     """
     module_name, _, name = path.rpartition(".")
     if not module_name:
-        raise ProblemError(f"{place}: {path!r} is not a dotted path: give module.Class")
+        raise ProblemError(f"{place}: {path!r:.200} is not a dotted path: give module.Class")
     extend_path(search_paths)
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         places = ", ".join(search_paths) or "Python's own path"
         raise ProblemError(
-            f"{place}: cannot import {module_name!r}: {type(error).__name__}: {error} "
+            f"{place}: cannot import {module_name!r:.200}: {type(error).__name__}: "
+            f"{one_line(error)} "
             f"- looked in {places}"
         ) from error
     _check_place(module_name, search_paths, place)
     if not hasattr(module, name):
         raise ProblemError(
-            f"{place}: module {module_name!r} has no {name!r}{_advice(module, name)}"
+            f"{place}: module {module_name!r} has no {name!r:.200}{_advice(module, name)}"
         )
     return getattr(module, name)
 
