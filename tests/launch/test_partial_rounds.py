@@ -47,7 +47,11 @@ def ray_test(test: Any) -> Any:
 
 
 @ray_test
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize(
+    "method",
+    [METHODS[0], *(pytest.param(method, marks=pytest.mark.slow) for method in METHODS[1:])],
+    ids=str,
+)
 def test_a_recorded_order_of_arrivals_repeats_bit_for_bit(method: Any, tmp_path: Path) -> None:
     config = partial(method, downlink="half")
     with Session(config, out=tmp_path / "run") as session:
@@ -80,11 +84,9 @@ def test_a_replay_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
 
 
 @ray_test
-@pytest.mark.parametrize("method", METHODS[-1:], ids=str)
-def test_an_asynchronous_run_goes_on_from_a_checkpoint_and_after_a_loss(
-    method: Any, tmp_path: Path
-) -> None:
-    config = partial(method, checkpoints={"every": 4})
+@pytest.mark.slow
+def test_an_asynchronous_run_goes_on_from_a_checkpoint_and_after_a_loss(tmp_path: Path) -> None:
+    config = partial(METHODS[-1], checkpoints={"every": 4})
     notes: list[str] = []
     hit = Disturb({6: killed("host 1")}, 0.001)
     with Session(config, out=tmp_path / "run", callbacks=hit, on_note=notes.append) as session:
@@ -100,6 +102,7 @@ def test_an_asynchronous_run_goes_on_from_a_checkpoint_and_after_a_loss(
 
 
 @ray_test
+@pytest.mark.slow
 def test_an_asynchronous_run_whose_server_is_lost_is_resumed(tmp_path: Path) -> None:
     """Its rounds would not be the same again, so they are not run again behind its ledger."""
     config = partial(ASYNC, checkpoints={"every": 4})
@@ -199,6 +202,7 @@ def test_a_run_with_a_quorum_counts_what_is_late(tmp_path: Path) -> None:
 
 
 @ray_test
+@pytest.mark.slow
 def test_a_quorum_of_all_is_what_everybody_waits_for() -> None:
     with Session(partial("sgd", engine="inline")) as whole:
         whole.run()
@@ -218,6 +222,7 @@ def test_workers_follow_the_room_within_bounds() -> None:
 
 
 @ray_test
+@pytest.mark.slow
 def test_a_run_scales_itself_to_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     config = partial("sgd", actors=None, elastic={"least": 1, "most": 3}, workers=2)
     monkeypatch.setattr("launch.elastic._LOOK_EVERY_S", 0.0)

@@ -64,7 +64,10 @@ def assert_same_without(
 # Workers that remember nothing.
 
 
-@pytest.mark.parametrize(("downlink", "delay_s"), [("full", 0), ("relay", 0.005)])
+@pytest.mark.parametrize(
+    ("downlink", "delay_s"),
+    [pytest.param("full", 0, marks=pytest.mark.slow), ("relay", 0.005)],
+)
 def test_a_killed_worker_that_remembers_nothing_costs_its_report(
     downlink: str, delay_s: float
 ) -> None:
@@ -78,6 +81,7 @@ def test_a_killed_worker_that_remembers_nothing_costs_its_report(
     assert len(session.repeated) == 2
 
 
+@pytest.mark.slow
 def test_all_workers_may_be_killed_and_again() -> None:
     both = {2: killed("host 0"), 3: killed("host 1"), 5: killed("host 0")}
     session, notes = assert_same_without(recovering("sgd"), Disturb(both))
@@ -98,7 +102,12 @@ BATCH_NORM = {**PLAIN, "batch_norm": True}
 
 
 @pytest.mark.parametrize(
-    ("name", "downlink"), [("host 1", "delta"), ("server 0", "full"), ("server 0", "relay")]
+    ("name", "downlink"),
+    [
+        pytest.param("host 1", "delta", marks=pytest.mark.slow),
+        pytest.param("server 0", "full", marks=pytest.mark.slow),
+        ("server 0", "relay"),
+    ],
 )
 def test_what_is_remembered_is_won_back(name: str, downlink: str, tmp_path: Path) -> None:
     config = recovering(EF21, checkpoints={"every": 3}, downlink=downlink)
@@ -113,23 +122,27 @@ def test_what_is_remembered_is_won_back(name: str, downlink: str, tmp_path: Path
     assert len(written) == 1 + len(again)
 
 
+@pytest.mark.slow
 def test_without_checkpoints_a_run_begins_again_and_ends_the_same() -> None:
     _, notes = assert_same_without(recovering(EF21), Disturb({5: killed("server 0")}))
     assert "go on from the start" in notes[0]
 
 
+@pytest.mark.slow
 def test_running_statistics_are_won_back() -> None:
     config = recovering(MLMC, problem=BATCH_NORM, buffers_every=2)
     _, notes = assert_same_without(config, Disturb({5: killed("host 0")}))
     assert "go on from the start" in notes[0]
 
 
+@pytest.mark.slow
 def test_several_servers() -> None:
     config = recovering(EF21, servers=2, clip_norm=0.05)
     assert_same_without(config, Disturb({4: killed("server 1")}))
     assert_same_without(recovering(MLMC, servers=2), Disturb({4: killed("host 1")}))
 
 
+@pytest.mark.slow
 def test_a_server_may_be_lost_before_an_evaluation() -> None:
     class Kill(Callback):
         done = False
@@ -187,7 +200,9 @@ def test_restarts_may_be_refused() -> None:
     assert session.round_index == 2
 
 
-@pytest.mark.parametrize("method", ["sgd", EF21], ids=["sgd", "ef21-sgdm"])
+@pytest.mark.parametrize(
+    "method", ["sgd", pytest.param(EF21, marks=pytest.mark.slow)], ids=["sgd", "ef21-sgdm"]
+)
 def test_a_worker_that_always_dies_is_given_up(method: Any) -> None:
     config = recovering(method, problem={"kind": "tests.tasks.Fatal"}, restarts=2)
     text = r"^round 0: the host of workers \[0, 2\] is gone: .*; given up after restarts = 2$"

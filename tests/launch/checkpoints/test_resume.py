@@ -45,6 +45,7 @@ def test_the_kinds_are_all() -> None:
     assert {*METHODS, *ASYNCHRONOUS} == set(KINDS[Method])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ADMITTED)
 @pytest.mark.parametrize("downlink", EXACT)
 def test_every_method_with_exact_downlinks(downlink: str, kind: str, tmp_path: Path) -> None:
@@ -85,6 +86,7 @@ def test_downlinks_send_no_copies_anew(
     assert again == lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer["kind"])
 @pytest.mark.parametrize("downlink", ["full", *EXACT])
 def test_every_optimizer(optimizer: dict[str, Any], downlink: str, tmp_path: Path) -> None:

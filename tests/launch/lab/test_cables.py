@@ -43,7 +43,12 @@ print(json.dumps({"same": same, "notes": notes, "seconds": time.monotonic() - st
 @pytest.mark.lab
 @needs_lab
 @pytest.mark.parametrize(
-    ("method", "victim"), [("MLMC", "host 0"), ("EF21-SGDM", "host 1"), ("SGD", "server 0")]
+    ("method", "victim"),
+    [
+        ("MLMC", "host 0"),
+        pytest.param("EF21-SGDM", "host 1", marks=pytest.mark.slow),
+        pytest.param("SGD", "server 0", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_survives_a_cable_that_is_pulled(method: str, victim: str) -> None:
     options = ("--nodes", 5, "--cpus-per-node", 1)
