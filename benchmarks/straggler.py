@@ -1,9 +1,9 @@
 """One worker that is ten times as slow as the others: what it costs, and what helps.
 
-Eight workers train digits on a local Ray cluster, each in a process of its own. A worker sleeps before
-every batch, which stands for a slower machine: all for as long, but for one that sleeps ten times as
-long. Four runs: without that worker's slowness, with it, with it and a quorum of seven reports, and with
-it and a server that takes each report as it comes.
+Eight workers train digits on a local Ray cluster, each in a process of its own. A worker sleeps
+before every batch, which stands for a slower machine: all for as long, but for one that sleeps ten
+times as long. Four runs: without that worker's slowness, with it, with it and a quorum of seven
+reports, and with it and a server that takes each report as it comes.
 
     python -m benchmarks.straggler --out benchmarks/results/straggler
 """
