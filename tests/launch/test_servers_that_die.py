@@ -22,7 +22,7 @@ def session_with(fault: str, path: Path, **changes: Any) -> Session:
     module = f"{path.name}_dying"
     (path / f"{module}.py").write_text(FAULTY)
     problem = {"kind": f"{module}.Task", "fault": fault}
-    config = config_of("sgd", 1, rounds=9, servers=2, problem=problem, **changes)
+    config = config_of("sgd", 1, rounds=9, servers=2, problem=problem, restarts=0, **changes)
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     return Session(path / "config.yaml")
 
