@@ -79,4 +79,12 @@ class Recovery:
             return
         if not self._tries:
             raise error
-        raise RoundError(f"{error}; given up after restarts = {self._tries}") from error
+        raise RoundError(given_up(str(error), self._tries)) from error
+
+
+def given_up(reason: str, restarts: int) -> str:
+    """Return what to say of a round that was tried too often."""
+    return (
+        f"{reason}; given up after restarts = {restarts}: look whether the task ends its process, "
+        "or needs more memory than there is"
+    )

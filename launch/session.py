@@ -100,7 +100,7 @@ class Session:
         state = self._carried(past) if past else None
         self._recovery = Recovery(self._on_note)
         self._recovery.begin(self.config, self._history.round_index if past else 0, state)
-        self._engine = start_engine(self.config, state, self._on_note)
+        self._engine = self._started(state)
         try:
             self._begin(place, past)
         except BaseException as error:
@@ -124,6 +124,15 @@ class Session:
         for line in notes:
             self._on_note(line)
         return state
+
+    def _started(self, state: RunState | None) -> Engine:
+        """Start the engine; once more if an actor is lost in that."""
+        while True:
+            try:
+                return start_engine(self.config, state, self._on_note)
+            except LostError as error:
+                self._recovery.count(self.config, error)
+                self._on_note(f"{error}: all actors are started anew")
 
     def _begin(self, out: Path | None, past: Past | None) -> None:
         tests = {} if past else self._tests()
@@ -231,7 +240,8 @@ class Session:
             return
         wanted = elastic.wanted(room)
         if wanted not in (self.config.workers, self._lookout.refused):
-            there = f"round {self.round_index}: the nodes have room for {room} hosts"
+            bounds = f"{elastic.least} to {elastic.most} workers"
+            there = f"round {self.round_index}: the nodes have room for {room}, of {bounds}"
             number = self.config.workers
             try:
                 self.scale_to(wanted)

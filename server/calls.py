@@ -200,8 +200,9 @@ def reason_of(error: RayError) -> str:
     cause = cause_of(error)
     if isinstance(cause, MlmcRayError):
         return one_line(cause)
-    what = "is gone" if isinstance(cause, RayActorError) else "failed"
-    return f"{what}: {one_line(cause)}"
+    if isinstance(cause, RayActorError):  # whose words are of every possible cause
+        return "is gone: its process ended (crash, exit, kill, no memory), or its node is cut off"
+    return f"failed: {one_line(cause)}"
 
 
 def fetch(reference: Any, round_index: int, actor: str) -> Any:

@@ -23,6 +23,7 @@ from launch.configuration.run_config import RunConfig
 from launch.engines.base import RunState, run_plan, worker_plan
 from launch.engines.cluster import current_cluster, ray_cluster
 from launch.engines.placement import demand_of, free_processors, nodes_of_cluster, reserve
+from launch.recovery import given_up
 from mlmc_ray.errors import ClusterError, LostError, RoundError
 from mlmc_ray.methods import SERVER
 from mlmc_ray.rounds import Lost, RoundResult
@@ -32,6 +33,7 @@ from server.calls import fetch
 from workers.actor import RemoteWorkerHost
 
 _START_TIMEOUT_S = 600.0
+_SILENCE_S = 20.0  # between lines about what is waited for
 _ANSWER_TIMEOUT_S = 5.0  # for a server to say, once the round's time is up, who is late
 
 
@@ -104,7 +106,7 @@ class RayEngine:
         ]
         actors: list[RemoteParameterServer | RemoteWorkerHost] = [*self._servers, *self._hosts]
         started = [actor.ready() for actor in actors]
-        if waiting := ray.wait(started, num_returns=len(started), timeout=_START_TIMEOUT_S)[1]:
+        if waiting := self._waited(started, _START_TIMEOUT_S, "to start"):
             raise ClusterError(
                 f"{len(waiting)} of {len(actors)} actors have their processor and have not started "
                 f"within {_START_TIMEOUT_S:g} s: the machines are too busy"
@@ -140,14 +142,30 @@ class RayEngine:
         plan, threads = worker_plan(self._config), self._config.threads
         return [host.set_up(plan, threads, self._incarnation) for host in hosts]
 
-    def _wait_for(self, ready: list[Any]) -> None:
-        """Wait until actors have made their model and shards."""
-        if waiting := ray.wait(ready, num_returns=len(ready), timeout=self._timeout_s)[1]:
-            raise LostError(
+    def _wait_for(self, ready: list[Any], error: type[RoundError] = RoundError) -> None:
+        """Wait until actors have made their model and shards.
+
+        Raises:
+            RoundError: they take too long, which is the given class.
+            LostError: one of them died.
+        """
+        if waiting := self._waited(ready, self._timeout_s, "to make their model and shards"):
+            raise error(
                 f"round {self._round_index}: {len(waiting)} of {len(ready)} actors have not made "
                 f"their model and shards within round_timeout_s = {self._timeout_s:g}"
             )
-        fetch(ready, self._round_index, "an actor")
+        fetch(ready, self._round_index, "while its model and shards were made, an actor")
+
+    def _waited(self, references: Sequence[Any], limit_s: float, what: str) -> list[Any]:
+        """Wait for references, saying so from time to time, and return those that are missing."""
+        started, waiting = time.monotonic(), list(references)
+        while waiting and (passed := time.monotonic() - started) < limit_s:
+            if passed > _SILENCE_S:
+                count = f"{len(waiting)} of {len(references)} actors"
+                self._on_note(f"waiting for {count} {what}, since {passed:.0f} s")
+            some_s = min(_SILENCE_S, limit_s - passed)
+            waiting = ray.wait(waiting, num_returns=len(waiting), timeout=some_s)[1]
+        return waiting
 
     def round(self, *, observe: bool) -> RoundResult:
         """Run the next round.
@@ -185,12 +203,10 @@ class RayEngine:
             if self._remember or lost.exchange_index or not self._config.restarts:
                 break
             if restarts == self._config.restarts:
-                raise RoundError(
-                    f"round {self._round_index}: {self._reasons(lost)}; given up after restarts = "
-                    f"{restarts}"
-                )
+                reasons = f"round {self._round_index}: {self._reasons(lost)}"
+                raise RoundError(given_up(reasons, restarts))
             restarts += 1
-            others = self._replaced(lost)
+            others = self._replaced(lost, f"restart {restarts} of {self._config.restarts}")
             going_on = self._servers[0].go_on(others)
             outcomes = self._of_servers([going_on])
         self._check_complete(outcomes)
@@ -211,8 +227,12 @@ class RayEngine:
             for index, reason in lost.hosts.items()
         )
 
-    def _replaced(self, lost: Lost) -> dict[int, RemoteWorkerHost]:
+    def _replaced(self, lost: Lost, which: str) -> dict[int, RemoteWorkerHost]:
         """Start other hosts in place of lost ones, and return them.
+
+        Args:
+            lost: which.
+            which: of the restarts of the round, in words.
 
         Raises:
             LostError: they have no room any more.
@@ -220,7 +240,7 @@ class RayEngine:
         place, started = f"round {self._round_index}", time.monotonic()
         room = not self._demand.shortage(nodes_of_cluster())
         shared = "" if room else ", which shares processors, as a node is gone"
-        self._on_note(f"{place}: {self._reasons(lost)}: another is started{shared}")
+        self._on_note(f"{place}: {self._reasons(lost)}: another is started{shared} ({which})")
         others = {}
         for index in lost.hosts:
             old = self._hosts[index]
@@ -234,10 +254,10 @@ class RayEngine:
                 f"{place}: no room for {len(ready)} hosts in place of lost ones within "
                 f"placement_timeout_s = {limit_s:g}"
             )
-        self._wait_for(self._setting_up(others.values()))
+        self._wait_for(self._setting_up(others.values()), LostError)
         for index, host in others.items():
             self._hosts[index] = host
-        self._on_note(f"{place}: goes on after {time.monotonic() - started:.1f} s")
+        self._on_note(f"{place}: tried again after {time.monotonic() - started:.1f} s")
         return others
 
     def evaluate(self) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ray
@@ -44,6 +44,11 @@ def signalled(name: str, number: signal.Signals) -> Fault:
 def killed(name: str) -> Fault:
     """Kill the process of an actor, as running out of memory would."""
     return signalled(name, signal.SIGKILL)
+
+
+def events(notes: Iterable[str]) -> list[str]:
+    """Return the notes but those on settings, and on what a slow machine waits for."""
+    return [line for line in notes if not line.startswith(("downlink ", "waiting for "))]
 
 
 class Disturb(Callback):

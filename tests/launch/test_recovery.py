@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 
 from launch import Session
 from launch.callbacks import Callback
 from launch.configuration.run_config import load_config
+from launch.engines.ray_engine import RayEngine
 from mlmc_ray.errors import ConfigError, LostError, RoundError
-from tests.chaos.faults import Disturb, actors_of, killed, pid_of, signalled
+from tests.chaos.faults import Disturb, actors_of, events, killed, pid_of, signalled
 from tests.launch.same_runs import EF21, config_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
@@ -58,7 +60,7 @@ def assert_same_without(
     times = {"seconds": 0}
     assert [{**m, **times} for m in session.metrics] == [{**m, **times} for m in whole.metrics]
     assert rounds.seen == list(range(1, 9))
-    return session, [line for line in notes if not line.startswith("downlink ")]
+    return session, events(notes)
 
 
 # Workers that remember nothing.
@@ -75,7 +77,7 @@ def test_a_killed_worker_that_remembers_nothing_costs_its_report(
     session, notes = assert_same_without(config, Disturb({4: killed("host 0")}, delay_s))
     assert len(notes) == 2
     assert "the host of workers [0, 3] is gone: " in notes[0]
-    assert notes[0].endswith(": another is started")
+    assert notes[0].endswith(": another is started (restart 1 of 3)")
     assert {entry.worker_id for entry in session.repeated} == {0, 3}
     assert {entry.direction for entry in session.repeated} == {"downlink"}
     assert len(session.repeated) == 2
@@ -182,8 +184,28 @@ def test_a_session_goes_on_from_where_it_was_changed() -> None:
             ends = branch.parameters()
         session.run(2)
         assert torch.equal(session.parameters(), ends)
-    assert "go on from round 3" in notes[0]
-    assert "go on from round 6" in notes[2]
+    assert "go on from round 3" in events(notes)[0]
+    assert "go on from round 6" in events(notes)[2]
+
+
+def test_an_actor_that_is_lost_while_it_starts_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[int] = []
+    begin = RayEngine._set_up
+
+    def lost_at_first(engine: RayEngine, config: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            ray.kill(engine._hosts[0]._actor)
+        begin(engine, config)
+
+    monkeypatch.setattr(RayEngine, "_set_up", lost_at_first)
+    notes: list[str] = []
+    with Session(recovering("sgd", actors=1), on_note=notes.append) as session:
+        session.run(1)
+    assert len(tries) == 2
+    assert "while its model and shards were made, an actor is gone" in events(notes)[0]
 
 
 # Not for ever, and not if nobody wants it.
@@ -205,7 +227,7 @@ def test_restarts_may_be_refused() -> None:
 )
 def test_a_worker_that_always_dies_is_given_up(method: Any) -> None:
     config = recovering(method, problem={"kind": "tests.tasks.Fatal"}, restarts=2)
-    text = r"^round 0: the host of workers \[0, 2\] is gone: .*; given up after restarts = 2$"
+    text = r"^round 0: the host of workers \[0, 2\] is gone: .*; given up after restarts = 2: "
     with Session(config) as session, pytest.raises(RoundError, match=text):
         session.run()
 
