@@ -107,14 +107,14 @@ class ParameterServerActor:
 
     def state_dict(self) -> npt.NDArray[np.uint8]:
         """See ``ParameterServer.state_dict``; as ``mlmc_ray.saving`` writes it."""
-        state = {**self._server.state_dict(), "arrived": self._gathering.state_dict()}
+        state = {**self._server.state_dict(), **self._gathering.state_dict()}
         return np.frombuffer(saved(state), np.uint8)
 
     def load_state_dict(self, state: npt.NDArray[np.uint8]) -> None:
         """See ``ParameterServer.load_state_dict``."""
         own = loaded(state.data)
         self._server.load_state_dict(own)
-        self._gathering.load_state_dict(own.get("arrived", []))
+        self._gathering.load_state_dict(own)
 
     def parameters(self) -> npt.NDArray[np.float32]:
         """The parameters, shape (entries of the span,)."""

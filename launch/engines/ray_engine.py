@@ -289,11 +289,11 @@ class RayEngine:
         if self._config.method.asynchronous:  # has one server
             draining = self._servers[0].drain(self._timeout_s)
             self._of_servers([draining])
-        workers: dict[int, dict[str, Any]] = {}
-        # Of workers that remember nothing none is asked: one that is lost is missed in a round.
-        asked = [host.state_dict() for host in self._hosts] if self._remember else []
-        for states in self._of_hosts(asked):
-            workers.update(loaded(states.data))
+        ids = range(self._config.workers)
+        workers: dict[int, dict[str, Any]] = {i: {"half": {}, "buffers": {}} for i in ids}
+        if self._remember:  # else none is asked: one that is lost is missed in the next round
+            for states in self._of_hosts([host.state_dict() for host in self._hosts]):
+                workers.update(loaded(states.data))
         saving = [server.state_dict() for server in self._servers]
         servers = self._of_servers(saving)
         states = tuple(loaded(state.data) for state in servers)
@@ -343,7 +343,7 @@ class RayEngine:
     def _of_hosts(self, references: Sequence[Any]) -> list[Any]:
         """Return the answers of all hosts."""
         names = [f"the host of workers {list(host.worker_ids)}" for host in self._hosts]
-        return self._fetch(dict(zip(references, names, strict=False)))
+        return self._fetch(dict(zip(references, names, strict=True)))
 
     def _fetch(self, names: Mapping[Any, str]) -> list[Any]:
         """Return what references stand for, each with the name of who answers.

@@ -65,11 +65,11 @@ class Gathering(ABC):
     def drain(self, timeout_s: float) -> None:  # noqa: B027
         """Wait for workers that are still at work between two rounds; usually there are none."""
 
-    def state_dict(self) -> list[Any]:
-        """Return reports that have come and are for later rounds."""
-        return []
+    def state_dict(self) -> dict[str, Any]:
+        """Return reports that have come and are for later rounds, where there may be some."""
+        return {}
 
-    def load_state_dict(self, state: list[Any]) -> None:  # noqa: B027
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
         """Restore what ``state_dict`` returned."""
 
     @property

@@ -91,9 +91,9 @@ class EachReport(Gathering):
             for host in lost or self._give_up(self._calls.late):
                 self._start_again(host)
 
-    def state_dict(self) -> list[Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the reports that have come: the fields of the answers of each."""
-        return [
+        arrived = [
             {
                 "reports": {i: bytes(frame) for i, frame in answers.reports.items()},
                 "losses": answers.losses,
@@ -103,7 +103,8 @@ class EachReport(Gathering):
             }
             for answers in self._arrived
         ]
+        return {"arrived": arrived}
 
-    def load_state_dict(self, state: list[Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        self._arrived = [Answers(**fields) for fields in state]
+        self._arrived = [Answers(**fields) for fields in state.get("arrived", ())]

@@ -22,7 +22,7 @@ def test_the_parts_of_a_round_are_the_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    seconds = {"round": 0.1, "exchange": 0.07, "send": 0.02, "news": 0.005, "decode": 0.004}
+    seconds = {"round": 0.1, "collect": 0.05, "send": 0.02, "news": 0.005, "decode": 0.004}
     seconds |= {"aggregate": 0.003, "optimizer": 0.002, "finite": 0.001}
     parts = parts_of(seconds, hosts, 0.103)
     assert parts["driver"] == pytest.approx(3)

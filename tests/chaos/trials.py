@@ -1,10 +1,8 @@
 """Seeded trials: a run is disturbed somewhere, and compared with one that was not."""
 
 import json
-import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -192,17 +190,12 @@ def with_lost_driver(trial: Trial, config: dict[str, Any], out: Path) -> Ending:
     address = ray.get_runtime_context().gcs_address
     config = {**config, "checkpoints": trial.checkpoints or {"every": 2}}
     theirs = {**config, "address": address}
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, json.dumps(theirs), str(out)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    _wait_for_round(driver, out / "metrics.jsonl", trial.round)
-    time.sleep(trial.delay_s)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
+    command = [sys.executable, "-c", DRIVER, json.dumps(theirs), str(out)]
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=pipe, text=True) as driver:
+        _wait_for_round(driver, out / "metrics.jsonl", trial.round)
+        time.sleep(trial.delay_s)
+        driver.kill()
     if not list((out / "checkpoints").glob("round-*")):  # before the first: it is run again
         with Session(config) as session:
             session.run()
