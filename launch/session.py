@@ -558,10 +558,10 @@ class Session:
         started = time.perf_counter()
         first, state = self._recovery.point()
         last = self._recovery.rounds
-        if first < last and (self.config.method.asynchronous or self.config.quorum):
+        if first < last and not self.config.repeatable:
             raise RoundError(
-                f"{lost}: rounds {first} to {last - 1} would not be the same again, as reports do "
-                "not come in the same order: go on with the run from its last checkpoint, as "
+                f"{lost}: rounds {first} to {last - 1} would not be the same again, as they "
+                "depend on who is fast: go on with the run from its last checkpoint, as "
                 "mlmc-ray train --resume does"
             ) from lost
         where = f"round {first}" if first else "the start"

@@ -12,7 +12,7 @@ from mlmc_ray.compressors import Context
 from mlmc_ray.errors import LostError, RoundError
 from mlmc_ray.kernels.finite import all_finite
 from mlmc_ray.methods import SERVER, Method, Progress
-from mlmc_ray.methods.base import News, RestartingHalf
+from mlmc_ray.methods.base import News, RestartingHalf, TimedHalf
 from mlmc_ray.methods.reports import add_average, payloads_of
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.payloads import Message
@@ -111,6 +111,11 @@ class Replica:
                 f"method cannot do without: {type(self._half).__name__} has no start_again"
             )
         self._half.start_again(workers)
+
+    def took(self, elapsed_s: Mapping[int, float]) -> None:
+        """Tell a half that goes by it how long workers took; see ``TimedHalf``."""
+        if isinstance(self._half, TimedHalf):
+            self._half.took(elapsed_s)
 
     def estimate(
         self, reports: Mapping[int, Message], round_index: int, exchange_index: int

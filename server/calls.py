@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import ray
@@ -29,6 +29,20 @@ class Host(Protocol):
         Returns:
             The reference of the ``Answers``.
         """
+
+
+class Arrival(NamedTuple):
+    """The answers of a host, and how many seconds ago it was called."""
+
+    host: int
+    answers: Answers
+    elapsed_s: float
+
+    def of_workers(self) -> dict[int, float]:
+        """Return the seconds of every worker: its own, and its part of those beside all work."""
+        own = self.answers.seconds
+        beside = max(0.0, self.elapsed_s - sum(own.values())) / max(1, len(own))
+        return {worker_id: seconds + beside for worker_id, seconds in own.items()}
 
 
 class Calls:
@@ -114,8 +128,8 @@ class Calls:
         done = ray.wait(old, num_returns=len(old), timeout=0)[0] if old else []
         return {self._waiting[reference][0] for reference in old if reference not in done}
 
-    def next(self, deadline: float) -> tuple[int, Answers] | None:
-        """Wait for the next answer, and return it with its host; None if none has come in time.
+    def next(self, deadline: float) -> Arrival | None:
+        """Wait for the next answer, and return it; None if none has come in time.
 
         Args:
             deadline: as ``time.monotonic`` counts.
@@ -136,10 +150,10 @@ class Calls:
                 self._refuse_first()
             index, _ = self._waiting.pop(reference)
             raise HostLostError(index, reason_of(error)) from error
-        index, _ = self._waiting.pop(reference)
+        index, since = self._waiting.pop(reference)
         if checksum_of(answers.reports.values()) != answers.checksum:
             raise HostLostError(index, "its reports came damaged: the checksum differs")
-        return index, answers
+        return Arrival(index, answers, time.monotonic() - since)
 
     def _refuse_first(self) -> None:
         """Raise the error of the first host that is done and has refused something.

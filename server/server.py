@@ -171,6 +171,10 @@ class ParameterServer:
         """
         return self.finish(self.squared_norm) if self.take(frames) else None
 
+    def took(self, elapsed_s: Mapping[int, float]) -> None:
+        """Learn how long workers took, before ``take``; see ``TimedHalf.took``."""
+        self._replica.took(elapsed_s)
+
     def take(self, frames: Mapping[int, bytes | memoryview]) -> bool:
         """Take the reports of an exchange, and return whether they are the last of the round.
 

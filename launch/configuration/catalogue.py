@@ -105,6 +105,7 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
         "async-sgd": methods.AsyncSGD,
         "rennala": methods.RennalaSGD,
         "shadowheart": methods.Shadowheart,
+        "adaptive-shadowheart": methods.AdaptiveShadowheart,
         "partial-participation": methods.PartialParticipation,
     },
     Downlink: {

@@ -188,6 +188,11 @@ class RunConfig:
             )
         if self.servers == 1:
             return
+        if self.method.timed:
+            raise ValueError(
+                f"servers is {self.servers}, and {name} goes by how long workers take, of which "
+                "every server would see another part: give servers: 1"
+            )
         if self.method.asynchronous:
             raise ValueError(
                 f"servers is {self.servers}, and {name} is asynchronous: the spans of its "
@@ -224,6 +229,11 @@ class RunConfig:
                 "process: give a clock, such as {compute_s: 1}, for simulated time; or arrivals, a "
                 "run directory, for the order of that run; or engine: ray"
             )
+        if self.method.timed and self.engine == "inline":
+            raise ValueError(
+                f"{name} goes by how long workers take, and engine is 'inline', where nothing is "
+                "sent: give engine: ray, or shadowheart with compute_s and message_s"
+            )
         if self.clock is None:
             return
         if self.engine != "inline":
@@ -244,6 +254,11 @@ class RunConfig:
                 f"arrivals is {self.arrivals!r}, and {' and '.join(found)}: leave arrivals out, or "
                 "give engine: inline, an asynchronous method and no clock"
             )
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether rounds that are run again are the same, whoever is faster than others."""
+        return not (self.method.asynchronous or self.method.timed or self.quorum)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain mapping that describes this configuration, defaults included."""

@@ -18,7 +18,7 @@ from mlmc_ray.ledger import DIRECTIONS, Direction
 OWN_NEWS = ("m3", "marina-p", "tamuna")
 """Kinds of which every worker that is asked gets news of its own, in some exchanges at least."""
 
-BY_WORKERS = ("compressed-scaffnew", "perm-k", "relay", "shadowheart")
+BY_WORKERS = ("adaptive-shadowheart", "compressed-scaffnew", "perm-k", "relay", "shadowheart")
 """Kinds whose frames depend on how many workers there are."""
 
 BY_ASKED = ("tamuna",)

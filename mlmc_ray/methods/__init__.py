@@ -1,5 +1,6 @@
 """Distributed methods: each is a worker half and a server half that meet in messages."""
 
+from mlmc_ray.methods.asynchronous.adaptive_shadowheart import AdaptiveShadowheart
 from mlmc_ray.methods.asynchronous.async_sgd import AsyncSGD
 from mlmc_ray.methods.asynchronous.rennala import RennalaSGD
 from mlmc_ray.methods.asynchronous.shadowheart import Shadowheart
@@ -47,6 +48,7 @@ __all__ = [
     "SVRG",
     "TAMUNA",
     "VRMARINA",
+    "AdaptiveShadowheart",
     "AsyncSGD",
     "CocoEF",
     "CompressedSGD",

@@ -114,6 +114,18 @@ class RestartingHalf(Protocol):
 
 
 @runtime_checkable
+class TimedHalf(Protocol):
+    """A server half that goes by how long workers take."""
+
+    def took(self, elapsed_s: Mapping[int, float]) -> None:
+        """Learn how long workers took, before ``step`` gets their reports.
+
+        Args:
+            elapsed_s: by worker, from its news to its report, what carries them included.
+        """
+
+
+@runtime_checkable
 class Method(Protocol):
     """A frozen value that makes the halves of a distributed method.
 
@@ -126,12 +138,15 @@ class Method(Protocol):
         asynchronous: whether the server acts on every report as it comes, instead of waiting for
             all that it asked for.
         allows_absence: whether a round may do without some of the workers.
+        timed: whether what it does depends on how long workers take; its server half is a
+            ``TimedHalf``.
     """
 
     facts: ClassVar["Facts"]
     moves_parameters: ClassVar[bool] = False
     asynchronous: ClassVar[bool] = False
     allows_absence: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""

@@ -53,9 +53,9 @@ class AllReports(Gathering):
             known = len(lost)
             answered = self._next(self._limit, lost)
             if answered is not None:
-                host, answers = answered
-                reports = views(answers)
-                self._answers[host] = replace(answers, reports=reports)
+                reports = views(answered.answers)
+                self._answers[answered.host] = replace(answered.answers, reports=reports)
+                self._server.took(answered.of_workers())
                 for worker_id, frame in reports.items():
                     self._server.decode(worker_id, frame)
             elif len(lost) == known:

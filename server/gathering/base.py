@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mlmc_ray.rounds import Answers, Lost, RoundResult
-from server.calls import Calls, Host, HostLostError
+from server.calls import Arrival, Calls, Host, HostLostError
 from server.server import ParameterServer
 
 
@@ -76,8 +76,8 @@ class Gathering(ABC):
     def _place(self) -> tuple[int, int]:
         return self._server.round_index, self._server.exchange_index
 
-    def _next(self, until: float, lost: dict[int, str]) -> tuple[int, Answers] | None:
-        """Wait for an answer, and return it with its host; None if there is none.
+    def _next(self, until: float, lost: dict[int, str]) -> Arrival | None:
+        """Wait for an answer, and return it; None if there is none.
 
         Args:
             until: as ``time.monotonic`` counts.

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlmc_ray.errors import RoundError
 from mlmc_ray.rounds import Answers, Lost
-from server.calls import Calls, Host
+from server.calls import Arrival, Calls, Host
 from server.gathering.base import Gathering, views
 from server.server import ParameterServer
 
@@ -63,13 +63,13 @@ class EachReport(Gathering):
         lost: dict[int, str] = {}
         answered = self._next(self._limit, lost)
         if answered is not None:
-            self._arrive(*answered)
+            self._arrive(answered)
             return {}
         return lost or self._give_up(self._calls.late)
 
-    def _arrive(self, host: int, answers: Answers) -> None:
-        self._arrived.append(answers)
-        self._at_work[host] -= answers.reports.keys()
+    def _arrive(self, arrival: Arrival) -> None:
+        self._arrived.append(arrival.answers)
+        self._at_work[arrival.host] -= arrival.answers.reports.keys()
 
     def _host_of(self, answers: Answers) -> int:
         """Return which host the answers of a worker are from."""
@@ -86,7 +86,7 @@ class EachReport(Gathering):
             lost: dict[int, str] = {}
             answered = self._next(deadline, lost)
             if answered is not None:
-                self._arrive(*answered)
+                self._arrive(answered)
                 continue
             for host in lost or self._give_up(self._calls.late):
                 self._start_again(host)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from mlmc_ray.errors import RoundError
 from mlmc_ray.quorum import Quorum
 from mlmc_ray.rounds import Answers, Lost
-from server.calls import Calls, Host
+from server.calls import Arrival, Calls, Host
 from server.gathering.base import Gathering, views
 from server.server import ParameterServer
 
@@ -95,7 +95,7 @@ class FirstReports(Gathering):
         known = len(self._lost)
         answered = self._next(until, self._lost)
         if answered is not None:
-            self._take(*answered)
+            self._take(answered)
             return True
         if len(self._lost) > known:
             return self._enough_without()
@@ -115,8 +115,9 @@ class FirstReports(Gathering):
         now = {i for i in self._calls.late if self._told[i] == self._place[0]} | {*self._answers}
         return sum(len(hosts[i].worker_ids) for i in now) >= self._quorum.reports
 
-    def _take(self, host: int, answers: Answers) -> None:
+    def _take(self, arrival: Arrival) -> None:
         """Keep reports of the open round, and count others."""
+        host, answers, _ = arrival
         reports = views(answers)
         if self._asked and self._told[host] == self._place[0]:
             self._answers[host] = replace(answers, reports=reports)

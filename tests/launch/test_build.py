@@ -94,6 +94,13 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
             "omega": 3.0,
             "max_messages": 8,
         },
+        "adaptive-shadowheart": {
+            "compressor": RAND_K,
+            "noise": 4.0,
+            "omega": 3.0,
+            "max_messages": 8,
+            "pull": 0.5,
+        },
         "partial-participation": {"method": {"kind": "sgd"}, "participants": 2},
         "ef21-p": {"downlink": TOP_K},
         "ef21-p-diana": {"compressor": RAND_K, "downlink": TOP_K, "shift_step": 0.25},

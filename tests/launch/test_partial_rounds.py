@@ -2,6 +2,9 @@
 
 import csv
 import itertools
+import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ from mlmc_ray.methods import DataParallelSGD
 from mlmc_ray.payloads import DensePayload, Message
 from tests.chaos.faults import Disturb, killed
 from tests.launch.same_runs import EF21, config_of
+from tests.tasks import Regression
 
 PLAIN: dict[str, Any] = {"kind": "tests.tasks.Regression"}
 SGD = {"kind": "sgd", "step_size": 0.01}
 ASYNC = {"kind": "async-sgd", "policy": "drop", "max_staleness": 2}
+MEASURED = {"kind": "adaptive-shadowheart", "compressor": {"kind": "rand-k", "k": 5}, "noise": 4}
 METHODS = [
     ASYNC,
     {"kind": "async-sgd", "compressor": {"kind": "rand-k", "k": 5}, "policy": "ssp", "slack": 1},
@@ -103,11 +108,14 @@ def test_an_asynchronous_run_goes_on_from_a_checkpoint_and_after_a_loss(tmp_path
 
 @ray_test
 @pytest.mark.slow
-def test_an_asynchronous_run_whose_server_is_lost_is_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [ASYNC, MEASURED], ids=str)
+def test_a_run_that_goes_by_time_is_resumed_if_its_server_is_lost(
+    method: Any, tmp_path: Path
+) -> None:
     """Its rounds would not be the same again, so they are not run again behind its ledger."""
-    config = partial(ASYNC, checkpoints={"every": 4})
+    config = partial(method, checkpoints={"every": 4})
     hit = Disturb({6: killed("server 0")})
-    text = r"rounds 4 to 5 would not be the same again, .*: go on with the run from its last check"
+    text = r"rounds 4 to 5 would not be the same again, as they .*: go on with the run from its"
     with (
         Session(config, out=tmp_path / "run", callbacks=hit) as session,
         pytest.raises(RoundError, match=text),
@@ -139,6 +147,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": ASYNC, "engine": "inline"}, "give a clock, .* or arrivals, .* or engine: ray"),
     ({"method": ASYNC, "arrivals": "x"}, "engine is 'ray', where reports arrive as they come"),
     ({"method": "sgd", "engine": "inline", "arrivals": "x"}, "sgd is not asynchronous"),
+    ({"method": MEASURED, "engine": "inline"}, "is 'inline', where nothing is sent: give engine"),
+    ({"method": MEASURED, "servers": 2}, "goes by how long workers take, .*: give servers: 1"),
     ({"quorum": {}}, "give reports, deadline_s, or both"),
     ({"quorum": {"reports": 0}}, "reports is 0: give at least 1"),
     ({"quorum": {"deadline_s": 0}}, "deadline_s is 0.*: give seconds above 0"),
@@ -169,6 +179,41 @@ def test_arrivals_of_no_run_are_refused(tmp_path: Path) -> None:
     config = partial(ASYNC, engine="inline", arrivals=str(tmp_path))
     with pytest.raises(ConfigError, match=r"arrivals is .*: give a run directory; its config"):
         Session(config)
+
+
+# Workers whose speed is measured.
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowFirst(Regression):
+    """A task whose worker 0 takes its time."""
+
+    def shard(self, worker_id: int, num_workers: int, generator: torch.Generator) -> Any:
+        shard = Regression.shard(self, worker_id, num_workers, generator)
+        return _Slow(shard) if worker_id == 0 else shard
+
+
+@dataclass
+class _Slow:
+    """A shard that takes its time."""
+
+    inner: Any
+
+    def sample(self, size: int, generator: torch.Generator) -> Any:
+        time.sleep(0.05)
+        return self.inner.sample(size, generator)
+
+
+@ray_test
+def test_a_slow_worker_is_asked_for_less() -> None:
+    problem = {"kind": "tests.launch.test_partial_rounds.SlowFirst"}
+    with Session(partial(MEASURED, actors=4, problem=problem, rounds=20)) as session:
+        session.run()
+        (state,) = session._engine.state().servers
+    assert all(float(seconds.min()) > 0 for seconds in state["half"].values())
+    rounds = Counter(e.worker_id for e in session.ledger if e.direction == "uplink")
+    assert 1 <= rounds[0] < 20  # it rests in some
+    assert {rounds[i] for i in (1, 2, 3)} == {20}
 
 
 # Quorums.

@@ -5,6 +5,8 @@ References:
 """
 
 import math
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -26,7 +28,9 @@ from mlmc_ray.payloads.nested import SumPayload
 Seconds = float | tuple[float, ...]
 """One number for all workers, or one for each."""
 
-_MOST_MESSAGES = 4096  # in one report
+MOST_MESSAGES = 4096
+"""In one report."""
+
 _MOST_GRADIENTS = 1 << 20  # for one report
 
 
@@ -64,7 +68,7 @@ class Shadowheart(Method):
     message_s: Seconds
     noise: float
     omega: float | None = None
-    max_messages: int = _MOST_MESSAGES
+    max_messages: int = MOST_MESSAGES
 
     facts: ClassVar[Facts] = Facts(
         compressor="unbiased",
@@ -78,7 +82,7 @@ class Shadowheart(Method):
     )
 
     def __post_init__(self) -> None:
-        require_unbiased("shadowheart", self.compressor)
+        check_settings("shadowheart", self.compressor, self.noise, self.omega, self.max_messages)
         for name in ("compute_s", "message_s"):
             seconds = getattr(self, name)
             each = seconds if isinstance(seconds, tuple) else (seconds,)
@@ -86,21 +90,10 @@ class Shadowheart(Method):
                 raise ValueError(
                     f"{name} is {seconds!r}: give seconds above 0, one number or one a worker"
                 )
-        for name in ("noise", "omega"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"{name} is {value!r}: give a number of at least 0")
-        if not 1 <= self.max_messages <= _MOST_MESSAGES:
-            raise ValueError(f"max_messages is {self.max_messages!r}: give 1 to {_MOST_MESSAGES}")
 
     def theory(self, setting: Setting) -> StepSize:
         """1 / (2 L)."""
-        return StepSize(
-            1 / (2 * setting.constants.smoothness),
-            "1 / (2 L)",
-            "the mean of E|grad f|^2 over 8 L (f(x0) - inf f) / epsilon rounds is at most epsilon, "
-            "where all workers share one f and gradients have no more than the noise that is set",
-        )
+        return step_size_for(setting)
 
     def plan(self, num_workers: int, omega: float) -> Plan:
         """Return what every worker is to do in a round, for a compressor of that ``omega``.
@@ -118,11 +111,37 @@ class Shadowheart(Method):
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""
-        return _Worker(self.compressor)
+        return ShadowheartWorker(self.compressor)
 
     def server(self, parameters: Tensor) -> ServerHalf:
         """Make the server's half."""
         return _Server(self, parameters)
+
+
+def check_settings(
+    name: str, compressor: Compressor, noise: float, omega: float | None, max_messages: int
+) -> None:
+    """Refuse settings of a method that is called ``name``; see ``Shadowheart``.
+
+    Raises:
+        ValueError: names the setting and quotes its value.
+    """
+    require_unbiased(name, compressor)
+    for key, value in (("noise", noise), ("omega", omega)):
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{key} is {value!r}: give a number of at least 0")
+    if not 1 <= max_messages <= MOST_MESSAGES:
+        raise ValueError(f"max_messages is {max_messages!r}: give 1 to {MOST_MESSAGES}")
+
+
+def step_size_for(setting: Setting) -> StepSize:
+    """Return the step size 1 / (2 L), and what it promises."""
+    return StepSize(
+        1 / (2 * setting.constants.smoothness),
+        "1 / (2 L)",
+        "the mean of E|grad f|^2 over 8 L (f(x0) - inf f) / epsilon rounds is at most epsilon, "
+        "where all workers share one f and gradients have no more than the noise that is set",
+    )
 
 
 def _each(name: str, seconds: Seconds, num_workers: int) -> tuple[float, ...]:
@@ -135,33 +154,55 @@ def _each(name: str, seconds: Seconds, num_workers: int) -> tuple[float, ...]:
     return each
 
 
-class _Worker(Half):
-    def __init__(self, compressor: Compressor) -> None:
+class ShadowheartWorker(Half):
+    """Sends several compressions of a sum of gradients.
+
+    Args:
+        compressor: of the method.
+        timed: also report "compute_s", the seconds that a gradient took.
+    """
+
+    def __init__(self, compressor: Compressor, *, timed: bool = False) -> None:
         super().__init__()
         self._compressor = compressor
+        self._timed = timed
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
+        """Answer the server's news with a report."""
         num_gradients = whole(news.scalars, "gradients", 1, _MOST_GRADIENTS)
-        num_messages = whole(news.scalars, "messages", 1, _MOST_MESSAGES)
+        num_messages = whole(news.scalars, "messages", 1, MOST_MESSAGES)
         at = payload_of(news, "parameters").to_dense()
         total = torch.zeros_like(at)
+        started = time.perf_counter()
         for _ in range(num_gradients):
             total += oracle.gradient(at, oracle.sample())
+        compute_s = (time.perf_counter() - started) / num_gradients
         parts = []
         for index in range(num_messages):
             compressor = observed(bound(self._compressor, named(context, "message", index)))
             parts.append(compressor.compress(total, generator=context.generator))
-        return Message({"sum": SumPayload(tuple(parts))})
+        scalars = {"compute_s": compute_s} if self._timed else {}
+        return Message({"sum": SumPayload(tuple(parts))}, scalars)
 
 
-class _Server(Half):
-    def __init__(self, method: Shadowheart, parameters: Tensor) -> None:
+class ShadowheartServer(Half, ABC):
+    """Tells every worker its numbers, and weighs what comes back.
+
+    Args:
+        parameters: shape (d,); the server's own.
+        compressor: of the method.
+        omega: of the compressor; None for its own bound.
+    """
+
+    def __init__(self, parameters: Tensor, compressor: Compressor, omega: float | None) -> None:
         super().__init__()
-        self._method = method
+        self._compressor = compressor
+        self._given_omega = omega
         self._parameters = parameters
         self._estimate = torch.zeros_like(parameters)
 
     def news(self, *, context: Context) -> dict[int, Message]:
+        """Return what workers need for a round: the parameters, and their numbers."""
         plan = self._plan(context)
         parameters = {"parameters": DensePayload(self._parameters)}
         made: dict[tuple[int, int], Message] = {}
@@ -173,6 +214,7 @@ class _Server(Half):
         return news
 
     def step(self, reports: Mapping[int, Message], *, context: Context) -> Tensor:
+        """Return the estimate of reports."""
         plan = self._plan(context)
         total = plan.total
         self._estimate.zero_()
@@ -180,14 +222,28 @@ class _Server(Half):
             payload.add_to(self._estimate, plan.weights[worker_id] / total)
         return self._estimate
 
+    @abstractmethod
     def _plan(self, context: Context) -> Plan:
-        omega = self._method.omega
+        """Return what the workers are to do in the open round."""
+
+    def _omega(self, context: Context) -> float:
+        """Return the compressor's omega."""
+        omega = self._given_omega
         if omega is None:
             worker = replace(context, worker_id=0)  # omega is the same for all
-            omega = bound(self._method.compressor, worker).omega(len(self._parameters))
+            omega = bound(self._compressor, worker).omega(len(self._parameters))
         if omega is None:
             raise ValueError(
-                f"no omega is known of {self._method.compressor}: give method.omega, a bound of "
+                f"no omega is known of {self._compressor}: give method.omega, a bound of "
                 "its variance"
             )
-        return self._method.plan(context.num_workers, omega)
+        return omega
+
+
+class _Server(ShadowheartServer):
+    def __init__(self, method: Shadowheart, parameters: Tensor) -> None:
+        super().__init__(parameters, method.compressor, method.omega)
+        self._method = method
+
+    def _plan(self, context: Context) -> Plan:
+        return self._method.plan(context.num_workers, self._omega(context))
