@@ -87,7 +87,7 @@ def main(
             task = progress.add_task("trials", total=trials)
             for seed in range(first, first + trials):
                 trial = trial_of(seed, FAULTS)
-                wrong = run(trial, place / str(seed), nodes.kill_one)
+                wrong = run(trial, place / str(seed), lambda _: nodes.kill_one)
                 tried[trial.fault] += 1
                 passed[trial.fault] += not wrong
                 if wrong:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from launch import Session
 from launch.callbacks import Callback
 from mlmc_ray.errors import MlmcRayError
 from mlmc_ray.ledger import Ledger
-from tests.chaos.faults import Disturb, killed
+from tests.chaos.faults import Disturb, Fault, killed
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 12
@@ -100,7 +100,7 @@ class Trial:
         method: a name in ``METHODS``.
         downlink: of the run.
         checkpoints: of the run.
-        fault: what is lost: "worker", "server", "driver" or "node".
+        fault: what is lost: "worker", "server", "driver", "node" or the "cable" of one.
         round: after which it happens.
         delay_s: how far into the next round.
     """
@@ -129,26 +129,30 @@ def trial_of(seed: int, faults: tuple[str, ...]) -> Trial:
     )
 
 
-def run(trial: Trial, out: Path, on_node: Callable[[], None] | None = None) -> str:
+def run(trial: Trial, out: Path, on_node: Fault | None = None) -> str:
     """Run a trial, and return what went wrong; "" if nothing did.
 
     Args:
         trial: what to do.
         out: an unused directory.
-        on_node: kills a node of the cluster with an actor, and lets another join.
+        on_node: what happens to a node, where it is one that is lost, or its cable.
     """
+    nodes = on_node is not None and trial.fault in ("node", "cable")
     config = config_of(
         trial.method,
         downlink=trial.downlink,
         checkpoints=trial.checkpoints,
-        placement="spread" if trial.fault == "node" else "pack",
+        placement="spread" if nodes else "pack",
+        placement_timeout_s=60,
     )
     expected = undisturbed(trial.method, trial.downlink)
     try:
         if trial.fault == "driver":
             ending = with_lost_driver(trial, config, out)
         else:
-            disturb = Disturb({trial.round: _fault(trial, on_node)}, trial.delay_s)
+            fault = on_node if nodes else killed(_victim(trial))
+            assert fault is not None
+            disturb = Disturb({trial.round: fault}, trial.delay_s)
             with Session(config, out=out, callbacks=disturb) as session:
                 session.run()
                 ending = ending_of(session)
@@ -158,13 +162,8 @@ def run(trial: Trial, out: Path, on_node: Callable[[], None] | None = None) -> s
     return f"other {wrong}" if wrong else ""
 
 
-def _fault(trial: Trial, on_node: Callable[[], None] | None) -> Any:
-    if trial.fault == "server":
-        return killed("server 0")
-    if trial.fault == "worker":
-        return killed(f"host {trial.seed % 2}")
-    assert on_node is not None
-    return lambda _: on_node
+def _victim(trial: Trial) -> str:
+    return "server 0" if trial.fault == "server" else f"host {trial.seed % 2}"
 
 
 class _Wait(Callback):
