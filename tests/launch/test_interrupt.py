@@ -113,7 +113,9 @@ def write(path: Path, content: dict[str, Any]) -> Path:
 
 
 MESSAGE = "interrupted\n"
-BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+BOTH = pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 
 
 @BOTH

@@ -1,6 +1,7 @@
 """ADIANA: its parameters, its recursion, linear convergence, acceleration, traffic."""
 
 import math
+from typing import Any
 from dataclasses import replace
 
 import pytest
@@ -116,9 +117,9 @@ def test_every_round_is_the_formula(kind: str) -> None:
     assert 0 < sum(coins) < 60
 
 
-COMPRESSORS: list[Compressor] = [
+COMPRESSORS: list[Any] = [
     RandK(k=3),
-    MLMC(ladder=SegmentedTopKLadder(segment_size=2)),
+    pytest.param(MLMC(ladder=SegmentedTopKLadder(segment_size=2)), marks=pytest.mark.slow),
 ]
 
 
@@ -168,6 +169,7 @@ def test_it_is_faster_than_gradient_descent_by_the_root_of_kappa() -> None:
     assert (1 - 1e-4) ** 1500 > 0.8
 
 
+@pytest.mark.slow
 def test_the_refined_numbers_converge_linearly() -> None:
     """Five runs in one: copies of a problem in one vector, whose entries are dropped one by one.
 

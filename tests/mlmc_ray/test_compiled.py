@@ -48,7 +48,11 @@ def compile_in(copy: Path, **environment: str) -> tuple[Path, str]:
 
 @pytest.mark.parametrize(
     ("variable", "below"),
-    [("HOME", ".cache/mlmc-ray"), ("XDG_CACHE_HOME", "mlmc-ray"), ("NUMBA_CACHE_DIR", "")],
+    [
+        ("HOME", ".cache/mlmc-ray"),
+        pytest.param("XDG_CACHE_HOME", "mlmc-ray", marks=pytest.mark.slow),
+        pytest.param("NUMBA_CACHE_DIR", "", marks=pytest.mark.slow),
+    ],
 )
 def test_kernels_are_kept_outside_of_the_package(
     copy: Path, tmp_path: Path, variable: str, below: str

@@ -101,7 +101,14 @@ def test_the_two_points_of_every_entry_have_it_as_their_mean(vector: Tensor) -> 
 DELTA = 1e-9  # a correct rounding fails the next test with at most this probability
 
 
-@pytest.mark.parametrize("vector", [SPREAD, GOLDEN, NARROW], ids=["spread", "golden", "narrow"])
+@pytest.mark.parametrize(
+    "vector",
+    [
+        pytest.param(SPREAD, id="spread"),
+        pytest.param(GOLDEN, id="golden", marks=pytest.mark.slow),
+        pytest.param(NARROW, id="narrow", marks=pytest.mark.slow),
+    ],
+)
 def test_the_top_is_the_vector_in_expectation(vector: Tensor) -> None:
     n, dim = 4000, len(vector)
     mean, least, most = (torch.zeros(dim, dtype=torch.float64) for _ in range(3))

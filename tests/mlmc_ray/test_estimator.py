@@ -124,7 +124,7 @@ DELTA = 1e-9  # a correct sampler fails this test with at most this probability
     ("ladder", "law"),
     [
         (SegmentedTopKLadder(segment_size=2), AdaptiveLaw()),
-        (FixedPointLadder(), OwnLaw()),
+        pytest.param(FixedPointLadder(), OwnLaw(), marks=pytest.mark.slow),
         (SegmentedTopKLadder(segment_size=2, contiguous=True), GivenLaw((0.1, 0.4, 0.2, 0.3))),
     ],
     ids=str,

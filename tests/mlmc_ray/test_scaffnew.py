@@ -83,7 +83,14 @@ def shrinking(method: ControlledSteps, convexity: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("method", "convexity"), list(zip(METHODS, [0.1, 0.1, 1.0, 0.1, 1.0], strict=True)), ids=str
+    ("method", "convexity"),
+    [
+        pytest.param(method, convexity, marks=[pytest.mark.slow] if index > 2 else [])
+        for index, (method, convexity) in enumerate(
+            zip(METHODS, [0.1, 0.1, 1.0, 0.1, 1.0], strict=True)
+        )
+    ],
+    ids=str,
 )
 def test_it_converges_at_the_factor_of_the_theorem_where_optima_differ(
     method: ControlledSteps, convexity: float
