@@ -1,8 +1,8 @@
 """ADIANA: its parameters, its recursion, linear convergence, acceleration, traffic."""
 
 import math
-from typing import Any
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
