@@ -8,20 +8,25 @@ shards, and the gradients of its workers.
 """
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import ray
 import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from launch import Session
+from launch.callbacks import Callback
 from launch.engines.cluster import ray_cluster
+from launch.metrics import Metrics
 from launch.versions import versions
-from tests.chaos.faults import killed
+from mlmc_ray.rounds import RoundResult
 
 HOSTS = 2
 ROUNDS = 20  # between two losses
@@ -40,31 +45,56 @@ CONFIG: dict[str, Any] = {
 }
 
 
+class Killing(Callback):
+    """Kills the process of a host after some rounds."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+
+    def on_round(self, session: Session, metrics: Metrics, result: RoundResult) -> None:
+        """Kill one of the hosts, if it is time."""
+        round_index = int(metrics["round"])
+        if round_index % self._after:
+            return
+        engine: Any = session._engine
+        actor = engine._hosts[round_index // self._after % HOSTS]._actor
+        pid: int = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
+        os.kill(pid, signal.SIGKILL)
+
+
 def main(
     out: Annotated[Path, typer.Option(help="Directory for the results.")],
     losses: Annotated[int, typer.Option(min=1, help="How many hosts are lost.")] = 20,
 ) -> None:
     """Kill hosts, and time the rounds that lose them."""
     console = Console()
-    rounds: list[float] = []
-    lost: list[dict[str, float]] = []
-    said: dict[str, float] = {}  # when, by what; the restart begins and ends with a note
+    restarts: list[float] = []
 
     def note(line: str) -> None:
-        said["again" if "tried again" in line else "lost"] = time.perf_counter()
+        if "another is started" in line:
+            restarts.append(-time.perf_counter())
+        elif "tried again" in line:
+            restarts[-1] += time.perf_counter()
 
-    with ray_cluster(None), Session(CONFIG, on_note=note) as session:
-        session.run(5)
-        for index in track(range(losses), console=console, description="losses"):
-            rounds += [_timed(session) for _ in range(ROUNDS)]
-            killed(f"host {index % HOSTS}")(session)()
-            taken = _timed(session)
-            lost.append({"round": taken, "restart": said["again"] - said["lost"]})
+    with ray_cluster(None), Session(CONFIG, on_note=note, callbacks=Killing(ROUNDS)) as session:
+        for _ in track(range(losses), console=console, description="losses"):
+            session.run(ROUNDS)
+        session.run(1)
+    ends = [metrics["seconds"] for metrics in session.metrics]
+    taken = np.diff(ends)  # of rounds 0, 1, ...: that with the index ROUNDS is the first disturbed
+    disturbed = np.arange(ROUNDS, len(taken), ROUNDS)
+    if len(restarts) != len(disturbed):
+        raise RuntimeError(f"{len(disturbed)} hosts were killed, and {len(restarts)} restarted")
+    rounds = np.delete(taken, [*range(5), *disturbed])  # the first ones connect and allocate
+    lost = [
+        {"round": float(taken[index]), "restart": restart}
+        for index, restart in zip(disturbed, restarts, strict=True)
+    ]
     normal, whole = np.median(rounds), np.array([row["round"] for row in lost])
     restart = np.array([row["restart"] for row in lost])
     table = Table("", "median", "least", "most")
     for name, values in (
-        ("a round, ms", 1e3 * np.array(rounds)),
+        ("a round, ms", 1e3 * rounds),
         ("a round that loses a host, ms", 1e3 * whole),
         ("of that, its restart, ms", 1e3 * restart),
         ("of that, all else, ms", 1e3 * (whole - restart)),
@@ -74,14 +104,8 @@ def main(
         table.add_row(name, *(f"{f(values):.4g}" for f in (np.median, np.min, np.max)))
     console.print(table)
     out.mkdir(parents=True, exist_ok=True)
-    report = {"machine": versions(), "rounds_s": rounds, "lost_s": lost}
+    report = {"machine": versions(), "rounds_s": rounds.tolist(), "lost_s": lost}
     (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def _timed(session: Session) -> float:
-    started = time.perf_counter()
-    session.run(1)
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

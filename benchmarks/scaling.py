@@ -77,6 +77,8 @@ def main(
     report = {"machine": versions(), "same": same, "reports": counts, "points": points}
     (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     _draw(points, rounds).savefig(out / "scaling.png", dpi=150)
+    if not same:
+        raise typer.Exit(1)
 
 
 def _draw(points: list[dict[str, Any]], rounds: int) -> Figure:

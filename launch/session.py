@@ -559,10 +559,12 @@ class Session:
         first, state = self._recovery.point()
         last = self._recovery.rounds
         if first < last and not self.config.repeatable:
+            remedy = "begin again, with checkpoints: {every: 50}"
+            if self.config.checkpoints is not None:
+                remedy = "go on from the last checkpoint, as mlmc-ray train --resume does"
             raise RoundError(
                 f"{lost}: rounds {first} to {last - 1} would not be the same again, as they "
-                "depend on who is fast: go on with the run from its last checkpoint, as "
-                "mlmc-ray train --resume does"
+                f"depend on who is fast: {remedy}"
             ) from lost
         where = f"round {first}" if first else "the start"
         self._on_note(f"{lost}: all actors are started anew, and go on from {where}")

@@ -65,6 +65,10 @@ class Replica:
         self._parameter = nn.Parameter(parameters)
         self._optimizer = optimizer.build(self._parameter) if optimizer else None
         self._half = method.server(parameters)
+        if method.timed and not isinstance(self._half, TimedHalf):
+            raise TypeError(
+                f"{type(method).__name__} is timed, and {type(self._half).__name__} has no took"
+            )
         self._asynchronous = method.asynchronous
         self._num_workers = num_workers
         self._clip_norm = clip_norm

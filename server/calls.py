@@ -31,18 +31,22 @@ class Host(Protocol):
         """
 
 
-class Arrival(NamedTuple):
-    """The answers of a host, and how many seconds ago it was called."""
+class Answered(NamedTuple):
+    """The answers of a host, and how long it took, from the call to its end."""
 
     host: int
     answers: Answers
     elapsed_s: float
 
-    def of_workers(self) -> dict[int, float]:
-        """Return the seconds of every worker: its own, and its part of those beside all work."""
-        own = self.answers.seconds
-        beside = max(0.0, self.elapsed_s - sum(own.values())) / max(1, len(own))
-        return {worker_id: seconds + beside for worker_id, seconds in own.items()}
+    def seconds_of_workers(self) -> dict[int, float]:
+        """Return the seconds of every worker of the host, which work one after the other.
+
+        They are its own work, and of the time beside all work the share of its report's bytes.
+        """
+        sizes = {worker_id: len(frame) for worker_id, frame in self.answers.reports.items()}
+        work = self.answers.seconds
+        beside_s = max(0.0, self.elapsed_s - sum(work.values())) / sum(sizes.values())
+        return {worker_id: work[worker_id] + size * beside_s for worker_id, size in sizes.items()}
 
 
 class Calls:
@@ -128,7 +132,7 @@ class Calls:
         done = ray.wait(old, num_returns=len(old), timeout=0)[0] if old else []
         return {self._waiting[reference][0] for reference in old if reference not in done}
 
-    def next(self, deadline: float) -> Arrival | None:
+    def next(self, deadline: float) -> Answered | None:
         """Wait for the next answer, and return it; None if none has come in time.
 
         Args:
@@ -153,7 +157,7 @@ class Calls:
         index, since = self._waiting.pop(reference)
         if checksum_of(answers.reports.values()) != answers.checksum:
             raise HostLostError(index, "its reports came damaged: the checksum differs")
-        return Arrival(index, answers, time.monotonic() - since)
+        return Answered(index, answers, time.monotonic() - since)
 
     def _refuse_first(self) -> None:
         """Raise the error of the first host that is done and has refused something.

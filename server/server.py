@@ -51,6 +51,7 @@ class ParameterServer:
         compressions: what the server has compressed in it.
         notes: what somebody should know about the round that was opened last, a line each.
         repeated: frames of it that were sent again, as their first receivers were lost.
+        timed: whether the method goes by how long workers take; see ``took``.
     """
 
     def __init__(self, plan: RunPlan, index: int = 0) -> None:
@@ -72,6 +73,7 @@ class ParameterServer:
         self.notes: list[str] = []
         self.repeated = Ledger()
         self._asynchronous = plan.method.asynchronous
+        self.timed = plan.method.timed
         self._needs_all = not plan.method.asynchronous and plan.quorum is None
         self._broadcast = Broadcast(plan, self._replica)
         self._asked: dict[int, int] = {}  # who got news and is to report, with which statistics

@@ -229,6 +229,12 @@ class RunConfig:
                 "process: give a clock, such as {compute_s: 1}, for simulated time; or arrivals, a "
                 "run directory, for the order of that run; or engine: ray"
             )
+        if self.method.timed and (self.method.asynchronous or self.quorum):
+            other = "is asynchronous" if self.method.asynchronous else "quorum is given"
+            raise ValueError(
+                f"{name} goes by how long workers take, and {other}: times are measured where all "
+                "reports of a round are waited for: leave one of them out"
+            )
         if self.method.timed and self.engine == "inline":
             raise ValueError(
                 f"{name} goes by how long workers take, and engine is 'inline', where nothing is "

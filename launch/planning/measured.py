@@ -18,7 +18,7 @@ from mlmc_ray.ledger import DIRECTIONS, Direction
 OWN_NEWS = ("m3", "marina-p", "tamuna")
 """Kinds of which every worker that is asked gets news of its own, in some exchanges at least."""
 
-BY_WORKERS = ("adaptive-shadowheart", "compressed-scaffnew", "perm-k", "relay", "shadowheart")
+BY_WORKERS = ("compressed-scaffnew", "perm-k", "relay", "shadowheart")
 """Kinds whose frames depend on how many workers there are."""
 
 BY_ASKED = ("tamuna",)
@@ -136,7 +136,14 @@ def _check_rounds(path: Path, kinds: set[str]) -> None:
     from launch.configuration.catalogue import KINDS
     from mlmc_ray.methods import Method
 
-    late = sorted(kind for kind in kinds if getattr(KINDS[Method].get(kind), "asynchronous", False))
+    methods = {kind: KINDS[Method][kind] for kind in sorted(kinds & KINDS[Method].keys())}
+    if timed := [kind for kind, method in methods.items() if method.timed]:
+        raise ConfigError(
+            f"{path}: its method is {timed[0]}, which asks workers for as much as the links of "
+            "that run let through, so on others it would ask for something else: take a run of "
+            "shadowheart"
+        )
+    late = [kind for kind, method in methods.items() if method.asynchronous]
     if late:
         raise ConfigError(
             f"{path}: its method is {late[0]}, whose server waits for nobody, so that its rounds "

@@ -66,12 +66,13 @@ class WirePlan:
         return config
 
     def _check_method(self) -> None:
-        """Refuse a method that runs in one process only, whatever else the configuration lacks."""
-        simulated = ("engine=inline", "clock={compute_s: 1}")
-        method = load_config(self.config, [*self.overrides, *simulated]).method
-        if method.asynchronous:
+        """Refuse a method whose rounds are not those of the model."""
+        on_ray = ("engine=ray", "clock=null", "arrivals=null")
+        method = load_config(self.config, [*self.overrides, *on_ray]).method
+        if method.asynchronous or method.timed:
             raise ConfigError(
-                f"wire measures runs on Ray, and {kind_of(method)} runs in one process only"
+                f"wire compares rounds with a model of them, and those of {kind_of(method)} depend "
+                "on who is fast"
             )
 
     def notes(self) -> list[str]:

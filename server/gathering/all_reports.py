@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mlmc_ray.rounds import Answers, Lost
-from server.calls import Calls, Host
+from server.calls import Answered, Calls, Host
 from server.gathering.base import Gathering, views
 from server.server import ParameterServer
 
@@ -46,6 +46,11 @@ class AllReports(Gathering):
                 return None
             self._send()
 
+    def _note_time(self, answered: Answered) -> None:
+        """Tell the method how long workers took, unless they also had to look at what they do."""
+        if not self._observe:
+            self._server.took(answered.seconds_of_workers())
+
     def _collect(self) -> dict[int, str]:
         """Wait for the answers to all calls, and return why some hosts cannot answer."""
         lost: dict[int, str] = {}
@@ -55,7 +60,9 @@ class AllReports(Gathering):
             if answered is not None:
                 reports = views(answered.answers)
                 self._answers[answered.host] = replace(answered.answers, reports=reports)
-                self._server.took(answered.of_workers())
+                if self._server.timed:  # so others are not waited for while this is decoded
+                    self._note_time(answered)
+                    continue
                 for worker_id, frame in reports.items():
                     self._server.decode(worker_id, frame)
             elif len(lost) == known:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mlmc_ray.rounds import Answers, Lost, RoundResult
-from server.calls import Arrival, Calls, Host, HostLostError
+from server.calls import Answered, Calls, Host, HostLostError
 from server.server import ParameterServer
 
 
@@ -76,7 +76,7 @@ class Gathering(ABC):
     def _place(self) -> tuple[int, int]:
         return self._server.round_index, self._server.exchange_index
 
-    def _next(self, until: float, lost: dict[int, str]) -> Arrival | None:
+    def _next(self, until: float, lost: dict[int, str]) -> Answered | None:
         """Wait for an answer, and return it; None if there is none.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlmc_ray.errors import RoundError
 from mlmc_ray.rounds import Answers, Lost
-from server.calls import Arrival, Calls, Host
+from server.calls import Answered, Calls, Host
 from server.gathering.base import Gathering, views
 from server.server import ParameterServer
 
@@ -67,7 +67,7 @@ class EachReport(Gathering):
             return {}
         return lost or self._give_up(self._calls.late)
 
-    def _arrive(self, arrival: Arrival) -> None:
+    def _arrive(self, arrival: Answered) -> None:
         self._arrived.append(arrival.answers)
         self._at_work[arrival.host] -= arrival.answers.reports.keys()
 

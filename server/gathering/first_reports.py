@@ -8,7 +8,7 @@ from dataclasses import replace
 from mlmc_ray.errors import RoundError
 from mlmc_ray.quorum import Quorum
 from mlmc_ray.rounds import Answers, Lost
-from server.calls import Arrival, Calls, Host
+from server.calls import Answered, Calls, Host
 from server.gathering.base import Gathering, views
 from server.server import ParameterServer
 
@@ -115,7 +115,7 @@ class FirstReports(Gathering):
         now = {i for i in self._calls.late if self._told[i] == self._place[0]} | {*self._answers}
         return sum(len(hosts[i].worker_ids) for i in now) >= self._quorum.reports
 
-    def _take(self, arrival: Arrival) -> None:
+    def _take(self, arrival: Answered) -> None:
         """Keep reports of the open round, and count others."""
         host, answers, _ = arrival
         reports = views(answers)

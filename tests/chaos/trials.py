@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -129,13 +129,19 @@ def trial_of(seed: int, faults: tuple[str, ...]) -> Trial:
     )
 
 
-def run(trial: Trial, out: Path, on_node: Fault | None = None) -> str:
+def run(
+    trial: Trial,
+    out: Path,
+    on_node: Fault | None = None,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> str:
     """Run a trial, and return what went wrong; "" if nothing did.
 
     Args:
         trial: what to do.
         out: an unused directory.
         on_node: what happens to a node, where it is one that is lost, or its cable.
+        on_note: called with what the session has to say.
     """
     nodes = on_node is not None and trial.fault in ("node", "cable")
     config = config_of(
@@ -143,7 +149,6 @@ def run(trial: Trial, out: Path, on_node: Fault | None = None) -> str:
         downlink=trial.downlink,
         checkpoints=trial.checkpoints,
         placement="spread" if nodes else "pack",
-        placement_timeout_s=60,
     )
     expected = undisturbed(trial.method, trial.downlink)
     try:
@@ -153,7 +158,7 @@ def run(trial: Trial, out: Path, on_node: Fault | None = None) -> str:
             fault = on_node if nodes else killed(_victim(trial))
             assert fault is not None
             disturb = Disturb({trial.round: fault}, trial.delay_s)
-            with Session(config, out=out, callbacks=disturb) as session:
+            with Session(config, out=out, callbacks=disturb, on_note=on_note) as session:
                 session.run()
                 ending = ending_of(session)
     except (MlmcRayError, RuntimeError) as error:

@@ -115,7 +115,7 @@ def test_a_run_that_goes_by_time_is_resumed_if_its_server_is_lost(
     """Its rounds would not be the same again, so they are not run again behind its ledger."""
     config = partial(method, checkpoints={"every": 4})
     hit = Disturb({6: killed("server 0")})
-    text = r"rounds 4 to 5 would not be the same again, as they .*: go on with the run from its"
+    text = r"rounds 4 to 5 would not be the same again, as they .*: go on from the last checkpoint"
     with (
         Session(config, out=tmp_path / "run", callbacks=hit) as session,
         pytest.raises(RoundError, match=text),
@@ -148,6 +148,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": ASYNC, "arrivals": "x"}, "engine is 'ray', where reports arrive as they come"),
     ({"method": "sgd", "engine": "inline", "arrivals": "x"}, "sgd is not asynchronous"),
     ({"method": MEASURED, "engine": "inline"}, "is 'inline', where nothing is sent: give engine"),
+    ({"method": MEASURED, "quorum": {"reports": 3}}, "needs the reports"),
     ({"method": MEASURED, "servers": 2}, "goes by how long workers take, .*: give servers: 1"),
     ({"quorum": {}}, "give reports, deadline_s, or both"),
     ({"quorum": {"reports": 0}}, "reports is 0: give at least 1"),

@@ -58,22 +58,36 @@ def test_at_first_everyone_does_the_least() -> None:
 
 
 def test_with_what_was_measured_it_is_shadowheart() -> None:
-    run = TimedRun(adaptive(), H, TAU, sigma=0.5)
-    run.round()
-    for name, times in (("compute_s", H), ("message_s", TAU)):
+    """Once numbers have stopped doubling, for workers all of which have time."""
+    h, tau = (1.0, 2.0), (0.5, 0.25)
+    run = TimedRun(adaptive(), h, tau, sigma=0.5)
+    run.rounds(8)
+    for name, times in (("compute_s", h), ("message_s", tau)):
         assert run.server.state_dict()[name].tolist() == pytest.approx(times)
-    expected = Run(known(), [], 0 * GRADIENT, 0.1)
+    expected = Run(known(h, tau), [], 0 * GRADIENT, 0.1)
     expected.workers, expected._oracles = run.workers, run._oracles
-    expected.round_index, expected.x = run.round_index, run.x.clone()
+    expected.round_index = run.round_index
+    expected.x.copy_(run.x)
     for oracle in run._oracles:
         oracle.draws.manual_seed(3)
     first = expected.estimate().clone()
     for oracle in run._oracles:
         oracle.draws.manual_seed(3)
-    assert torch.equal(run.estimate(), first)
-    plan = known().plan(3, 1.0)
+    torch.testing.assert_close(run.estimate(), first, rtol=1e-9, atol=0)
+    plan = known(h, tau).plan(2, 1.0)
+    assert plan.active == [0, 1]
     assert run.asked == {i: (plan.gradients[i], plan.messages[i]) for i in plan.active}
     assert len(set(run.asked.values())) > 1
+
+
+def test_numbers_at_most_double() -> None:
+    """However wrong a first measurement is: here that of a first call, which connects."""
+    run = TimedRun(adaptive(compressor=RandK(k=1)), (0.001, 0.001), (2.0, 2.0))
+    run.round()
+    run.tau = [0.001, 0.001]
+    for most in (2, 4, 8):
+        run.round()
+        assert all(max(numbers) <= most for numbers in run.asked.values())
 
 
 def test_the_newest_measurement_pulls() -> None:
@@ -86,34 +100,58 @@ def test_the_newest_measurement_pulls() -> None:
     assert state["message_s"].tolist() == pytest.approx([1.0, 2.0])
 
 
-def test_who_rests_is_tried_again() -> None:
+def test_who_rests_is_tried_again_when_as_much_time_has_passed() -> None:
     run = TimedRun(adaptive(), (1.0, 1.0, 100.0), (1.0, 1.0, 1.0))
     run.rounds(2)
     assert 2 not in run.asked
-    run.h[2] = 1.0
-    rested = 0
+    equilibrium_s = known((1.0, 1.0, 100.0), (1.0, 1.0, 1.0)).plan(3, 1.0).equilibrium_s
+    rests = 1
     while 2 not in run.asked:
+        state = run.server.state_dict()
+        assert float(state["rested_s"][2]) == pytest.approx(rests * equilibrium_s)
         run.round()
-        rested += 1
-        assert rested < 60
-    before = 100 * 0.9**rested
-    assert float(run.server.state_dict()["compute_s"][2]) == pytest.approx(0.7 * before + 0.3)
+        rests += 1
+    assert rests == math.ceil(100 / equilibrium_s) + 1  # that of the round that asks
+    assert run.asked[2] == (1, 1)
+    state = run.server.state_dict()
+    assert float(state["compute_s"][2]) == pytest.approx(100)
+    assert float(state["rested_s"][2]) == 0
 
 
-def test_measurements_are_saved_and_newcomers_are_like_the_others() -> None:
-    run = TimedRun(adaptive(), H, TAU)
+def test_a_clock_that_is_wrong_is_bounded_by_what_the_server_saw() -> None:
+    run = TimedRun(adaptive(), (1.0, 1.0), (1.0, 1.0))
+    run.h = [1e308, 0.0]
+    server: Any = run.server
+    news: Any = server.news(context=run.context(SERVER))
+    reports = {
+        i: replace(
+            run.workers[i].step(news[i], run._oracles[i], context=run.context(i)),
+            scalars={"compute_s": run.h[i]},
+        )
+        for i in (0, 1)
+    }
+    server.took({0: 2.0, 1: 2.0})
+    server.step(reports, context=run.context(SERVER))
+    state = server.state_dict()
+    assert state["compute_s"].tolist() == [2.0, 1e-6]
+    assert state["message_s"].tolist() == [1e-6, 2.0]
+
+
+def test_measurements_are_saved() -> None:
+    run, other = (TimedRun(adaptive(), H, TAU) for _ in range(2))
+    run.rounds(2)
+    other.server.load_state_dict(run.server.state_dict())
+    other.round_index = run.round_index
     run.round()
-    more = TimedRun(adaptive(), (*H, 1.0), (*TAU, 1.0))
-    more.server.load_state_dict(run.server.state_dict())
-    more.round_index = 1
-    more.round()
-    mean = known((*H, sum(H) / 3), (*TAU, sum(TAU) / 3)).plan(4, 1.0)
-    assert more.asked == {i: (mean.gradients[i], mean.messages[i]) for i in mean.active}
-    fewer = TimedRun(adaptive(), H[:2], TAU[:2])
-    fewer.server.load_state_dict(run.server.state_dict())
-    fewer.round()
-    two = known(H[:2], TAU[:2]).plan(2, 1.0)
-    assert fewer.asked == {i: (two.gradients[i], two.messages[i]) for i in two.active}
+    other.round()
+    assert other.asked == run.asked
+
+
+def test_rounds_without_end_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^no round is long enough: noise is 1e\+300"):
+        Shadowheart(compressor=RandK(k=2), compute_s=1e9, message_s=1e9, noise=1e300).plan(2, 1.0)
+    with pytest.raises(ValueError, match=r"^noise is 1e\+308 and omega is 1e\+308: give smaller"):
+        TimedRun(adaptive(noise=1e308, omega=1e308), H, TAU).round()
 
 
 def test_without_a_clock_everyone_goes_on_doing_the_least() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context
-from mlmc_ray.methods.asynchronous.equilibrium import Plan, plan_for
+from mlmc_ray.methods.asynchronous.equilibrium import Plan, plan_for, weighted
 from mlmc_ray.methods.asynchronous.shadowheart import (
     MOST_MESSAGES,
     ShadowheartServer,
@@ -26,8 +26,9 @@ from mlmc_ray.methods.theory import Setting, StepSize
 from mlmc_ray.payloads import Message
 
 _LEAST_S = 1e-6  # a gradient or a message takes no less, whatever a clock says
-_RESTED = 0.9  # a worker that rests is taken to have become so much faster, and is tried again
-_NAMES = ("compute_s", "message_s")
+_AVERAGES = ("compute_s", "message_s")
+_COUNTS = ("rested_s", "gradients", "messages")
+_MEMORY = (*_AVERAGES, *_COUNTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,11 +41,11 @@ class AdaptiveShadowheart(Method):
 
         h_i <- (1 - pull) h_i + pull h,   tau_i <- (1 - pull) tau_i + pull (elapsed - b_i h) / m_i
 
-    In the first round every worker is asked for one gradient and one message; one that joins later
-    is taken to be like the others on average. One that has no time for either rests, and its h_i
-    and tau_i shrink by a tenth a round, so that it is tried again. Numbers are chosen before the
-    draws of their round, so the estimate is unbiased whatever the clocks say. No two runs are the
-    same.
+    In the first round every worker is asked for one gradient and one message, and from one round to
+    the next its numbers at most double. One that has no time for either rests, until the rounds
+    without it have taken as long as it would; then it is asked for one gradient and one message
+    again. Numbers are chosen before the draws of their round, so the estimate is unbiased whatever
+    the clocks say. No two runs are the same.
 
     Args:
         compressor: see ``Shadowheart``.
@@ -70,8 +71,9 @@ class AdaptiveShadowheart(Method):
         downlink="d and two numbers",
         news=("parameters", "gradients", "messages"),
         reports=("sum", "compute_s"),
-        server_memory="2 M",
-        guarantee="that of shadowheart where the measured times are the true ones; unbiased always",
+        server_memory="5 M",
+        guarantee="that of shadowheart where the measured times are the true ones, and what is "
+        "asked for has stopped doubling; unbiased for workers that share one f",
         reference="Tyurin et al., 2024, arXiv:2402.04785",
     )
 
@@ -96,7 +98,11 @@ class AdaptiveShadowheart(Method):
 
 
 class _Server(ShadowheartServer):
-    """Remembers "compute_s" and "message_s" of every worker, shape (M,); NaN is not known."""
+    """Remembers of every worker, shape (M,), what the names in ``_MEMORY`` say.
+
+    "compute_s" and "message_s" are NaN as long as they are not known. "rested_s" is how long
+    rounds without the worker have taken, "gradients" and "messages" what it was asked for last.
+    """
 
     def __init__(self, method: AdaptiveShadowheart, parameters: Tensor) -> None:
         super().__init__(parameters, method.compressor, method.omega)
@@ -118,47 +124,50 @@ class _Server(ShadowheartServer):
         return estimate
 
     def _plan(self, context: Context) -> Plan:
+        if not self.memory:
+            known = torch.full((context.num_workers,), math.nan, dtype=torch.float64)
+            self.memory = {name: known.clone() for name in _AVERAGES}
+            self.memory |= {name: torch.zeros_like(known) for name in _COUNTS}
         if self._open is None:
-            compute_s, message_s = (self._known(name, context) for name in _NAMES)
-            self._open = _plan_of(compute_s, message_s, self._omega(context), self._method)
+            self._open = self._planned(self._omega(context))
         return self._open
 
-    def _known(self, name: str, context: Context) -> Tensor:
-        """Return the seconds of every worker, NaN where they are not known."""
-        known = self.memory.get(name, torch.empty(0, dtype=torch.float64))
-        missing = torch.full((max(0, context.num_workers - len(known)),), math.nan)
-        self.memory[name] = torch.cat((known[: context.num_workers], missing.double()))
-        return self.memory[name]
+    def _planned(self, omega: float) -> Plan:
+        """Return a plan for what is known."""
+        compute_s, message_s, rested_s, *asked = (self.memory[name].tolist() for name in _MEMORY)
+        if any(map(math.isnan, (*compute_s, *message_s))):
+            ones = (1,) * len(compute_s)
+            return weighted(0.0, ones, ones, omega, self._method.noise)
+        times = tuple(compute_s), tuple(message_s)
+        plan = plan_for(*times, omega, self._method.noise, self._method.max_messages)
+        gradients, messages = (
+            [min(number, 2 * max(1, int(before))) for number, before in zip(*pair, strict=True)]
+            for pair in zip((plan.gradients, plan.messages), asked, strict=True)
+        )
+        for worker_id in set(range(len(gradients))) - set(plan.active):
+            due = rested_s[worker_id] >= max(compute_s[worker_id], message_s[worker_id])
+            gradients[worker_id] = messages[worker_id] = int(due)
+        numbers = tuple(gradients), tuple(messages)
+        return weighted(plan.equilibrium_s, *numbers, omega, self._method.noise)
 
     def _learn(self, computed: Mapping[int, float], plan: Plan) -> None:
-        """Move the averages by what was measured, and let those that rested be faster."""
-        memory, pull = self.memory, self._method.pull
-        active = set(plan.active)
-        for worker_id in range(len(plan.gradients)):
-            if worker_id not in active:
-                for name in _NAMES:
-                    memory[name][worker_id] *= _RESTED
-            elif worker_id in self._elapsed_s:
-                gradients, messages = plan.gradients[worker_id], plan.messages[worker_id]
-                left = self._elapsed_s[worker_id] - gradients * computed[worker_id]
-                for name, new in zip(_NAMES, (computed[worker_id], left / messages), strict=True):
-                    new, old = max(new, _LEAST_S), memory[name][worker_id]
-                    memory[name][worker_id] = new if old.isnan() else old + pull * (new - old)
-
-
-def _plan_of(
-    compute_s: Tensor, message_s: Tensor, omega: float, method: AdaptiveShadowheart
-) -> Plan:
-    """Return the plan for what is known; newcomers are taken to be like the others on average."""
-    if message_s.isnan().all():
-        ones = (1,) * len(message_s)
-        return Plan(equilibrium_s=0.0, gradients=ones, messages=ones, weights=(1.0,) * len(ones))
-    compute_s, message_s = (
-        torch.where(seconds.isnan(), seconds.nanmean(), seconds)
-        for seconds in (compute_s, message_s)
-    )
-    times = tuple(compute_s.tolist()), tuple(message_s.tolist())
-    return plan_for(*times, omega, method.noise, method.max_messages)
+        """Move the averages by what was measured, and note what was asked for."""
+        for worker_id, asked in enumerate(zip(plan.gradients, plan.messages, strict=True)):
+            for name, number in zip(_COUNTS[1:], asked, strict=True):
+                self.memory[name][worker_id] = number
+            if not all(asked):
+                self.memory["rested_s"][worker_id] += plan.equilibrium_s
+                continue
+            self.memory["rested_s"][worker_id] = 0
+            if (elapsed_s := self._elapsed_s.get(worker_id)) is None:
+                continue
+            gradients, messages = asked
+            compute_s = min(computed[worker_id], elapsed_s / gradients)
+            message_s = (elapsed_s - gradients * compute_s) / messages
+            for name, seconds in zip(_AVERAGES, (compute_s, message_s), strict=True):
+                new, old = max(seconds, _LEAST_S), float(self.memory[name][worker_id])
+                pulled = new if math.isnan(old) else old + self._method.pull * (new - old)
+                self.memory[name][worker_id] = pulled
 
 
 def _seconds(worker_id: int, report: Message) -> float:

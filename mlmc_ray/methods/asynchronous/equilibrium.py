@@ -11,6 +11,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+MOST_GRADIENTS = 1 << 20
+"""For one report."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -47,14 +50,41 @@ def plan_for(
     noise: float,
     max_messages: int,
 ) -> Plan:
-    """Return the plan of workers of some speeds; see ``Shadowheart`` for the arguments."""
-    equilibrium_s = equilibrium_time(compute_s, message_s, omega, noise)
-    gradients = tuple(math.floor(equilibrium_s / h) for h in compute_s)
+    """Return the plan of workers of some speeds; see ``Shadowheart`` for the arguments.
+
+    Raises:
+        ValueError: there is no finite t*.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        equilibrium_s = equilibrium_time(compute_s, message_s, omega, noise)
+    if not math.isfinite(equilibrium_s):
+        raise ValueError(
+            f"no round is long enough: noise is {noise:g}, omega is {omega:g}, compute_s is up to "
+            f"{max(compute_s):g} and message_s up to {max(message_s):g}: give smaller numbers"
+        )
+    gradients = tuple(min(MOST_GRADIENTS, math.floor(equilibrium_s / h)) for h in compute_s)
     most = max_messages if omega else 1
     messages = tuple(min(most, math.floor(equilibrium_s / tau)) for tau in message_s)
+    return weighted(equilibrium_s, gradients, messages, omega, noise)
+
+
+def weighted(
+    equilibrium_s: float,
+    gradients: tuple[int, ...],
+    messages: tuple[int, ...],
+    omega: float,
+    noise: float,
+) -> Plan:
+    """Return the plan of some numbers of gradients and messages, with its weights.
+
+    Raises:
+        ValueError: the settings are too large for any.
+    """
     spreads = [
         b * omega + omega * noise + m * noise for b, m in zip(gradients, messages, strict=True)
     ]
+    if not all(map(math.isfinite, spreads)):
+        raise ValueError(f"noise is {noise:g} and omega is {omega:g}: give smaller numbers")
     return Plan(
         equilibrium_s=equilibrium_s,
         gradients=gradients,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mlmc_ray.compressors.base import Compressor, Context, bound
 from mlmc_ray.compressors.wrappers.named import named
-from mlmc_ray.methods.asynchronous.equilibrium import Plan, plan_for
+from mlmc_ray.methods.asynchronous.equilibrium import MOST_GRADIENTS, Plan, plan_for
 from mlmc_ray.methods.base import Facts, Half, Method, Oracle, ServerHalf, WorkerHalf
 from mlmc_ray.methods.checks import require_unbiased, whole
 from mlmc_ray.methods.reports import payload_of, payloads_of
@@ -30,8 +30,6 @@ Seconds = float | tuple[float, ...]
 
 MOST_MESSAGES = 4096
 """In one report."""
-
-_MOST_GRADIENTS = 1 << 20  # for one report
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +167,7 @@ class ShadowheartWorker(Half):
 
     def step(self, news: Message, oracle: Oracle, *, context: Context) -> Message:
         """Answer the server's news with a report."""
-        num_gradients = whole(news.scalars, "gradients", 1, _MOST_GRADIENTS)
+        num_gradients = whole(news.scalars, "gradients", 1, MOST_GRADIENTS)
         num_messages = whole(news.scalars, "messages", 1, MOST_MESSAGES)
         at = payload_of(news, "parameters").to_dense()
         total = torch.zeros_like(at)
