@@ -274,6 +274,7 @@ def test_other_reservations_need_other_actors() -> None:
     try:
         assert engine.suits(cpu, run_of(actors=2, batch_size=6))
         assert not engine.suits(cpu, cuda)
+        engine._demand = demand_of(cuda, local=engine._local)
         assert not engine.suits(cuda, cpu)
         assert not engine.suits(cuda, half)
         assert engine.suits(cuda, run_of(device="cuda", actors=2))  # 1 is the default

@@ -82,6 +82,7 @@ def _same_actors(cluster: None) -> Iterator[None]:
 
         def take(engine: RayEngine, *_: object) -> None:
             engine._servers, engine._hosts = started._servers, started._hosts
+            engine._demand = started._demand
 
         patch.setattr(RayEngine, "_place", take)
         yield

@@ -91,6 +91,7 @@ def test_all_workers_may_be_killed_and_again() -> None:
     assert len(session.repeated) == 6
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced() -> None:
     config = recovering("sgd", round_timeout_s=3)
     hangs = signalled("host 1", signal.SIGSTOP)
@@ -162,6 +163,7 @@ def test_a_server_may_be_lost_before_an_evaluation() -> None:
         assert len(session.repeated) == 5 * 8
 
 
+@pytest.mark.slow
 def test_a_session_goes_on_from_where_it_was_changed() -> None:
     with Session({**recovering(EF21), "engine": "inline"}) as whole:
         whole.run(3)
@@ -227,7 +229,7 @@ def test_restarts_may_be_refused() -> None:
 )
 def test_a_worker_that_always_dies_is_given_up(method: Any) -> None:
     config = recovering(method, problem={"kind": "tests.tasks.Fatal"}, restarts=2)
-    text = r"^round 0: the host of workers \[0, 2\] is gone: .*; given up after restarts = 2: "
+    text = r"^round 0: the host of workers .* is gone: .*; given up after restarts = 2: "
     with Session(config) as session, pytest.raises(RoundError, match=text):
         session.run()
 

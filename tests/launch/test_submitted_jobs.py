@@ -237,6 +237,7 @@ def test_a_run_streams_its_log_and_comes_back(head: Head, tree: Path) -> None:
     assert (there / "metrics.jsonl").read_text().count("\n") == CONFIG["rounds"] + 1
 
 
+@pytest.mark.slow
 def test_a_failing_job_ends_with_its_code(head: Head, tree: Path) -> None:
     command = head.submit("own.yaml", "--set", "engine=inline", "--env", "FAIL=1", "--out", "out")
     assert command.code == 2, command.stdout + command.stderr
@@ -247,6 +248,7 @@ def test_a_failing_job_ends_with_its_code(head: Head, tree: Path) -> None:
     assert "exit code 2" in command.stdout
 
 
+@pytest.mark.slow
 def test_a_comparison_leaves_its_results_on_the_cluster(head: Head, tree: Path) -> None:
     runs = [{"name": "a"}, {"name": "b", "seed": 1}]
     (tree / "both.yaml").write_text(yaml.safe_dump({**CONFIG, "engine": "inline", "compare": runs}))
@@ -260,6 +262,7 @@ def test_a_comparison_leaves_its_results_on_the_cluster(head: Head, tree: Path) 
     assert not (tree / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_job_that_is_too_large_says_so(head: Head, tree: Path) -> None:
     command = head.start("own.yaml", "--set", "actors=8", "--set", "workers=8")
     command.read_until("Own task needs 9 processors, the cluster has 2; waiting up to 5 s")

@@ -25,7 +25,13 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("relay", "compressed")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES],
+)
 def test_it_ends_as_in_one_process(name: str, tmp_path: Path) -> None:
     case = dict(CASES[name])
     method, lost_on = case.pop("method"), case.pop("lost_on", "ray")
