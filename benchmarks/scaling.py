@@ -1,4 +1,4 @@
-"""A run on Ray that is scaled from 4 to 8 to 2 workers on its way, against one in one process.
+"""Runs on Ray that are scaled from 4 to 8 to 2 workers on their way, against others in one process.
 
 python -m benchmarks.scaling --out benchmarks/results/scaling
 """
@@ -15,87 +15,89 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from launch import Session
-from launch.callbacks import Callback
 from launch.engines.cluster import ray_cluster
-from launch.metrics import Metrics
 from launch.versions import versions
-from mlmc_ray.rounds import RoundResult
 
 WORKERS = (4, 8, 2)
-CONFIG: dict[str, Any] = {
+LADDER = {"kind": "s-top-k", "segment_size": 0.02}
+SHARED: dict[str, Any] = {
     "problem": "digits",
-    "method": {
-        "kind": "ef21-sgdm",
-        "compressor": {"kind": "top-k", "k": 0.02},
-    },
-    "optimizer": {"kind": "sgd", "step_size": 0.2},
-    "downlink": "delta",
     "workers": WORKERS[0],
     "actors": 2,
     "batch_size": 32,
     "evaluate_every": 2,
     "observe_every": None,
 }
-
-
-class _Progress(Callback):
-    def __init__(self, console: Console, name: str) -> None:
-        self._console = console
-        self._name = name
-
-    def on_round(self, session: Session, metrics: Metrics, result: RoundResult) -> None:
-        self._console.print(f"{self._name}: round {metrics['round']}", end="\r")
+# One whose workers remember nothing, and one whose workers and server begin to remember anew.
+RUNS: dict[str, dict[str, Any]] = {
+    "MLMC": {
+        "method": {"kind": "compressed-sgd", "compressor": {"kind": "mlmc", "ladder": LADDER}},
+        "optimizer": {"kind": "sgd", "step_size": 0.05},
+    },
+    "EF21-SGDM": {
+        "method": {"kind": "ef21-sgdm", "compressor": {"kind": "top-k", "k": 0.02}},
+        "optimizer": {"kind": "sgd", "step_size": 0.2},
+    },
+}
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Directory for results and figure.")],
     rounds: Annotated[int, typer.Option(min=2, help="With each number of workers.")] = 60,
 ) -> None:
-    """Run both, compare them, and draw the one on Ray."""
-    console, runs = Console(), {}
+    """Run all, compare them, and draw those on Ray."""
+    console = Console()
     with ray_cluster(None):
-        for engine in ("ray", "inline"):
-            progress = _Progress(console, engine)
-            with Session({**CONFIG, "engine": engine}, callbacks=progress) as session:
-                session.run(rounds)
-                for workers in WORKERS[1:]:
-                    session.scale_to(workers)
-                    session.run(rounds)
-                runs[engine] = (session.parameters(), session.ledger, session.metrics)
-    on_ray, inline = runs["ray"], runs["inline"]
-    same = torch.equal(on_ray[0], inline[0]) and on_ray[1] == inline[1]
-    console.print(f"parameters and ledger as in one process: {same}")
-    reports = Counter(e.round_index for e in on_ray[1] if e.direction == "uplink")
-    counts = [reports[index] for index in range(len(WORKERS) * rounds)]
-    console.print(f"reports a round: {sorted(Counter(counts).items())}")
-    points = [
-        {key: metrics[key] for key in ("round", "test_accuracy", "uplink_bytes", "downlink_bytes")}
-        for metrics in on_ray[2]
-        if "test_accuracy" in metrics
-    ]
+        results = [measure(name, rounds, console) for name in RUNS]
     out.mkdir(parents=True, exist_ok=True)
-    report = {"machine": versions(), "same": same, "reports": counts, "points": points}
+    report = {"machine": versions(), "results": results}
     (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    _draw(points, rounds).savefig(out / "scaling.png", dpi=150)
-    if not same:
+    draw(results, rounds).savefig(out / "scaling.png", dpi=110)
+    if not all(result["same"] for result in results):
         raise typer.Exit(1)
 
 
-def _draw(points: list[dict[str, Any]], rounds: int) -> Figure:
-    """Draw accuracy, and the bytes of a round, against rounds."""
+def measure(name: str, rounds: int, console: Console) -> dict[str, Any]:
+    """Run one of ``RUNS`` on Ray and in one process; return the first, and whether they agree."""
+    ends = []
+    for engine in ("ray", "inline"):
+        with Session({**SHARED, **RUNS[name], "name": name, "engine": engine}) as session:
+            for workers in WORKERS:
+                if workers != session.config.workers:
+                    session.scale_to(workers)
+                session.run(rounds)
+                console.print(f"{name}, {engine}: {rounds} rounds of {workers} workers")
+            ends.append((session.parameters(), session.ledger, session.metrics))
+    (parameters, ledger, metrics), inline = ends
+    same = torch.equal(parameters, inline[0]) and ledger == inline[1]
+    console.print(f"{name}: parameters and ledger as in one process: {same}")
+    reports = Counter(entry.round_index for entry in ledger if entry.direction == "uplink")
+    keys = ("round", "test_accuracy", "uplink_bytes", "downlink_bytes")
+    points = [{key: row[key] for key in keys} for row in metrics if "test_accuracy" in row]
+    counts = [reports[index] for index in range(len(WORKERS) * rounds)]
+    return {"name": name, "same": same, "reports": counts, "points": points}
+
+
+def draw(results: list[dict[str, Any]], rounds: int) -> Figure:
+    """Draw accuracy, and the bytes of a round's reports, against rounds."""
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot([p["round"] for p in points], [p["test_accuracy"] for p in points])
-    left.set_ylabel("accuracy on test digits")
-    for key in ("uplink_bytes", "downlink_bytes"):
+    for result in results:
+        points = result["points"]
+        ends = [p["round"] for p in points]
+        left.plot(ends, [p["test_accuracy"] for p in points], label=result["name"])
+        key = "uplink_bytes"
         rates = [(b[key] - a[key]) / (b["round"] - a["round"]) / 1e3 for a, b in pairwise(points)]
-        right.plot([p["round"] for p in points[1:]], rates, label=key.split("_")[0])
-    right.set_ylabel("kB a round")
-    right.legend()
+        right.plot(ends[1:], rates, label=result["name"])
+    left.set_ylabel("accuracy on test digits")
+    right.set_ylabel("kB of reports a round")
+    left.legend(loc="lower right")
     for axes in (left, right):
         for index, workers in enumerate(WORKERS):
             axes.axvline(index * rounds, color="k", lw=0.5, ls=":")
-            axes.annotate(f"{workers} workers", (index * rounds + 2, axes.get_ylim()[0]))
+            axes.text(
+                index * rounds + 2, 1.02, f"{workers} workers", transform=axes.get_xaxis_transform()
+            )
         axes.set_xlabel("rounds")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

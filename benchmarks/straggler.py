@@ -107,7 +107,8 @@ def measure(name: str, seconds: float, console: Console) -> dict[str, Any]:
         while session.metrics[-1]["seconds"] - begun["seconds"] < seconds:
             metrics = session.run(rounds_at_once)
             points.append((metrics["seconds"] - begun["seconds"], metrics["test_accuracy"]))
-            console.print(f"{name}: {points[-1][0]:5.1f} s, {points[-1][1]:.1%}", end="\r")
+            if console.is_terminal:
+                console.print(f"{name}: {points[-1][0]:5.1f} s, {points[-1][1]:.1%}", end="\r")
         late = sum(metrics.get("late_reports", 0) for metrics in session.metrics)
     taken = points[-1][0]
     return {
@@ -161,7 +162,7 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     axes.set_xlabel("seconds")
     axes.set_ylabel("accuracy on test digits")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

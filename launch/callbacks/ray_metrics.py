@@ -43,6 +43,9 @@ INSTRUMENTS = {
     "mlmc_relative_error": Instrument(
         "Gauge", "|C(v) - v|^2 over |v|^2, sums over workers, in observed rounds"
     ),
+    "mlmc_reports": Instrument(
+        "Counter", "Reports that arrived (asynchronous methods)", ("worker",)
+    ),
     "mlmc_staleness_rounds": Instrument(
         "Histogram",
         "Rounds between the news that a report answers and its arrival (asynchronous methods)",
@@ -123,7 +126,8 @@ class _Reporter(Callback):
         for name in measure_names(metrics):
             self._set("mlmc_measure", metrics[f"test_{name}"], {"measure": name})
         if session.config.method.asynchronous:
-            for _, staleness in self._staleness.of(entry[:3] for entry in result.ledger):
+            for worker_id, staleness in self._staleness.of(entry[:3] for entry in result.ledger):
+                self._metrics["mlmc_reports"].inc(1, {"worker": str(worker_id)})
                 self._metrics["mlmc_staleness_rounds"].observe(staleness)
 
     def _set(self, name: str, value: float, tags: dict[str, str] | None = None) -> None:

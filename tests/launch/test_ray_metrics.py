@@ -54,7 +54,7 @@ def samples(text: str, run: str) -> dict[tuple[str, str], float]:
     for line in text.splitlines():
         match = re.match(r"(ray_mlmc_\w+)\{(.*)\} (\S+)$", line)
         if match and f'run="{run}"' in match[2]:
-            own = re.search(r'(?:direction|measure|le)="([^"]*)"', match[2])
+            own = re.search(r'(?:direction|measure|worker|le)="([^"]*)"', match[2])
             found[match[1], own[1] if own else ""] = float(match[3])
     return found
 
@@ -108,6 +108,8 @@ def test_ray_exports_what_a_run_reports() -> None:
     # The reports of workers 0, 0, 1, 0, 0, 1, 0, 2 answer news of rounds 0, 1, 0, 2, 4, 3, 5, 0.
     ages = [0, 0, 2, 1, 0, 2, 1, 7]
     assert of_other["ray_mlmc_staleness_rounds_count", ""] == len(ages)
+    reports = [of_other["ray_mlmc_reports_total", str(worker_id)] for worker_id in range(3)]
+    assert reports == [5, 2, 1]
     for edge in (0.5, 1.5, 2.5, 4.5, 8.5):
         below = sum(age <= edge for age in ages)
         assert of_other["ray_mlmc_staleness_rounds_bucket", str(edge)] == below
