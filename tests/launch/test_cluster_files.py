@@ -41,6 +41,7 @@ _POD = _object(
             "name image resources",
             name=_TEXT,
             image=_TEXT,
+            env=_list(_object("name value", name=_TEXT, value=_TEXT)),
             ports=_list(_object("containerPort", containerPort=_COUNT, name=_TEXT)),
             resources=_object("requests limits", requests=_QUANTITIES, limits=_QUANTITIES),
             volumeMounts=_list(
