@@ -69,9 +69,13 @@ def carried(state: RunState, old: RunConfig, new: RunConfig) -> tuple[RunState, 
     if old.problem != new.problem:
         notes.append("the problem has changed: measures before and after are not of the same")
     if old.workers != new.workers or not old.method.same_memory(new.method):
-        halves = [state["half"] for state in (*servers, *workers.values())]
-        if any(halves):
-            notes.append("the memory of the method starts anew, on the server and on every worker")
+        sides = {
+            "on the server": any(state["half"] for state in servers),
+            "on every worker": any(state["half"] for state in workers.values()),
+        }
+        if any(sides.values()):
+            where = " and ".join(side for side, remembers in sides.items() if remembers)
+            notes.append(f"the memory of the method starts anew, {where}")
         for server in servers:
             for name in _SERVER_MEMORY:
                 del server[name]

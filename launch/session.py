@@ -249,7 +249,7 @@ class Session:
                 self._lookout.refuse(wanted)
                 self._on_note(f"{there}, and {number} workers stay: {error}")
             else:
-                self._on_note(f"{there}: {wanted} workers from now on, in place of {number}")
+                self._on_note(f"{there}: workers is {wanted} from now on, in place of {number}")
 
     def pause(self) -> None:
         """Let ``run`` return after the round that it is in; from another thread, or a callback.

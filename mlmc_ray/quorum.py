@@ -1,6 +1,7 @@
 """Rounds that close before all workers have reported."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlmc_ray.methods import Method
@@ -38,18 +39,34 @@ class Quorum:
             ValueError: says why.
         """
         name = type(method).__name__
+        if method.asynchronous:
+            raise ValueError(
+                f"quorum is given, and {name} takes every report as it comes, so there is no round "
+                "to close early: leave quorum out"
+            )
         if not method.allows_absence or not method.facts.worker_memory.startswith("0"):
             why = (
-                "what its workers remember would differ from what the server knows of it"
+                "has workers that remember something, which would differ from what the server "
+                "knows of it"
                 if method.allows_absence
                 else "needs the reports of all workers"
             )
             raise ValueError(
-                f"quorum is given, and {name}: {why}: leave quorum out, or give a method whose "
-                "workers remember nothing, such as sgd or compressed-sgd"
+                f"quorum is given, and {name} {why}: leave quorum out, or give sgd or "
+                "compressed-sgd"
             )
         if self.reports is not None and self.reports > num_workers:
             raise ValueError(
                 f"quorum.reports is {self.reports}, and there are {num_workers} workers: give at "
                 "most as many"
             )
+
+    def idle(self, hosts: Sequence[int]) -> bool:
+        """Return whether rounds wait for all workers in spite of it, as hosts report together.
+
+        Args:
+            hosts: how many workers each has.
+        """
+        if self.deadline_s is not None or self.reports is None:
+            return False
+        return sum(hosts) - min(hosts) < self.reports

@@ -32,9 +32,14 @@ def plain_value(hint: Any, value: Any, place: str) -> Any:
         raise ConfigError(f"{place}: got {value!r:.200}: {_joined(reasons)}") from error
 
 
+_INSTANCE = "Input should be a dictionary or an instance of "
+_MAPPING = "Input should be a mapping of its keys to values"
+
+
 def _joined(reasons: Iterable[str]) -> str:
     """Return pydantic's reasons as one sentence; a number of any kind is one thing to ask for."""
     plain = [reason.partition(", unable to parse")[0] for reason in reasons]
+    plain = [_MAPPING if reason.startswith(_INSTANCE) else reason for reason in plain]
     number, whole = "Input should be a valid number", "Input should be a valid integer"
     return "; or ".join(reason for reason in plain if not (reason == whole and number in plain))
 

@@ -173,6 +173,11 @@ class RunConfig:
                 "engine: ray and leave actors out, or leave elastic out"
             )
 
+        if not self.elastic.least <= self.workers <= self.elastic.most:
+            raise ValueError(
+                f"workers is {self.workers}, and elastic is from {self.elastic.least} to "
+                f"{self.elastic.most}: give workers within these bounds"
+            )
         needed = (self.quorum.reports or 1) if self.quorum else 1
         if needed > self.elastic.least:
             raise ValueError(

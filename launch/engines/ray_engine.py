@@ -104,12 +104,24 @@ class RayEngine:
             self._new_host(index, range(index, config.workers, demand.num_hosts))
             for index in range(demand.num_hosts)
         ]
+        self._note_quorum(config)
         actors: list[RemoteParameterServer | RemoteWorkerHost] = [*self._servers, *self._hosts]
         started = [actor.ready() for actor in actors]
         if waiting := self._waited(started, _START_TIMEOUT_S, "to start"):
             raise ClusterError(
                 f"{len(waiting)} of {len(actors)} actors have their processor and have not started "
                 f"within {_START_TIMEOUT_S:g} s: the machines are too busy"
+            )
+
+    def _note_quorum(self, config: RunConfig) -> None:
+        """Say so if a quorum closes no round early."""
+        sizes = [len(host.worker_ids) for host in self._hosts]
+        if config.quorum is not None and config.quorum.idle(sizes):
+            self._on_note(
+                f"quorum.reports is {config.quorum.reports}, and all {config.workers} workers are "
+                f"waited for: they are in {len(sizes)} processes, whose workers report together, "
+                f"and without any of those there are too few: give actors: {config.workers} and "
+                "fewer reports"
             )
 
     def _new_host(

@@ -55,7 +55,8 @@ class RecordedOrder:
             ) from error
         if other:
             raise ConfigError(
-                f"{place}, and {', '.join(other)} are others there: repeat a run with what it had"
+                f"{place}, whose config.yaml has another value of {', '.join(other)}: begin from "
+                "that file, with engine=inline and arrivals"
             )
         if (Path(self._directory) / "changes.jsonl").exists():
             raise ConfigError(f"{place}, which was changed on its way: it cannot be repeated")

@@ -37,8 +37,8 @@ METHODS: Mapping[str, dict[str, Any]] = {
         "optimizer": SGD,
     },
     "EF21-SGDM": {"method": {"kind": "ef21-sgdm", "compressor": TOP_K}, "optimizer": SGD},
-    "DIANA": {"method": {"kind": "diana", "compressor": RAND_K, "step_size": 0.05}},
-    "MARINA": {"method": {"kind": "marina", "compressor": RAND_K, "step_size": 0.05}},
+    "DIANA": {"method": {"kind": "diana", "compressor": RAND_K}, "optimizer": SGD},
+    "MARINA": {"method": {"kind": "marina", "compressor": RAND_K}, "optimizer": SGD},
 }
 DOWNLINKS = ("full", "delta", "relay")
 CHECKPOINTS = (None, {"every": 3}, {"every": 5})

@@ -18,6 +18,7 @@ from launch.engines.ray_engine import RayEngine
 from mlmc_ray.errors import ConfigError, RoundError
 from mlmc_ray.methods import DataParallelSGD
 from mlmc_ray.payloads import DensePayload, Message
+from mlmc_ray.quorum import Quorum
 from tests.chaos.faults import Disturb, killed
 from tests.launch.same_runs import EF21, config_of
 from tests.tasks import Regression
@@ -84,7 +85,9 @@ def test_a_replay_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
         assert resumed.ledger == session.ledger
     with Session(again) as longer, pytest.raises(RoundError, match=r"no more than .* lower rounds"):
         longer.run(1000)
-    with pytest.raises(ConfigError, match="and seed, workers are others there: repeat a run"):
+    with pytest.raises(
+        ConfigError, match="has another value of seed, workers: begin from that file"
+    ):
         Session({**again, "workers": 2, "seed": 3})
 
 
@@ -157,9 +160,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"quorum": {"reports": 3}, "engine": "inline"}, "engine is 'inline'.*: give engine: ray"),
     ({"quorum": {"reports": 3}, "servers": 2}, "servers is 2: .* give servers: 1"),
     ({"quorum": {"reports": 3}, "downlink": "delta"}, "give downlink: full or half"),
-    ({"quorum": {"reports": 3}, "method": EF21}, "what its workers remember would differ"),
+    ({"quorum": {"reports": 3}, "method": ASYNC}, "takes every report as it comes, so there is no"),
+    ({"quorum": 3}, "got 3: Input should be a mapping of its keys to values"),
+    (
+        {"quorum": {"reports": 3}, "method": EF21},
+        "ef21-sgdm has workers that remember something, which would",
+    ),
     ({"quorum": {"reports": 3}, "method": {"kind": "power-sgd", "rank": 1}}, "needs the reports"),
     ({"elastic": {"least": 3, "most": 2}}, "most is 2 and least is 3"),
+    ({"elastic": {"least": 5, "most": 8}, "actors": None}, "workers is 4, and elastic is from 5"),
     ({"elastic": {"least": 1, "most": 2}}, "actors is 2: .* leave actors out"),
     (
         {"elastic": {"least": 1, "most": 2}, "engine": "inline", "actors": None},
@@ -233,6 +242,19 @@ def test_the_average_over_a_random_quorum_is_unbiased() -> None:
         assert isinstance(estimate, torch.Tensor)
         total += estimate
     torch.testing.assert_close(total / len(sets), gradients.mean(dim=0))
+
+
+def test_a_quorum_does_nothing_where_no_host_can_be_missed() -> None:
+    quorum = Quorum(reports=3)
+    assert [quorum.idle(hosts) for hosts in ([2, 2], [4], [1, 1, 1, 1], [3, 1])] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert Quorum(reports=4).idle([1, 1, 1, 1])
+    assert not Quorum(reports=3, deadline_s=1.0).idle([2, 2])
+    assert not Quorum(deadline_s=1.0).idle([2, 2])
 
 
 @ray_test

@@ -45,13 +45,15 @@ class AdaptiveShadowheart(Method):
     the next its numbers at most double. One that has no time for either rests, until the rounds
     without it have taken as long as it would; then it is asked for one gradient and one message
     again. Numbers are chosen before the draws of their round, so the estimate is unbiased whatever
-    the clocks say. No two runs are the same.
+    the clocks say. No two runs are the same. Where the wire is fast many messages are sent, which
+    together may be as long as the vector: the method saves time, and ``max_messages`` bytes.
 
     Args:
-        compressor: see ``Shadowheart``.
-        noise: see ``Shadowheart``.
-        omega: see ``Shadowheart``.
-        max_messages: see ``Shadowheart``.
+        compressor: unbiased; with omega = 0 one message says all, and more are not sent.
+        noise: n = sigma^2 / epsilon, at least 0: the variance of a gradient, in units of the
+            |grad f|^2 that is wanted; 1 if nothing is known of it.
+        omega: of the compressor; by default its own bound.
+        max_messages: never send more than so many, which may cost some of the guarantee.
         pull: weight of the newest measurement, above 0 and at most 1.
 
     References:
