@@ -201,7 +201,7 @@ def with_lost_driver(trial: Trial, config: dict[str, Any], out: Path) -> Ending:
         time.sleep(trial.delay_s)
         driver.kill()
     if not list((out / "checkpoints").glob("round-*")):  # before the first: it is run again
-        with Session(config) as session:
+        with Session({**config, "checkpoints": None}) as session:
             session.run()
             return ending_of(session)
     with Session.resume(out, ["address=null"]) as session:
