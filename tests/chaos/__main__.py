@@ -37,7 +37,10 @@ class Nodes:
             "health_check_failure_threshold": 3,
         }
         head = {"num_cpus": 0, "include_dashboard": False, "_system_config": checks}
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        # Nodes join from the threads of faults, in which Ray can set no handlers for an exit.
+        self._cluster: Any = Cluster(
+            initialize_head=True, head_node_args=head, shutdown_at_exit=False
+        )
         self._nodes = [self._cluster.add_node(num_cpus=CPUS) for _ in range(3)]
         self._joining: list[threading.Thread] = []
         ray.init(address=self._cluster.address, logging_level=logging.ERROR)
