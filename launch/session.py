@@ -151,8 +151,8 @@ class Session:
         """One dict a round, as in ``metrics.jsonl``; the first is from before the first round.
 
         They hold round, seconds, train_loss (not the first), gradients (by all workers),
-        uplink_bytes, downlink_bytes (all since the start), clock_s where there is a clock, test_*
-        where evaluated, relative_error where observed.
+        uplink_bytes, downlink_bytes (all since the start), clock_s where there is a clock,
+        step_size where there is a schedule, test_* where evaluated, relative_error where observed.
         """
         return self._history.metrics
 
@@ -219,6 +219,8 @@ class Session:
             metrics = self._history.metrics_of(result)
             if self.config.quorum is not None:
                 metrics["late_reports"] = result.late_reports
+            if self.config.step_sizes is not None:
+                metrics["step_size"] = self.config.step_sizes.of(metrics["round"] - 1)
             try:
                 if metrics["round"] % self.config.evaluate_every == 0 or metrics["round"] == last:
                     metrics |= self._tests()

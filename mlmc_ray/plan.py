@@ -12,6 +12,7 @@ from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import ProblemSource
 from mlmc_ray.quorum import Quorum
 from mlmc_ray.replica import Replica
+from mlmc_ray.schedules import StepSizes
 from mlmc_ray.spans import Span, spans_of
 
 
@@ -23,6 +24,7 @@ class RunPlan:
         problem: where the problem comes from; every process loads it for itself.
         method: makes the halves.
         optimizer: takes the step; None if the method does.
+        step_sizes: of every round; None for the optimizer's own in all of them.
         num_workers: logical workers of the whole run.
         seed: the run's seed.
         downlink: how the parameters get to the workers.
@@ -34,6 +36,7 @@ class RunPlan:
     problem: ProblemSource
     method: Method
     optimizer: Optimizer | None = None
+    step_sizes: StepSizes | None = None
     num_workers: int
     seed: int
     downlink: Downlink = FULL
@@ -56,6 +59,7 @@ class RunPlan:
         return Replica(
             method=self.method,
             optimizer=self.optimizer,
+            step_sizes=self.step_sizes,
             clip_norm=self.clip_norm,
             num_workers=self.num_workers,
             seed=self.seed,

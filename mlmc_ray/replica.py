@@ -16,6 +16,7 @@ from mlmc_ray.methods.base import News, RestartingHalf, TimedHalf
 from mlmc_ray.methods.reports import add_average, payloads_of
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.payloads import Message
+from mlmc_ray.schedules import StepSizes
 from mlmc_ray.seeding import generator_for, seed_for
 from mlmc_ray.spans import Span, span_names
 
@@ -33,6 +34,7 @@ class Replica:
     Args:
         method: makes the server half.
         optimizer: takes the step; None if the method does.
+        step_sizes: of every round; None for the optimizer's own in all of them.
         clip_norm: estimates that are longer are shortened to this norm; None for never.
         num_workers: logical workers of the run.
         seed: the run's seed.
@@ -53,6 +55,7 @@ class Replica:
         *,
         method: Method,
         optimizer: Optimizer | None,
+        step_sizes: StepSizes | None,
         clip_norm: float | None,
         num_workers: int,
         seed: int,
@@ -64,6 +67,13 @@ class Replica:
         self.parameters = parameters
         self._parameter = nn.Parameter(parameters)
         self._optimizer = optimizer.build(self._parameter) if optimizer else None
+        self._step_sizes = step_sizes
+        groups = self._optimizer.param_groups if self._optimizer else []
+        if step_sizes is not None and not all("lr" in group for group in groups):
+            raise TypeError(
+                f"a schedule is given, and the optimizer that {type(optimizer).__name__} builds "
+                "has no lr to be set"
+            )
         self._half = method.server(parameters)
         if method.timed and not isinstance(self._half, TimedHalf):
             raise TypeError(
@@ -148,15 +158,18 @@ class Replica:
 
         Args:
             squared_norm: of the estimate of all spans, if steps are clipped.
-            round_index: for errors.
+            round_index: whose step it is.
 
         Raises:
-            RoundError: the parameters are not finite after the step.
+            RoundError: the parameters are not finite after the step, or the schedule gives no step
+                size.
         """
         if self._estimate is not None and self._optimizer:
             norm = math.sqrt(squared_norm)
             if self._clip_norm is not None and norm > self._clip_norm:
                 self._estimate = self._estimate * (self._clip_norm / norm)
+            if self._step_sizes is not None:
+                _set_step_size(self._optimizer, self._step_sizes, round_index)
             self._parameter.grad = self._estimate
             self._optimizer.step()
         if not all_finite(self.parameters):
@@ -210,6 +223,15 @@ class Replica:
             own = self._optimizer.state_dict()
             self._optimizer.load_state_dict({**own, "state": copy.deepcopy(state["optimizer"])})
         self.num_averages = state["statistics"]
+
+
+def _set_step_size(optimizer: torch.optim.Optimizer, sizes: StepSizes, round_index: int) -> None:
+    try:
+        step_size = sizes.of(round_index)
+    except ValueError as error:
+        raise RoundError(f"round {round_index}: {error}") from error
+    for group in optimizer.param_groups:
+        group["lr"] = step_size
 
 
 def _carrying(reports: Mapping[int, Message]) -> dict[int, Message]:

@@ -89,7 +89,14 @@ class Resumed(Past):
             )
         before_it = self.described.get("checkpoints")
         check_same_storage(Checkpoints(**before_it) if before_it else None, config.checkpoints)
-        if config.rounds < self.rounds:
+        if config.schedule is not None:
+            if "rounds" in changed:
+                raise ConfigError(
+                    f"rounds is {given['rounds']}, was {before['rounds']}, and schedule goes by "
+                    "it: leave it as before, and give session.change(rounds=...) what is to be "
+                    "another run from here on"
+                )
+        elif config.rounds < self.rounds:
             raise ConfigError(
                 f"rounds is {config.rounds}, and the checkpoint is of round {self.rounds}: give at "
                 "least as many"

@@ -68,6 +68,7 @@ from mlmc_ray.ladders import (
 from mlmc_ray.laws import AdaptiveLaw, CostAwareLaw, GivenLaw, LevelLaw, OwnLaw
 from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import SGD, Adam, AdamW, Optimizer, ProximalSGD
+from mlmc_ray.schedules import CosineSchedule, DropSchedule, LinearSchedule, Schedule
 from mlmc_ray.truncation import RandomTruncation
 
 KINDS: dict[Any, dict[str, type[Any]]] = {
@@ -178,6 +179,11 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
         "proximal-sgd": ProximalSGD,
         "adam": Adam,
         "adamw": AdamW,
+    },
+    Schedule: {
+        "cosine": CosineSchedule,
+        "linear": LinearSchedule,
+        "drops": DropSchedule,
     },
     Callback: {
         "tensorboard": TensorBoard,

@@ -9,7 +9,9 @@ _LONGEST = 60  # characters
 
 
 def changed_name(name: str, overrides: Sequence[str]) -> str:
-    """Return a name with the overrides of what it may speak of: problem, method, optimizer.
+    """Return a name with the overrides of what it may speak of.
+
+    That is the problem, the method, the optimizer and the schedule.
 
     Where they are long they are told in brief: a key is its last word, a mapping its kind, and what
     does not fit is left out; a mark follows, which is another for other overrides.
@@ -18,7 +20,7 @@ def changed_name(name: str, overrides: Sequence[str]) -> str:
         name: in the file.
         overrides: ``a.b=c``, the value in YAML.
     """
-    told = [o for o in overrides if o.startswith(("problem", "method", "optimizer"))]
+    told = [o for o in overrides if o.startswith(("problem", "method", "optimizer", "schedule"))]
     whole = ", ".join(told)
     if len(whole) <= _LONGEST:
         return ", ".join([name, *told])

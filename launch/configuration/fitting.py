@@ -14,6 +14,7 @@ from mlmc_ray.flat import FlatModel
 from mlmc_ray.methods import (
     DataParallelSGD,
     LearnedCompression,
+    LocalSGD,
     Method,
     PartialParticipation,
     Scaffnew,
@@ -67,6 +68,7 @@ def notes_on(config: RunConfig) -> list[str]:
         *_idle_actors(config),
         *_moving_all(config),
         *_relaying_much(config),
+        *_local_steps_staying(config),
     ]
 
 
@@ -135,6 +137,17 @@ def _relaying_much(config: RunConfig) -> list[str]:
         "downlink relay will cost more than full: reports are not compressed, so that those of a "
         "round are at least as long as the parameters, and full copies are sent, with all that "
         "optimizer and method remember, three times as long with Adam; give downlink: full or half"
+    ]
+
+
+def _local_steps_staying(config: RunConfig) -> list[str]:
+    """Say of a schedule that it leaves the steps of workers alone."""
+    method = _inner(config.method)
+    if config.schedule is None or not isinstance(method, LocalSGD):
+        return []
+    return [
+        "schedule is of the server's step alone: workers keep taking steps of local_step_size "
+        f"{method.local_step_size:g}"
     ]
 
 

@@ -23,9 +23,10 @@ from launch.pages.in_words import in_words, kind_of
 from mlmc_ray.downlinks import FULL, Downlink, FullDownlink, HalfDownlink, RelayDownlink
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.methods import Method
-from mlmc_ray.optimizers import Optimizer
+from mlmc_ray.optimizers import Optimizer, resolved
 from mlmc_ray.problems import ProblemSource
 from mlmc_ray.quorum import Quorum
+from mlmc_ray.schedules import Schedule, StepSizes
 
 WITHOUT_KIND: dict[str, type[Any]] = {
     "quorum": Quorum,
@@ -46,13 +47,14 @@ class RunConfig:
         problem: what is trained.
         method: how workers and server talk.
         optimizer: how the server steps; None for a method that moves the parameters itself.
+        schedule: how the optimizer's step size changes over the rounds; by default it stays.
         clip_norm: an estimate that is longer is shortened to this norm before the optimizer's step.
         downlink: how the parameters get to the workers.
         servers: the parameters are cut into so many spans of nearly the same size, each with a
             server of its own: an actor, which Ray places like the others.
         name: shown in tables and figures, and part of the run directory's name.
         seed: of everything random.
-        rounds: how many rounds ``run`` makes.
+        rounds: how many rounds ``run`` makes, and those that a schedule spans.
         workers: logical workers, each with its own shard and state.
         batch_size: examples a gradient on every worker, or "full" for its whole shard.
         evaluate_every: rounds between evaluations; the first and the last round are evaluated too.
@@ -98,6 +100,7 @@ class RunConfig:
     problem: ProblemSource
     method: Method
     optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     downlink: Downlink = FULL
     servers: AtLeastOne = 1
@@ -136,12 +139,27 @@ class RunConfig:
             )
         if not self.method.moves_parameters and self.optimizer is None:
             raise ValueError("missing keys ['optimizer']")
+        self._check_schedule(name)
         self.downlink.check(self.method)
         self._check_servers(name)
         self._check_gpus()
         self._check_quorum()
         self._check_elastic()
         self._check_clock(name)
+
+    def _check_schedule(self, name: str) -> None:
+        if self.schedule is None:
+            return
+        if self.optimizer is None:
+            raise ValueError(
+                f"schedule is given, and {name} moves the parameters itself, by steps that stay: "
+                "leave schedule out"
+            )
+        if self.optimizer.step_size == "theory":
+            raise ValueError(
+                "schedule is given, and optimizer.step_size is 'theory', which is of steps that "
+                "stay: give a number, or leave schedule out"
+            )
 
     def _check_quorum(self) -> None:
         if self.quorum is None:
@@ -271,6 +289,17 @@ class RunConfig:
         """Whether rounds that are run again are the same, whoever is faster than others."""
         return not (self.method.asynchronous or self.method.timed or self.quorum)
 
+    @property
+    def step_sizes(self) -> StepSizes | None:
+        """Of every round; None without a schedule, where the optimizer's own stays."""
+        if self.schedule is None or self.optimizer is None:
+            return None
+        return StepSizes(
+            step_size=resolved(self.optimizer.step_size),
+            schedule=self.schedule,
+            rounds=self.rounds,
+        )
+
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain mapping that describes this configuration, defaults included."""
         return {**describe(self), "search_paths": list(self.problem.search_paths)}
@@ -348,7 +377,7 @@ def _build(
             if isinstance(described := values.get(name), Mapping):
                 values = {**values, name: build(cls, described, name)}
         config = build(RunConfig, values, "", paths)
-        parts = (config.method, *config.callbacks)
+        parts = (config.method, config.optimizer, config.schedule, *config.callbacks)
         if any("." in kind for part in parts for kind in _kinds(describe(part))):  # of one's own
             problem = dataclasses.replace(config.problem, search_paths=paths)
             config = dataclasses.replace(config, problem=problem)

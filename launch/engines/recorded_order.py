@@ -12,8 +12,8 @@ from launch.engines.simulated_time import Arrival
 from mlmc_ray.errors import ConfigError, RoundError, one_line
 
 _SAME = (
-    *("problem", "method", "optimizer", "clip_norm", "downlink", "seed", "workers", "batch_size"),
-    "buffers_every",
+    *("problem", "method", "optimizer", "schedule", "clip_norm", "downlink", "seed", "workers"),
+    *("batch_size", "buffers_every"),
 )
 """Keys on which the reports depend."""
 
@@ -48,7 +48,8 @@ class RecordedOrder:
         place = f"arrivals is {self._directory!r}"
         try:
             theirs = load_yaml((Path(self._directory) / "config.yaml").read_text("utf-8"))
-            other = [name for name in _SAME if theirs.get(name) != plain(described[name])]
+            same = (*_SAME, "rounds") if described["schedule"] else _SAME
+            other = [name for name in same if theirs.get(name) != plain(described[name])]
         except (OSError, ValueError, RecursionError, AttributeError, yaml.YAMLError) as error:
             raise ConfigError(
                 f"{place}: give a run directory; its config.yaml cannot be read: {one_line(error)}"

@@ -76,7 +76,7 @@ def _own_files(configs: Iterable[RunConfig]) -> dict[str, Path]:
 def _defining(config: RunConfig) -> Iterator[str]:
     """Yield the modules in which the parts of a run are defined."""
     yield config.problem.path.rpartition(".")[0]
-    waiting: list[Any] = [config.method, config.optimizer]
+    waiting: list[Any] = [config.method, config.optimizer, config.schedule]
     while waiting:
         value = waiting.pop()
         if isinstance(value, list | tuple):

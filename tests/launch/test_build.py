@@ -19,6 +19,7 @@ from mlmc_ray.ladders import Ladder, TopKLadder
 from mlmc_ray.methods import CompressedSGD, LearnedCompression, Method
 from mlmc_ray.optimizers import Optimizer
 from mlmc_ray.problems import Digits, ProblemSource, Quadratic
+from mlmc_ray.schedules import Schedule
 
 TOP_K = {"kind": "top-k", "k": 3}
 RAND_K = {"kind": "rand-k", "k": 3, "scaled": True}
@@ -235,6 +236,11 @@ EXAMPLES: dict[Any, dict[str, dict[str, Any]]] = {
         "proximal-sgd": {"step_size": 0.5, "l1": 0.01, "l2": 0.02},
         "adam": {"step_size": 0.5, "betas": [0.5, 0.75], "eps": 1e-6, "weight_decay": 0.01},
         "adamw": {"step_size": 0.5, "betas": [0.5, 0.75], "eps": 1e-6, "weight_decay": 0.02},
+    },
+    Schedule: {
+        "cosine": {"warm_up": 0.1, "final": 0.25},
+        "linear": {"warm_up": 0.1, "final": 0.25},
+        "drops": {"at": [0.5, 0.75], "factor": 0.2, "warm_up": 0.1},
     },
     Callback: {
         "tensorboard": {"directory": "x"},

@@ -24,6 +24,7 @@ from mlmc_ray.estimator import LevelLaw
 from mlmc_ray.ladders import Ladder
 from mlmc_ray.methods import Method
 from mlmc_ray.optimizers import Optimizer
+from mlmc_ray.schedules import Schedule
 
 MLMC = {"kind": "mlmc", "ladder": {"kind": "s-top-k", "segment_size": 3}}
 CONFIG: dict[str, Any] = {
@@ -250,6 +251,7 @@ PLACES: dict[Any, str] = {
     Ladder: "method.compressor.ladder",
     LevelLaw: "method.compressor.law",
     Optimizer: "optimizer",
+    Schedule: "schedule",
     Downlink: "downlink",
     Callback: "callbacks",
 }

@@ -23,6 +23,7 @@ def replica_of(
     return Replica(
         method=method or DataParallelSGD(),
         optimizer=optimizer,
+        step_sizes=None,
         clip_norm=None,
         num_workers=3,
         seed=1,
