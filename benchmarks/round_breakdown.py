@@ -10,32 +10,23 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import ray
 import typer
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rich.console import Console
 from rich.table import Table
 
-import mlmc_ray.replica
-import workers.actor as host_actor
 from benchmarks import round_time
 from benchmarks.round_time import BATCH_SIZE, FULL, PROBLEM, SEED, STEP_SIZE
+from benchmarks.timed.actors import timed_actors
+from benchmarks.timed.stopwatch import seconds_of
 from launch.benching.measuring import machine
-from launch.configuration.run_config import RunConfig, load_config
-from launch.engines.base import worker_plan
+from launch.configuration.run_config import load_config
 from launch.engines.cluster import ray_cluster
-from launch.engines.placement import demand_of
-from mlmc_ray.rounds import Answers
-from server.actor import ParameterServerActor
-from server.calls import Host
-from workers.actor import RemoteWorkerHost, WorkerHostActor
 
 PARTS = {
     "driver": "the driver's call, less the server's round",
@@ -45,7 +36,7 @@ PARTS = {
     "the processor time of all, with decoding at the server, shared out among the processors, if "
     "that is more",
     "transport": "waiting for answers beyond that: calls, answers",
-    "aggregate": "the method's server half",
+    "aggregate": "the method's server half, and running statistics",
     "optimizer": "its step",
     "finite": "whether the parameters are finite",
     "rest": "what is left of the server's round",
@@ -57,114 +48,24 @@ RUNS = FULL | round_time.RUNS
 TIMEOUT_S = 600.0
 
 
-class TimedServer(ParameterServerActor):
-    """A server that adds up how long its parts take."""
-
-    def set_up(
-        self, plan: Any, index: int, hosts: Sequence[Host], threads: int, incarnation: int
-    ) -> None:
-        """Make the server, and time its parts."""
-        super().set_up(plan, index, hosts, threads, incarnation)
-        self._seconds: dict[str, float] = defaultdict(float)
-        replica: Any = self._server._replica
-        self._time(self._server, "broadcast", "news")
-        self._time(self._server, "_decode", "decode")
-        self._time(replica._half, "step", "aggregate")
-        self._time(replica._optimizer, "step", "optimizer")
-        self._time(mlmc_ray.replica, "all_finite", "finite")
-        self._time(self._gathering, "_send", "send")
-        self._time(self._gathering, "_collect", "collect")
-
-    def timed_round(self) -> dict[str, float]:
-        """Run a round; return the seconds that its parts have taken."""
-        self._seconds.clear()
-        started = time.perf_counter()
-        self.round(TIMEOUT_S, False)
-        self._seconds["round"] = time.perf_counter() - started
-        return dict(self._seconds)
-
-    def _time(self, owner: Any, name: str, part: str) -> None:
-        inner: Callable[..., Any] = getattr(owner, name)
-
-        def outer(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
-            result = inner(*args, **kwargs)
-            self._seconds[part] += time.perf_counter() - started
-            return result
-
-        setattr(owner, name, outer)
-
-
-class TimedHost(WorkerHostActor):
-    """A host that notes how long its steps take."""
-
-    def step(self, *args: Any) -> Answers:
-        """Run an exchange."""
-        started, busy = time.perf_counter(), time.process_time()
-        answers = super().step(*args)
-        self._seconds = time.perf_counter() - started, time.process_time() - busy
-        return answers
-
-    def seconds(self) -> tuple[float, float]:
-        """Return what the last step took: by the clock, and of all processors."""
-        return self._seconds
-
-
-@contextmanager
-def timed_actors(config: RunConfig) -> Iterator[tuple[Any, list[Any]]]:
-    """Start a server and hosts on the local cluster; yield their actors."""
-    demand, plan = demand_of(config, local=True), worker_plan(config)
-    processors = placement_group(demand.bundles())
-    ray.get(processors.ready())
-    first = PlacementGroupSchedulingStrategy(processors, placement_group_bundle_index=0)
-    actor: Any = ray.remote(TimedServer)
-    usual, host_actor._Actor = host_actor._Actor, ray.remote(TimedHost)
-    server = actor.options(
-        num_cpus=processors.bundle_specs[0]["CPU"], scheduling_strategy=first
-    ).remote()
-    hosts = [
-        RemoteWorkerHost(
-            range(i, config.workers, demand.num_hosts),
-            processors,
-            bundle_index=i + 1,
-            num_servers=1,
-        )
-        for i in range(demand.num_hosts)
-    ]
-    try:
-        ready = [server.set_up.remote(plan, 0, hosts, 1, 1)]
-        ready += [host.set_up(plan, 1, 1) for host in hosts]
-        ray.get(ready)
-        yield server, [host._actor for host in hosts]
-    finally:
-        host_actor._Actor = usual
-        for host in hosts:
-            host.stop()
-        ray.kill(server)
-        remove_placement_group(processors)
-
-
 def parts_of(
-    seconds: dict[str, float], hosts: Sequence[tuple[float, float]], call_s: float
+    seconds: Mapping[str, float], hosts: Sequence[tuple[float, float]], call_s: float
 ) -> dict[str, float]:
     """Return the milliseconds of every part of a round, and of what is no work.
 
     Args:
-        seconds: as the server counted them.
+        seconds: of the laps of the server, by part.
         hosts: the seconds of every host's step, and those of its processors.
         call_s: how long the driver waited.
     """
+    seconds = defaultdict(float, seconds)
     longest = max(clock for clock, _ in hosts)
     busy = seconds["decode"] + sum(busy for _, busy in hosts)
-    parts = {name: seconds.get(name, 0.0) for name in PARTS}
-    parts["driver"] = call_s - seconds["round"]
-    parts["send"] -= parts["news"]
+    parts = {name: seconds[name] for name in PARTS}
+    parts["driver"] = call_s - sum(seconds.values())
     parts["exchange"] = max(longest, busy / len(os.sched_getaffinity(0)))
-    parts["transport"] = max(0.0, seconds["collect"] - parts["exchange"])
-    in_receive = ("aggregate", "optimizer", "finite")
-    exchanges = seconds["send"] + seconds["collect"]
-    rest = seconds["round"] - exchanges - sum(parts[name] for name in in_receive)
-    parts["rest"] = rest
+    collected = seconds["collect"] + seconds["decode"]  # which is done while others compute
+    parts["transport"] = max(0.0, collected - parts["exchange"])
     parts["round"] = call_s
     parts["beside work"] = call_s - sum(parts[name] for name in WORK)
     return {name: 1e3 * value for name, value in parts.items()}
@@ -185,14 +86,15 @@ def measure(width: int, name: str, workers: int, hosts: int, rounds: int) -> dic
     )
     found = []
     with timed_actors(config) as (server, actors):
-        for _ in range(5):  # the first rounds import, connect and allocate
-            ray.get(server.timed_round.remote())
-        for _ in range(rounds):
+        for index in range(5 + rounds):
             started = time.perf_counter()
-            seconds = ray.get(server.timed_round.remote())
+            laps = ray.get(server.timed_round.remote(TIMEOUT_S))
             call_s = time.perf_counter() - started
-            busy = ray.get([actor.seconds.remote() for actor in actors])
-            found.append(parts_of(seconds, busy, call_s))
+            steps = ray.get([actor.timed_steps.remote() for actor in actors])
+            if index < 5:  # the first rounds import, connect and allocate
+                continue
+            hosts_s = [(sum(seconds_of(own).values()), busy) for own, busy in steps]
+            found.append(parts_of(seconds_of(laps), hosts_s, call_s))
     quartiles = {
         part: np.percentile([parts[part] for parts in found], (25, 50, 75)).round(3).tolist()
         for part in found[0]

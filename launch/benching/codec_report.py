@@ -51,18 +51,13 @@ def failure_lines(comparison: Comparison) -> list[str]:
 
 def report(comparison: Comparison, dim: int, kind: str, device: str = "cpu") -> dict[str, Any]:
     """Return the results with machine, versions and the time of a copy, for JSON."""
-    found = machine()
-    if device == "cuda":
-        import torch
-
-        found["gpu"] = torch.cuda.get_device_name()
     return {
         "dim": dim,
         "kind": kind,
         "device": device,
         "threads": 1,
         "copy_ms": comparison.copy_ms,
-        "machine": found,
+        "machine": machine(device),
         "compressors": [asdict(row) for row in comparison.results],
         "failures": [asdict(row) for row in comparison.failures],
     }

@@ -15,8 +15,12 @@ import torch
 from torch import Tensor
 
 
-def machine() -> dict[str, Any]:
-    """Return processor, cores, system and versions, for a file of results."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Return processor, cores, system, versions and the GPU in use, for a file of results.
+
+    Args:
+        device: what is computed on; of "cuda" the GPU is named.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -26,19 +30,21 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in ("torch", "numpy", "numba")},
+        **({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
     }
 
 
 def seconds(function: Callable[[], Any], device: torch.device) -> float:
     """Return how long a call takes, with all that it started on a GPU."""
-    _synchronize(device)
+    synchronize(device)
     start = time.perf_counter()
     function()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - start
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait for all that was started on a GPU; on the CPU there is nothing to wait for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,0 +1,1 @@
+"""Servers and workers that note how long their parts take, for several benchmarks."""
