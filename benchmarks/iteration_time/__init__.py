@@ -1,0 +1,1 @@
+"""The parts of an iteration of training, by method."""
