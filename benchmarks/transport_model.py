@@ -26,8 +26,8 @@ from torch import Generator, Tensor, nn
 from launch import Session
 from launch.lab.outside import run_in_lab
 from launch.lab.plan import LabPlan
+from launch.many.progress import RunsProgress
 from launch.planning import parse_rate
-from launch.sweeps.progress import RunsProgress
 from launch.wire.exchanges import Call
 from launch.wire.measured import NOTHING, Flow, Measured
 from launch.wire.measuring import measure

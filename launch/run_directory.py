@@ -255,6 +255,19 @@ def writing(path: Path) -> Iterator[None]:
         raise ConfigError(f"{str(path)[:200]}: cannot be written: {reason}") from error
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a file, in full or not at all; its directory is made if need be.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    draft = path.with_suffix(".part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+
+
 @contextmanager
 def results_directory(out: Path | None, name: str) -> Iterator[Path]:
     """Choose where results go, and leave no directory behind if there are none.

@@ -14,8 +14,8 @@ from benchmarks.bytes_to_accuracy.figure import draw
 from benchmarks.bytes_to_accuracy.plan import CONTENDERS, SETTINGS, Contender, Setting
 from benchmarks.bytes_to_accuracy.report import page
 from benchmarks.bytes_to_accuracy.running import run_setting
-from launch.sweeps.lock import locked
-from launch.sweeps.progress import RunsProgress
+from launch.many.lock import locked
+from launch.many.progress import RunsProgress
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 

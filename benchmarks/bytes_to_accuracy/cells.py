@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bytes_to_accuracy.plan import Cell, Contender, Setting
+from launch.many.apart import Tell
 from launch.session import Session
 from launch.summary import summarise
-from launch.sweeps.apart import Tell
 from mlmc_ray.errors import NonFiniteError, RoundError, one_line
 
 _LAST = 5  # evaluations of which the final accuracy is the mean

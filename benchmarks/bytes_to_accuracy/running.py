@@ -5,8 +5,8 @@ from pathlib import Path
 
 from benchmarks.bytes_to_accuracy.cells import Outcome, best_step, read, train, tried, write
 from benchmarks.bytes_to_accuracy.plan import SEEDS, Cell, Contender, Setting
-from launch.sweeps.apart import run_apart
-from launch.sweeps.progress import RunsProgress
+from launch.many.apart import run_apart
+from launch.many.progress import RunsProgress
 
 
 def run_setting(

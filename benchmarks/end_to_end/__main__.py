@@ -26,7 +26,7 @@ from benchmarks.end_to_end.plan import (
 )
 from benchmarks.end_to_end.report import found_of, page
 from benchmarks.end_to_end.running import run_cells
-from launch.sweeps.lock import locked
+from launch.many.lock import locked
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from rich.console import Console
 
+from launch.many.apart import run_apart
+from launch.many.fingerprint import made_with
+from launch.many.lock import locked
+from launch.many.progress import RunsProgress
 from launch.run_directory import writing
 from launch.scaling.plan import ScalePlan
 from launch.scaling.point import SHAPE, Task, measure_point
 from launch.scaling.report import draw_scale
-from launch.sweeps.apart import run_apart
-from launch.sweeps.fingerprint import made_with
-from launch.sweeps.lock import locked
-from launch.sweeps.progress import RunsProgress
 from launch.sweeps.results import Results
 
 

@@ -13,7 +13,12 @@ import yaml
 from launch.configuration.yaml_text import load_yaml
 from mlmc_ray.errors import ConfigError, one_line
 
-_ELSEWHERE = {"seed": "--seeds", "rounds": "--at-rounds", "compare": "--entries"}
+_ELSEWHERE = {
+    "seed": "--seeds",
+    "rounds": "--at-rounds",
+    "seeds": "--seeds",
+    "compare": "--entries",
+}
 _MOST_VALUES = 10_000
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,8 @@ from rich.console import Console
 
 from launch.benching.measuring import machine
 from launch.configuration.run_config import RunConfig
-from launch.run_directory import writing
-from launch.sweeps.fingerprint import changes
+from launch.many.fingerprint import changes
+from launch.run_directory import replace_text
 from mlmc_ray.errors import ConfigError, one_line
 
 NAME = "results.json"
@@ -87,11 +86,7 @@ class Results:
             "machine": machine(),
             "results": self._measured,
         }
-        draft = self._path.with_suffix(".part")
-        with writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            os.replace(draft, self._path)
+        replace_text(self._path, json.dumps(content, indent=2) + "\n")
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:

@@ -22,19 +22,19 @@ from typing import Any
 
 from rich.console import Console
 
+from launch.many.apart import run_apart
+from launch.many.fingerprint import made_with
+from launch.many.lock import locked
+from launch.many.parallel import check_parallel
+from launch.many.progress import RunsProgress
 from launch.metrics import format_measure
 from launch.run_directory import writing
-from launch.sweeps.apart import run_apart
 from launch.sweeps.best import write_best
-from launch.sweeps.fingerprint import made_with
-from launch.sweeps.lock import locked
 from launch.sweeps.outcome import Outcome, ranked
 from launch.sweeps.plan import FACTOR, Candidate, Sweep
-from launch.sweeps.progress import RunsProgress
 from launch.sweeps.report import draw_sweep
 from launch.sweeps.results import Results
 from launch.sweeps.trial import SHAPE, Trial, run_trial
-from mlmc_ray.errors import ConfigError
 
 
 def sweep_into(
@@ -58,7 +58,7 @@ def sweep_into(
             ``run_sweep``.
         MlmcRayError: see ``run_sweep``.
     """
-    check_parallel(sweep, processes)
+    check_parallel((candidate.config for candidate in sweep.candidates), processes)
     with locked(out):
         made = partial(made_with, [candidate.config for candidate in sweep.candidates])
         results = Results(out, sweep.to_mapping(), SHAPE, made)
@@ -92,7 +92,7 @@ def run_sweep(
             code was edited during the runs.
         MlmcRayError: a run failed otherwise than by diverging.
     """
-    check_parallel(sweep, processes)
+    check_parallel((candidate.config for candidate in sweep.candidates), processes)
     alive = list(sweep.candidates)
     stages = sweep.at_rounds if sweep.halving else sweep.at_rounds[-1:]
     reached = {}
@@ -105,29 +105,6 @@ def run_sweep(
         entry: ranked(sweep, [_outcome(sweep, c, reached[id(c)], results) for c in candidates])
         for entry, candidates in sweep.entries.items()
     }
-
-
-def check_parallel(sweep: Sweep, processes: int) -> None:
-    """Refuse several processes for runs that share something.
-
-    Raises:
-        ConfigError: the runs are on Ray, or use several threads.
-    """
-    if processes < 1:
-        raise ConfigError(f"--parallel {processes}: give at least 1")
-    if processes == 1:
-        return
-    for config in (candidate.config for candidate in sweep.candidates):
-        if config.engine != "inline":
-            raise ConfigError(
-                f"--parallel {processes}: runs on Ray share one cluster: give --engine inline, "
-                "whose results are the same"
-            )
-        if config.threads != 1:
-            raise ConfigError(
-                f"--parallel {processes}: threads is {config.threads}: give --set threads=1, so "
-                "that runs do not wait for each other"
-            )
 
 
 def _survivors(

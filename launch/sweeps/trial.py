@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.configuration.run_config import load_config
+from launch.many.apart import Tell
 from launch.session import Session
 from launch.summary import summarise
-from launch.sweeps.apart import Tell
 from launch.sweeps.results import NUMBER, TEXT_OR_NONE, Shape
 from mlmc_ray.errors import NonFiniteError, RoundError, one_line
 

@@ -16,10 +16,10 @@ from ray.util import placement_group_table
 from rich.console import Console
 
 from launch.lab.plan import node_at
+from launch.many.progress import RunsProgress
 from launch.metrics import Metrics
 from launch.plain_errors import plain_errors
 from launch.session import Session
-from launch.sweeps.progress import RunsProgress
 from launch.versions import versions
 from launch.wire.accounting import Interval, traffic_of_nodes
 from launch.wire.exchanges import hosts_of

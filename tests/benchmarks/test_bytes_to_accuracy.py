@@ -16,7 +16,7 @@ from benchmarks.bytes_to_accuracy.plan import CONTENDERS, SEEDS, SETTINGS, Cell,
 from benchmarks.bytes_to_accuracy.report import page
 from benchmarks.bytes_to_accuracy.running import run_setting
 from launch.configuration.run_config import load_config
-from launch.sweeps.progress import RunsProgress
+from launch.many.progress import RunsProgress
 
 SETTING = Setting(
     name="digits",

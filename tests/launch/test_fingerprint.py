@@ -10,9 +10,9 @@ from rich.console import Console
 
 from launch import Session
 from launch.configuration.run_config import RunConfig, load_config
+from launch.many.fingerprint import made_with
 from launch.scaling.plan import plan_scale
 from launch.scaling.scale import scale_into
-from launch.sweeps.fingerprint import made_with
 from launch.sweeps.grid import Axis
 from launch.sweeps.plan import Sweep, SweepOptions, plan_sweep
 from launch.sweeps.sweep import sweep_into

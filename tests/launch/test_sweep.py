@@ -23,13 +23,14 @@ from launch import Session
 from launch.commands.sweep import sweep as command
 from launch.configuration.run_config import load_config, load_variants
 from launch.locking import exclusive
-from launch.sweeps.apart import Tell, _Child, _give, run_apart
+from launch.many.apart import Tell, _Child, _give, run_apart
+from launch.many.lock import locked
+from launch.many.parallel import check_parallel
 from launch.sweeps.grid import Axis, parse_axis, parse_numbers, settings_of
-from launch.sweeps.lock import locked
 from launch.sweeps.outcome import Outcome
 from launch.sweeps.plan import Sweep, SweepOptions, plan_sweep, rungs
 from launch.sweeps.report import draw_sweep, remarks, short_names
-from launch.sweeps.sweep import check_parallel, sweep_into
+from launch.sweeps.sweep import sweep_into
 from launch.sweeps.trial import Trial, run_trial
 from mlmc_ray.errors import ConfigError, NonFiniteError, ProblemError, RoundError
 
@@ -326,7 +327,7 @@ def test_a_lock_that_was_left_behind_is_taken_over(tmp_path: Path, text: str) ->
 HOLDER = """
 import sys, time
 from pathlib import Path
-from launch.sweeps.lock import locked
+from launch.many.lock import locked
 
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
@@ -359,7 +360,7 @@ def test_a_lock_that_is_removed_while_it_is_taken_is_made_anew(
         lock.unlink()
         exclusive(file, refusal)
 
-    monkeypatch.setattr("launch.sweeps.lock.exclusive", removed_first)
+    monkeypatch.setattr("launch.many.lock.exclusive", removed_first)
     with locked(tmp_path), pytest.raises(ConfigError), locked(tmp_path):
         pass
 
@@ -501,12 +502,12 @@ def test_a_wrong_sweep_is_refused(changes: Any, error: type[Exception], message:
 
 def test_parallel_is_for_inline_runs_of_one_thread() -> None:
     for override, message in (("engine=ray", "--engine inline"), ("threads=2", "threads=1")):
-        sweep = planned(overrides=(override,))
-        check_parallel(sweep, 1)
+        configs = [c.config for c in planned(overrides=(override,)).candidates]
+        check_parallel(configs, 1)
         with pytest.raises(ConfigError, match=message):
-            check_parallel(sweep, 2)
+            check_parallel(configs, 2)
     with pytest.raises(ConfigError, match="--parallel 0"):
-        check_parallel(planned(), 0)
+        check_parallel([], 0)
 
 
 # Processes.

@@ -22,7 +22,7 @@ OnNews = Callable[[int, Any], None]
 OnResult = Callable[[int, Any], None]
 """Is told the index of a task, and its result."""
 
-_PRELOADED = ["launch.sweeps.preload"]
+_PRELOADED = ["launch.many.preload"]
 
 
 @dataclass(slots=True)
