@@ -1,6 +1,7 @@
 """What was seen in an observed round, as a plain mapping: one line of ``observed.jsonl``."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -59,6 +60,28 @@ def observation_of(
             for direction, by_layer in result.traffic.layers.items()
         },
     }
+
+
+def levels_in(observations: Iterable[Mapping[str, Any]]) -> Counter[int]:
+    """Return how often the workers drew each level, from 1, in the rounds that were observed.
+
+    Args:
+        observations: see ``observation_of``.
+    """
+    return Counter(
+        level
+        for observation in observations
+        for worker, compressions in observation["workers"].items()
+        if worker != str(SERVER)
+        for compression in compressions
+        for level in compression.get("levels", ())
+    )
+
+
+def mean_level(levels: Mapping[int, int]) -> float | None:
+    """Return the mean of levels that were drawn so often; None if none was."""
+    draws = sum(levels.values())
+    return sum(level * number for level, number in levels.items()) / draws if draws else None
 
 
 def _plain(compression: Compression) -> dict[str, Any]:

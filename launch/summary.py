@@ -1,11 +1,13 @@
 """What a run came to, in one row."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from launch.comparing.target import Target
 from launch.metrics import measure_names
+from launch.observations import levels_in, mean_level
 from launch.session import Session
 from mlmc_ray.errors import MlmcRayError, NonFiniteError, RoundError, one_line
 
@@ -33,6 +35,8 @@ class Summary:
         diverged: that error says that the training diverged.
         estimated_interface: bytes that the frames come to on the interfaces of hosts that have a
             node each, by direction; an estimate, and ``mlmc-ray wire`` measures.
+        mean_level: of those that the workers' MLMC estimators drew, from 1, in the rounds that were
+            observed; None where none was drawn or seen.
     """
 
     name: str
@@ -51,11 +55,23 @@ class Summary:
     ended: str | None = None
     diverged: bool = False
     estimated_interface: dict[str, int] | None = None
+    mean_level: float | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as a plain mapping, for JSON: None for a measure that is not finite."""
         finite = {n: v if math.isfinite(v) else None for n, v in self.measures.items()}
         return {**asdict(self), "measures": finite}
+
+    @classmethod
+    def from_mapping(cls, row: Mapping[str, Any]) -> "Summary":
+        """Return the row that ``to_mapping`` gave: NaN for a measure that was not finite.
+
+        Raises:
+            AttributeError, KeyError, TypeError: it is no such row.
+        """
+        measures = {n: math.nan if v is None else v for n, v in row["measures"].items()}
+        target = None if row["target"] is None else Target(**row["target"])
+        return cls(**{**row, "measures": measures, "target": target})
 
 
 def summarise(session: Session, error: MlmcRayError | None = None) -> Summary:
@@ -89,6 +105,7 @@ def summarise(session: Session, error: MlmcRayError | None = None) -> Summary:
         ended=one_line(error) if error else None,
         diverged=_says_diverged(error),
         estimated_interface={way: round(n) for way, n in estimate._asdict().items()},
+        mean_level=mean_level(levels_in(session.observations)),
     )
 
 

@@ -30,6 +30,7 @@ _MAY_DIFFER = (
         "search_paths",
         "checkpoints",
         "callbacks",
+        "panels",
     ),
 )
 """Keys that say how long a run is, and where and how it runs, and not what comes of it."""

@@ -27,7 +27,7 @@ def train(
     live: Live = False,
     traceback: Traceback = False,
 ) -> None:
-    """Train one configuration; a `compare` list in the file is left aside.
+    """Train one configuration; `compare` and `seeds` in the file are left aside.
 
     Writes the resolved configuration, versions, metrics, ledger, model and a figure into the run
     directory.
@@ -45,7 +45,7 @@ def train(
     console = Console()
     with plain_errors(console, traceback):
         from launch.checkpoints.resuming import directory_of, resumed
-        from launch.comparing.compare import run_one
+        from launch.comparing.running import run_one
         from launch.configuration.run_config import load_config
         from launch.display.live import LiveProgress
         from launch.display.results import telling_where

@@ -1,33 +1,29 @@
-"""Running several configurations one after the other, and setting them side by side."""
+"""Running several configurations, and setting them side by side."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from launch.carrying import Past
-from launch.comparing.notes import missing_runs, notes_on_target
-from launch.comparing.target import Target, check_measured, target_for
+from launch.comparing.ended import Ended
+from launch.comparing.notes import missing_runs, notes_on_seeds, notes_on_target
+from launch.comparing.plan import Run, plan_runs
+from launch.comparing.record import Record
+from launch.comparing.results import Results
+from launch.comparing.running import Task, Watcher, run_task, run_watched
+from launch.comparing.target import Target
 from launch.configuration.run_config import RunConfig
-from launch.display.figures import draw, title_of
 from launch.display.terminal import WIDEST_NAME, RunProgress, print_results
-from launch.metrics import Metrics, main_measure, measure_names
-from launch.run_directory import check_unused, slug, writing
-from launch.session import Session, check_run
-from launch.summary import Summary, summarise
-from launch.theory.step_size import describe_step
-from mlmc_ray.errors import (
-    ConfigError,
-    MlmcRayError,
-    NonFiniteError,
-    ProblemError,
-    RoundError,
-    one_line,
-)
+from launch.many.apart import run_apart
+from launch.many.lock import locked
+from launch.many.parallel import check_parallel
+from launch.many.progress import RunsProgress
+from launch.metrics import Metrics
+from launch.summary import Summary
+from mlmc_ray.errors import ConfigError, RoundError
 
 
 def compare(
@@ -35,51 +31,45 @@ def compare(
     out: Path,
     console: Console,
     target: "float | Target | None" = None,
+    *,
+    seeds: int = 1,
+    processes: int = 1,
 ) -> list[Summary]:
     """Run every configuration, each in a directory of its own below ``out``; print the table.
 
-    A run that fails in its rounds ends alone, and its row says so. Writes ``summary.json`` and
-    ``compare.png`` after every run, so a comparison that is interrupted, or ended by another error,
-    leaves those of the runs that ended and their table, and names the others.
+    A run that fails in its rounds ends alone, and its row says so. Writes ``summary.json`` after
+    every run, and figures after all runs of an entry. A comparison that is interrupted, or ended by
+    another error, leaves those of the runs that ended and their table, and names the others. Runs
+    that have ended in ``out`` before are not run again.
 
     Args:
-        configs: the runs, with different names.
+        configs: the entries, with different names.
         out: made if need be.
         console: where progress and the table go.
         target: see ``target_for``.
+        seeds: with how many every entry is run: its own and those that follow it.
+        processes: how many runs at a time; inline runs alone, each with one thread.
 
     Returns:
-        One row a run; see ``check_ended``.
+        One row a run, whose names say the seed where there are several; see ``check_ended``.
 
     Raises:
-        ConfigError: two runs have the same name, ``out`` already holds one of them, one could not
-            begin, or the target fits no measure.
+        ConfigError: two runs have the same name, ``out`` holds something else, others write there,
+            a run could not begin, several processes are asked for and the runs are not for that,
+            one's own code was edited during the runs, or the target fits no measure.
         ProblemError, RoundError, ClusterError: one could not begin.
     """
-    directories = _directories(configs, out)
-    for config in configs:
-        _check(config)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    runs: dict[str, list[Metrics]] = {}
-    summaries: list[Summary] = []
-    width = min(WIDEST_NAME, max(len(config.name) for config in configs))
-    try:
-        with ExitStack() as stack:
-            _share_cluster(configs, stack, console)
-            for config, directory in zip(configs, directories, strict=True):
-                with RunProgress(console, config.name, config.rounds, width) as progress:
-                    summary, _ = run_one(config, directory, progress, runs, target, alone=False)
-                summaries = _with_target([*summaries, summary], runs, target)
-                done = configs[: len(summaries)]
-                write_results(out, "compare.png", runs, summaries, title_of(done))
-    finally:
-        if summaries:
-            print_results(console, summaries, notes_on_target(configs[: len(summaries)], summaries))
-        if runs and len(summaries) < len(configs):
-            text = missing_runs(configs[len(summaries) :], runs, out)
-            console.print(text, soft_wrap=True, highlight=False, markup=False)
-    return summaries
+    runs = plan_runs(configs, seeds)
+    check_parallel(configs, processes)
+    with locked(out):
+        record = Record(out, runs)
+        comparison = _Comparison(runs, Results(runs, seeds, target), record, out, console)
+        try:
+            comparison.keep()
+            comparison.run(processes)
+        finally:
+            comparison.tell(configs)
+    return comparison.summaries()
 
 
 def check_ended(summaries: Sequence[Summary]) -> None:
@@ -95,144 +85,112 @@ def check_ended(summaries: Sequence[Summary]) -> None:
         raise RoundError(f"compare: {some} failed: {', '.join(failed)}: see the lines above")
 
 
-def _directories(configs: Sequence[RunConfig], out: Path) -> list[Path]:
-    """Return a directory for every run.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Comparison:
+    """The runs of a comparison, what they have come to, and where that is told and written."""
 
-    Raises:
-        ConfigError: two runs would share one, or it is used already.
-    """
-    directories = [out / slug(config.name) for config in configs]
-    for directory in directories:
-        names = [
-            run.name for run, own in zip(configs, directories, strict=True) if own == directory
-        ]
-        if len(names) > 1:
-            raise ConfigError(
-                f"compare: runs {names} would share the directory {directory.name!r}: give each "
-                "its own name"
-            )
-        check_unused(directory)
-    return directories
+    runs: Sequence[Run]
+    results: Results
+    record: Record
+    out: Path
+    console: Console
 
+    def keep(self) -> None:
+        """Take over the runs that have ended before."""
+        kept = [run for run in self.runs if run.label in self.record.kept]
+        for run in kept:
+            ended = self.record.kept[run.label]
+            self._begin(run, list(ended.metrics), self._say)
+            self.results.add(run, ended)
+        if kept:
+            number = f"{len(kept)} of {len(self.runs)} runs"
+            self._say(f"going on: {number} have ended in {self.out} and are kept")
+            self.results.write(self.out)
 
-def _with_target(
-    summaries: Sequence[Summary],
-    runs: Mapping[str, Sequence[Metrics]],
-    wanted: "float | Target | None",
-) -> list[Summary]:
-    """Return the rows with the target of the measure that all of these runs have."""
-    target = target_for(main_measure(_measures(runs)), wanted)
-    return [
-        dataclasses.replace(
-            row, target=target, bytes_to_target=target.bytes_up(runs[row.name]) if target else None
-        )
-        for row in summaries
-    ]
+    def run(self, processes: int) -> None:
+        """Run those that are missing."""
+        missing = self.results.missing
+        if processes > 1:
+            self._run_apart(missing, processes)
+            return
+        with ExitStack() as stack:
+            _share_cluster([run.config for run in missing], stack, self.console)
+            for run in missing:
+                self._run_here(run, headings=run is missing[0])
 
+    def _run_here(self, run: Run, *, headings: bool) -> None:
+        width = min(WIDEST_NAME, max(len(other.label) for other in self.runs))
+        self.record.begin(run)
+        with RunProgress(self.console, run.label, run.config.rounds, width) as progress:
 
-def _measures(runs: Mapping[str, Sequence[Metrics]]) -> dict[str, list[str]]:
-    return {name: measure_names(rounds[0]) for name, rounds in runs.items()}
+            def note(line: str) -> None:
+                progress.note(f"{run.label}: {line}")
 
+            def begin(metrics: list[Metrics]) -> None:
+                progress.begin(self._begin(run, metrics, note), headings=headings)
 
-def _check(config: RunConfig) -> None:
-    """Refuse a run that could not begin, before others have run.
+            watcher = Watcher(note=note, begin=begin, callback=progress)
+            ended = run_watched(run.config, self.out / run.place, watcher, alone=False)
+        if run.config.engine == "ray":  # whose processes have imported one's own code just now
+            self.record.check_unchanged(run)
+        self._end(run, ended)
 
-    Raises:
-        ConfigError, ProblemError: with the run's name.
-    """
-    try:
-        check_run(config)
-    except (ConfigError, ProblemError) as error:
-        raise type(error)(f"{config.name}: {error}") from error
+    def _run_apart(self, missing: Sequence[Run], processes: int) -> None:
+        rounds = [0] * len(missing)
+        for run in missing:
+            self.record.begin(run)
+        tasks = [Task(config=run.config.to_mapping(), out=self.out / run.place) for run in missing]
+        with RunsProgress(self.console) as progress:
+            progress.begin(f"{len(missing)} runs", sum(run.config.rounds for run in missing))
 
+            def on_news(index: int, news: Any) -> None:
+                run = missing[index]
+                if isinstance(news, int):
+                    progress.advance(news - rounds[index])
+                    rounds[index] = news
+                elif isinstance(news, str):
+                    progress.note(f"{run.label}: {news}")
+                else:
+                    self.results.begin(
+                        run, news, lambda: rounds[index], lambda line: on_news(index, line)
+                    )
 
-def run_one(
-    config: RunConfig,
-    out: Path,
-    progress: RunProgress,
-    runs: dict[str, list[Metrics]] | None = None,
-    target: "float | Target | None" = None,
-    *,
-    alone: bool = True,
-    past: Past | None = None,
-) -> tuple[Summary, list[Metrics]]:
-    """Run a configuration into a directory, and save the model.
+            def on_result(index: int, ended: Ended) -> None:
+                run = missing[index]
+                progress.advance(run.config.rounds - rounds[index])
+                self.record.check_unchanged(run)
+                self._end(run, ended)
+                progress.note(f"{run.label}: {ended.summary.rounds} rounds, ended")
 
-    Args:
-        config: the run.
-        out: its directory.
-        progress: is told of every round.
-        runs: metrics of the runs that it will be compared with, by name; its own are added as soon
-            as it has begun.
-        target: the comparison's.
-        alone: whether an error in its rounds is raised; else it is told, and is in the row.
-        past: from which it goes on, if from one.
+            run_apart(run_task, tasks, processes=processes, on_news=on_news, on_result=on_result)
 
-    Returns:
-        The row, and the metrics.
+    def _begin(self, run: Run, metrics: list[Metrics], note: Any) -> str:
+        return self.results.begin(run, metrics[0], lambda: int(metrics[-1]["round"]), note)
 
-    Raises:
-        ConfigError: it has no measure in common with the others, or the target does not fit that.
-        RoundError, NonFiniteError, ProblemError: a round failed, and the run is alone.
-    """
+    def _end(self, run: Run, ended: Ended) -> None:
+        self.results.add(run, ended)
+        self.results.write(self.out, draws=self.results.is_whole(run))
 
-    def note(line: str) -> None:
-        progress.note(f"{config.name}: {line}")
+    def tell(self, configs: Sequence[RunConfig]) -> None:
+        """Print the table of the runs that have ended, and name the others."""
+        if rows := self.results.rows if self.results.done else []:
+            done = {run.config.name for run in self.results.done}
+            entries = [config for config in configs if config.name in done]
+            target = self.results.summaries[0].target
+            notes = [*notes_on_seeds(rows), *notes_on_target(entries, target)]
+            print_results(self.console, rows, notes)
+            if self.results.missing:  # of an entry whose other runs ended
+                self.results.write(self.out)
+        if self.results.rounds and self.results.missing:
+            self._say(missing_runs(self.results.missing, self.results.rounds, self.out))
 
-    runs = {} if runs is None else runs
-    session = Session(config, out=out, on_note=note, callbacks=[progress], past=past)
-    failure: MlmcRayError | None = None
-    try:
-        with session:
-            runs[config.name] = session.metrics
-            if session.theory:
-                note(describe_step(session.theory))
-            progress.begin(_shown(runs, target, note), headings=len(runs) == 1)
-            session.run()
-            session.save()
-    except (RoundError, NonFiniteError, ProblemError) as error:
-        if alone:
-            raise
-        failure = error
-        note(f"{one_line(error)}: the run ends here")
-    summary = summarise(session, failure)
-    write_results(out, "figure.png", {config.name: session.metrics}, [summary], title_of([config]))
-    return summary, session.metrics
+    def summaries(self) -> list[Summary]:
+        """Return a row for every run, called by its label."""
+        named = zip(self.results.done, self.results.summaries, strict=True)
+        return [dataclasses.replace(row, name=run.label) for run, row in named]
 
-
-def _shown(
-    runs: Mapping[str, Sequence[Metrics]],
-    wanted: "float | Target | None",
-    note: Callable[[str], None],
-) -> str:
-    """Return the measure to show; check the target against the measures of the last run.
-
-    Raises:
-        ConfigError: the runs have no measure in common, or the target does not fit.
-    """
-    measures = _measures(runs)
-    measure = main_measure(measures)
-    if target := target_for(measure, wanted):
-        check_measured(target, measures)
-        *_, rounds = runs.values()
-        if target.bytes_up(rounds[:1]) is not None:
-            note(f"{target} is reached before the first round, so it tells nothing of this run")
-    return measure
-
-
-def write_results(
-    out: Path,
-    figure_name: str,
-    runs: Mapping[str, Sequence[Metrics]],
-    summaries: Sequence[Summary],
-    title: str,
-) -> None:
-    """Write ``summary.json`` and the figure of some runs."""
-    rows: list[dict[str, Any]] = [summary.to_mapping() for summary in summaries]
-    figure = draw(runs, title)
-    with writing(out):
-        (out / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
-        figure.savefig(out / figure_name)
+    def _say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _share_cluster(configs: Sequence[RunConfig], stack: ExitStack, console: Console) -> None:

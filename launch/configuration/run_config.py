@@ -53,6 +53,8 @@ class RunConfig:
         servers: the parameters are cut into so many spans of nearly the same size, each with a
             server of its own: an actor, which Ray places like the others.
         name: shown in tables and figures, and part of the run directory's name.
+        panels: the panels of a comparison's figure in which the run is drawn, a name or several;
+            by default in every one.
         seed: of everything random.
         rounds: how many rounds ``run`` makes, and those that a schedule spans.
         workers: logical workers, each with its own shard and state.
@@ -105,6 +107,7 @@ class RunConfig:
     downlink: Downlink = FULL
     servers: AtLeastOne = 1
     name: str = "run"
+    panels: str | tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: AtLeastOne = 100
     workers: AtLeastOne = 4
@@ -141,6 +144,7 @@ class RunConfig:
             raise ValueError("missing keys ['optimizer']")
         self._check_schedule(name)
         self.downlink.check(self.method)
+        self._check_panels()
         self._check_servers(name)
         self._check_gpus()
         self._check_quorum()
@@ -160,6 +164,16 @@ class RunConfig:
                 "schedule is given, and optimizer.step_size is 'theory', which is of steps that "
                 "stay: give a number, or leave schedule out"
             )
+
+    @property
+    def panel_names(self) -> tuple[str, ...]:
+        """The panels in which the run is drawn; none where it is drawn in every one."""
+        return (self.panels,) if isinstance(self.panels, str) else self.panels
+
+    def _check_panels(self) -> None:
+        names = self.panel_names
+        if not all(map(str.strip, names)) or len(set(names)) < len(names):
+            raise ValueError(f"panels is {list(names)}: give every panel a name, each once")
 
     def _check_quorum(self) -> None:
         if self.quorum is None:
@@ -308,7 +322,7 @@ class RunConfig:
 def load_config(
     source: "str | Path | Mapping[str, Any] | RunConfig", overrides: Sequence[str] = ()
 ) -> RunConfig:
-    """Read the configuration of one run; a ``compare`` list in it is left aside.
+    """Read the configuration of one run; ``compare`` and ``seeds`` in it are left aside.
 
     Args:
         source: a YAML file, a mapping, or a configuration to check again. In the last two, the

@@ -50,6 +50,15 @@ _FILE: dict[str, Schema] = {
         "anyOf": [{"type": "array", "items": {"$ref": "#/$defs/changes.run"}}, {"type": "null"}],
         "description": "The runs of mlmc-ray compare, each merged into the rest of the file.",
     },
+    "seeds": {
+        "anyOf": [
+            {"type": "integer", "minimum": 1},
+            {"type": "null"},
+            {"$ref": "#/$defs/variable"},
+        ],
+        "description": "With how many seeds mlmc-ray compare runs every entry: the configured one "
+        "and those that follow it.",
+    },
 }
 """Keys that only a file has."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from launch.configuration.composition import compose
+from launch.configuration.composition import compose, expanded
 from launch.configuration.yaml_text import escaped, load_yaml
 from mlmc_ray.errors import ConfigError
 
@@ -19,14 +19,16 @@ class Source:
     Variables of the environment are still to be put in, so that settings can take their place.
 
     Attributes:
-        base: keys and values, without ``compare``.
+        base: keys and values, without ``compare`` and ``seeds``.
         variants: the entries of ``compare``.
+        seeds: with how many seeds a comparison runs every entry; None if the file does not say.
         paths: where to look for problems of one's own, in this order.
         label: what to call it in errors.
     """
 
     base: dict[str, Any]
     variants: list[dict[str, Any]]
+    seeds: int | None
     paths: tuple[str, ...]
     label: str
 
@@ -51,8 +53,15 @@ def read_source(source: str | Path | Mapping[str, Any]) -> Source:
     variants = loaded.pop("compare", None) or []
     if not isinstance(variants, list) or not all(isinstance(item, dict) for item in variants):
         raise ConfigError(f"{label}: compare: expected a list of mappings")
+    seeds = _seeds(expanded(loaded.pop("seeds", None), label, "seeds"), label)
     found = tuple(dict.fromkeys(paths))
-    return Source(base=loaded, variants=variants, paths=found, label=label)
+    return Source(base=loaded, variants=variants, seeds=seeds, paths=found, label=label)
+
+
+def _seeds(value: Any, label: str) -> int | None:
+    if value is None or (isinstance(value, int) and value is not True and value >= 1):
+        return value or None
+    raise ConfigError(f"{label}: seeds: expected a number of seeds from 1, got {value!r:.40}")
 
 
 def check_stands_alone(source: Source, overrides: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.callbacks import Callback
-from launch.comparing.target import Target
+from launch.display.cells import Row, columns_of, mean_of, result_of
 from launch.display.units import format_bytes
 from launch.metrics import (
     Metrics,
@@ -21,7 +21,6 @@ from launch.metrics import (
     main_measure,
     measure_in_words,
 )
-from launch.summary import Summary
 from mlmc_ray.kernels.compiled import number_kept
 from mlmc_ray.rounds import RoundResult
 
@@ -38,7 +37,7 @@ _WIDEST_MEASURE = 24
 _UNBOUNDED = 100_000
 _LEAST_FIRST = (
     *("interface,\nestimated", "paper's\nformula", "gradients\na round", "seconds"),
-    *("bytes\ndown", "bits per\nvalue", "clock\nseconds"),
+    *("mean\nlevel", "bytes\ndown", "bits per\nvalue", "clock\nseconds"),
 )
 """Headings of columns that may be left out, in that order."""
 
@@ -130,9 +129,7 @@ def _headings(name_width: int, measure: str) -> str:
     )
 
 
-def print_results(
-    console: Console, summaries: Sequence[Summary], notes: Sequence[str] = ()
-) -> None:
+def print_results(console: Console, summaries: Sequence[Row], notes: Sequence[str] = ()) -> None:
     """Print the final table, and below it what has to be known of its columns.
 
     In a terminal the least important columns are left out until numbers and 20 letters of a name
@@ -153,12 +150,12 @@ def print_results(
         console.print(note, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
-def _left_out(console: Console, summaries: Sequence[Summary]) -> list[str]:
+def _left_out(console: Console, summaries: Sequence[Row]) -> list[str]:
     """Return the headings of the columns that a terminal has no room for."""
     longest = max(cell_len(row.name) for row in summaries)
     spare = max(0, longest - _ROOM_FOR_NAME)
     left_out: list[str] = []
-    for heading in [name for name in _LEAST_FIRST if name in _columns(summaries)]:
+    for heading in [name for name in _LEAST_FIRST if name in columns_of(summaries)]:
         if _natural_width(console, summary_table(summaries, left_out)) - spare <= console.width:
             break
         left_out.append(heading)
@@ -170,13 +167,15 @@ def _natural_width(console: Console, table: Table) -> int:
 
 
 def summary_table(
-    summaries: Sequence[Summary], left_out: Collection[str] = (), *, one_line: bool = False
+    summaries: Sequence[Row], left_out: Collection[str] = (), *, one_line: bool = False
 ) -> Table:
-    """Return the final table: one row a run. Only names give way where it is too wide.
+    """Return the final table: one row a run, or an entry that was run with several seeds.
+
+    Only names give way where it is too wide.
 
     Gradients a round, of all workers, are shown where runs differ in them. Where there is a clock
-    its seconds take the place of those on the wall, and the column of the paper's formula is left
-    out where no run has one. Everything is in ``summary.json``, the formula
+    its seconds take the place of those on the wall, and the columns of the paper's formula and of
+    the mean level are left out where no run has one. Everything is in ``summary.json``, the formula
     itself too.
 
     Args:
@@ -184,66 +183,18 @@ def summary_table(
         left_out: headings of columns that are not wanted.
         one_line: whether every row is a line, rather than some cells two.
     """
-    measure = main_measure({row.name: list(row.measures) for row in summaries})
+    measure = main_measure({row.name: list(mean_of(row).measures) for row in summaries})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("run", overflow="fold", no_wrap=one_line)
     heading = measure_in_words(measure).replace(" to the ", " to\n").replace("test ", "test\n")
     table.add_column(
         Text(heading), justify="right", no_wrap=True, overflow="ellipsis", max_width=_WIDEST_MEASURE
     )
-    columns = {name: cells for name, cells in _columns(summaries).items() if name not in left_out}
+    columns = {name: cells for name, cells in columns_of(summaries).items() if name not in left_out}
     for heading in columns:
         table.add_column(Text(heading), justify="right", no_wrap=True)
-    results = [_result(row, measure) for row in summaries]
+    results = [result_of(row, measure) for row in summaries]
     for row, *cells in zip(summaries, results, *columns.values(), strict=True):
         shown = [" ".join(cell.split()) for cell in cells] if one_line else cells
         table.add_row(Text(row.name), *shown)
     return table
-
-
-def _result(row: Summary, measure: str) -> str:
-    if row.diverged:
-        return "diverged"
-    if row.ended:
-        return f"failed after\n{row.rounds} rounds"
-    return format_measure(measure, row.measures[measure])
-
-
-def _columns(summaries: Sequence[Summary]) -> dict[str, list[str]]:
-    """Return what the table says of bytes and time: headings, and a cell for every run."""
-    columns = {
-        "bytes\nup": [format_bytes(row.uplink_bytes) for row in summaries],
-        "bytes\ndown": [format_bytes(row.downlink_bytes) for row in summaries],
-        "bits per\nvalue": [f"{row.bits_per_value:.3g}" for row in summaries],
-    }
-    if any(row.estimated_interface for row in summaries):
-        columns["interface,\nestimated"] = [_interface(row) for row in summaries]
-    paper = [row.paper_bits_per_value for row in summaries]
-    if any(bits is not None for bits in paper):
-        columns["paper's\nformula"] = ["-" if bits is None else f"{bits:.3g}" for bits in paper]
-    computed = [row.gradients / max(1, row.rounds) for row in summaries]
-    if max(computed) > min(computed):
-        columns["gradients\na round"] = [f"{number:.3g}" for number in computed]
-    clocks = [row.clock_s for row in summaries]
-    if any(clock_s is not None for clock_s in clocks):
-        columns["clock\nseconds"] = ["-" if s is None else f"{s:.4g}" for s in clocks]
-    else:
-        columns["seconds"] = [f"{row.seconds:.1f}" for row in summaries]
-    if target := summaries[0].target:
-        sent = [row.bytes_to_target for row in summaries]
-        cells = ["not\nreached" if size is None else format_bytes(size) for size in sent]
-        columns[_heading(target)] = cells
-    return columns
-
-
-def _interface(row: Summary) -> str:
-    """Return bytes up and down, all headers included."""
-    if row.estimated_interface is None:
-        return "-"
-    up, down = (format_bytes(row.estimated_interface[way]) for way in ("uplink", "downlink"))
-    return f"{up} up,\n{down} down"
-
-
-def _heading(target: Target) -> str:
-    words = str(target).replace("_", "\n").replace(" ", "\n")
-    return f"bytes up\nto {words}"

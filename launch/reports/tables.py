@@ -12,6 +12,7 @@ from typing import Any
 from launch.comparing.target import target_for
 from launch.display.terminal import summary_table
 from launch.metrics import main_measure, measure_names
+from launch.observations import levels_in, mean_level
 from launch.reports.record import RunRecord
 from launch.run_directory import writing
 from launch.summary import Summary
@@ -86,6 +87,7 @@ def _summaries(records: Sequence[RunRecord]) -> list[Summary]:
                 bytes_to_target=target.bytes_up(sized) if target else None,
                 ended=(record.summary or {}).get("ended"),
                 diverged=bool((record.summary or {}).get("diverged")),
+                mean_level=mean_level(levels_in(record.observed)),
             )
         )
     return rows

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -13,6 +14,7 @@ from launch.cli import app
 from launch.comparing.compare import check_ended, compare
 from launch.comparing.target import Target
 from launch.configuration.run_config import RunConfig, load_config
+from launch.display.figures import draw
 from launch.display.terminal import RunProgress
 from launch.metrics import Metrics
 from launch.session import Session
@@ -110,10 +112,11 @@ def test_the_rounds_of_a_failed_run_are_in_the_figure(
 ) -> None:
     drawn: list[dict[str, int]] = []
 
-    def note(out: Path, name: str, runs: dict[str, list[Metrics]], *_: Any) -> None:
+    def note(runs: dict[str, list[Metrics]], title: str) -> Figure:
         drawn.append({name: len(rounds) - 1 for name, rounds in runs.items()})
+        return draw(runs, title)
 
-    monkeypatch.setattr("launch.comparing.compare.write_results", note)
+    monkeypatch.setattr("launch.comparing.results.draw", note)
     rows = compare(
         [load_config({**CONFIG, "name": "a"}), load_config({**CONFIG, **DIVERGING})],
         tmp_path / "out",
@@ -161,9 +164,10 @@ def test_an_interrupted_comparison_names_the_runs_that_are_missing(
     interrupting(monkeypatch, "MARINA, MLMC", 3, KeyboardInterrupt())
     result = run(tmp_path, NAMES)
     assert result.exit_code == 130
-    *_, missing, command, place = result.stdout.splitlines()
+    *_, missing, command, going_on, place = result.stdout.splitlines()
     assert missing == ("not in the table: MARINA, MLMC: 3 of 4 rounds; EF21, CSGD: not begun")
     assert command == f"to see all rounds so far: mlmc-ray report {tmp_path / 'out'}"
+    assert going_on == f"to go on: the same command with --out {tmp_path / 'out'}"
     assert place == f"results: {tmp_path / 'out'}"
     assert [row["name"] for row in rows_of(tmp_path)] == ["SGD"]
     report = str(tmp_path / "report.html")

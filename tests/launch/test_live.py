@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from launch import load_config
-from launch.comparing.compare import run_one
+from launch.comparing.running import run_one
 from launch.display.live import LiveProgress, histogram, sparkline
 from launch.session import Session
 from mlmc_ray.rounds import RoundResult

@@ -1,0 +1,306 @@
+"""Comparisons over several seeds: places, means, what is kept, processes, figures."""
+
+import json
+import math
+import statistics
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from launch.cli import app
+from launch.comparing.over_seeds import OverSeeds
+from launch.comparing.plan import plan_runs, seeds_in
+from launch.comparing.target import Target
+from launch.configuration.run_config import load_config, load_variants
+from launch.display.cells import columns_of, result_of
+from launch.display.grid import Curve, draw_grid
+from launch.display.levels import draw_levels, edges_of
+from launch.display.terminal import RunProgress
+from launch.metrics import Metrics
+from launch.observations import levels_in, mean_level
+from launch.session import Session
+from launch.summary import Summary
+from mlmc_ray.errors import ConfigError
+
+CONFIG: dict[str, Any] = {
+    "problem": {"kind": "quadratic", "num_functions": 2, "dim": 8, "noise": 0.5},
+    "method": "sgd",
+    "optimizer": {"kind": "sgd", "step_size": 0.03125},
+    "seed": 5,
+    "workers": 2,
+    "rounds": 4,
+    "evaluate_every": 1,
+    "observe_every": 1,
+    "engine": "inline",
+}
+LADDER = {"kind": "s-top-k", "segment_size": 2}
+MLMC = {"kind": "compressed-sgd", "compressor": {"kind": "mlmc", "ladder": LADDER}}
+ENTRIES: list[dict[str, Any]] = [{"name": "Plain"}, {"name": "Levels", "method": MLMC}]
+
+
+def run(tmp_path: Path, *options: str, out: str = "out", **changes: Any) -> Result:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "compare": ENTRIES, **changes}))
+    return CliRunner().invoke(app, ["compare", str(path), "--out", str(tmp_path / out), *options])
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((path / "summary.json").read_text())
+    return rows
+
+
+def without_time(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_time(v) for k, v in value.items() if k != "seconds"}
+    return [without_time(item) for item in value] if isinstance(value, list) else value
+
+
+# Several seeds.
+
+
+def test_every_entry_runs_with_its_seed_and_the_next(tmp_path: Path) -> None:
+    result = run(tmp_path, "--seeds", "2", "--target", "gap=1000")
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "out"
+    gaps = []
+    for seed in (5, 6):
+        place = out / "levels" / f"seed-{seed}"
+        assert yaml.safe_load((place / "config.yaml").read_text())["seed"] == seed
+        with Session(load_config({**CONFIG, **ENTRIES[1], "seed": seed})) as session:
+            session.run()
+        assert rows_of(place)[0]["uplink_bytes"] == session.metrics[-1]["uplink_bytes"]
+        gaps.append(session.metrics[-1]["test_gap"])
+    plain, levels = rows_of(out)
+    assert [plain["name"], levels["name"]] == ["Plain", "Levels"]
+    assert (levels["seeds"], levels["whole_runs"], levels["reached_target"]) == ([5, 6], 2, 2)
+    assert levels["measures"]["gap"] == sum(gaps) / 2
+    assert levels["spreads"]["measures"]["gap"] == pytest.approx(statistics.stdev(gaps))
+    assert [row["measures"]["gap"] for row in levels["runs"]] == gaps
+    assert rows_of(out / "levels") == levels["runs"]
+    assert plain["mean_level"] is None
+    assert 1 <= levels["mean_level"] <= 4
+    assert (out / "levels.png").is_file()
+    assert "± sample standard deviation" in result.stdout
+
+
+def test_one_seed_is_as_without_any(tmp_path: Path) -> None:
+    run(tmp_path, "--seeds", "1", seeds=3)
+    (first, second) = rows_of(tmp_path / "out")
+    assert list(first) == list(rows_of(tmp_path / "out" / "plain")[0])
+    assert "runs" not in second
+
+
+def test_the_file_may_say_seeds_and_others_leave_them_aside(tmp_path: Path) -> None:
+    base, child = tmp_path / "base.yaml", tmp_path / "child.yaml"
+    base.write_text(yaml.safe_dump({**CONFIG, "seeds": 3}))
+    child.write_text("extends: base.yaml")
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(CONFIG))
+    assert (seeds_in([child]), seeds_in([other]), seeds_in([other, child])) == (3, 1, 3)
+    assert load_config(child).seed == 5
+    assert len(load_variants(child)) == 1
+    other.write_text(yaml.safe_dump({**CONFIG, "seeds": 2}))
+    with pytest.raises(ConfigError, match=r"seeds differ: 3 in .*, 2 in .*: give --seeds"):
+        seeds_in([child, other])
+
+
+@pytest.mark.parametrize("seeds", [0, True, "many", 1.5])
+def test_seeds_are_a_number_from_one(seeds: Any) -> None:
+    with pytest.raises(ConfigError, match="seeds: expected a number of seeds from 1"):
+        load_config({**CONFIG, "seeds": seeds})
+
+
+def test_entries_do_not_share_a_storage() -> None:
+    stored = {**CONFIG, "checkpoints": {"every": 1, "storage": "/kept"}}
+    configs = [load_config({**stored, "name": name}) for name in ("A", "B")]
+    storages = [run.config.checkpoints.storage for run in plan_runs(configs, 2)]  # type: ignore[union-attr]
+    assert storages == ["/kept/a", "/kept/a", "/kept/b", "/kept/b"]
+
+
+def summary_of(gap: float, **changes: Any) -> Summary:
+    return replace(Summary("x", 4, {"gap": gap}, 100, 10, 1.0, None, None, 4, 1.0), **changes)
+
+
+def test_a_failed_seed_is_in_no_mean() -> None:
+    target = Target(measure="gap", value=2.5)
+    failed = summary_of(9.0, ended="round 2: x", diverged=True, uplink_bytes=7)
+    good = [summary_of(1.0, bytes_to_target=40), summary_of(2.0, bytes_to_target=60)]
+    rows = [replace(row, target=target) for row in (*good, failed)]
+    row = OverSeeds(seeds=(1, 2, 3), runs=tuple(rows))
+    assert result_of(row, "gap") == "1.5 ± 0.7071\n2 of 3 seeds"
+    assert (row.mean().uplink_bytes, row.mean().ended, row.mean().diverged) == (100, None, False)
+    (cell,) = columns_of([row])["bytes up\nto gap\n2.5"]
+    assert cell.split("\n") == ["50 B,", "2 of 3,", "40 B to 60 B"]
+    assert result_of(OverSeeds(seeds=(3,), runs=(failed,)), "gap") == "diverged"
+    assert OverSeeds(seeds=(1,), runs=(good[0],)).to_mapping()["spreads"]["measures"] == {
+        "gap": None
+    }
+
+
+# Going on.
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, seed: int, name: str) -> None:
+    def on_round(progress: RunProgress, session: Session, metrics: Metrics, result: Any) -> None:
+        if (session.config.seed, session.config.name, metrics["round"]) == (seed, name, 2):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunProgress, "on_round", on_round)
+
+
+def test_a_repeated_command_keeps_what_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupting(patch, 6, "Levels")
+        assert run(tmp_path, "--seeds", "2").exit_code == 130
+    out = tmp_path / "out"
+    assert (out / "compare.png").is_file()
+    ended = out / "plain" / "seed-6" / "versions.json"
+    cut = out / "levels" / "seed-6" / "versions.json"
+    times = [path.stat().st_mtime_ns for path in (ended, cut)]
+    result = run(tmp_path, "--seeds", "2")
+    assert result.exit_code == 0, result.output
+    assert f"going on: 3 of 4 runs have ended in {out} and are kept" in result.stdout
+    assert ended.stat().st_mtime_ns == times[0]
+    assert cut.stat().st_mtime_ns > times[1]
+    run(tmp_path, "--seeds", "2", out="whole")
+    assert without_time(rows_of(out)) == without_time(rows_of(tmp_path / "whole"))
+    assert "4 of 4 runs have ended" in run(tmp_path, "--seeds", "2", panels=["P"]).stdout
+
+
+def test_something_else_in_the_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(tmp_path).exit_code == 0
+    other = run(tmp_path, "--set", "optimizer.step_size=0.01")
+    assert other.exit_code == 2
+    assert "already holds another run (optimizer {'kind': 'sgd'" in other.stderr
+    seeds = run(tmp_path, "--seeds", "2")
+    assert seeds.exit_code == 2
+    assert "already holds a run, with another number of seeds" in seeds.stderr
+    monkeypatch.setattr("launch.comparing.record.made_with", lambda configs: {"torch": "9"})
+    code = run(tmp_path)
+    assert code.exit_code == 2
+    assert "made with something else" in code.stderr
+    assert "and is 9" in code.stderr
+
+
+def test_a_run_of_another_command_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, **ENTRIES[0]}))
+    place = tmp_path / "out" / "plain"
+    assert CliRunner().invoke(app, ["train", str(path), "--out", str(place)]).exit_code == 0
+    for options in ((), ("--seeds", "2")):
+        result = run(tmp_path, *options)
+        assert f"{place} already holds a run" in result.stderr
+    assert (place / "model.pt").is_file()
+
+
+def test_a_run_that_failed_is_run_again_and_one_that_diverged_is_kept(tmp_path: Path) -> None:
+    diverging = {"name": "D", "optimizer": {"kind": "sgd", "step_size": 1e30}, "rounds": 50}
+    assert run(tmp_path, compare=[ENTRIES[0], diverging]).exit_code == 1
+    own = tmp_path / "out" / "plain" / "summary.json"
+    (row,) = json.loads(own.read_text())
+    own.write_text(json.dumps([{**row, "ended": "round 3: a disk was full"}]))
+    result = run(tmp_path, compare=[ENTRIES[0], diverging])
+    assert "going on: 1 of 2 runs" in result.stdout
+    assert rows_of(own.parent)[0]["ended"] is None
+    assert result.exit_code == 1
+    assert "every run" not in result.stderr
+
+
+# Processes.
+
+
+def test_several_at_a_time_give_the_same(tmp_path: Path) -> None:
+    result = run(tmp_path, "--seeds", "2", "--parallel", "2", out="both")
+    assert result.exit_code == 0, result.output
+    run(tmp_path, "--seeds", "2")
+    both, one = tmp_path / "both", tmp_path / "out"
+    assert without_time(rows_of(both)) == without_time(rows_of(one))
+    for name in ("ledger.csv", "observed.jsonl", "model.pt"):
+        place = Path("levels") / "seed-6" / name
+        assert (both / place).read_bytes() == (one / place).read_bytes()
+    kept = run(tmp_path, "--seeds", "2", out="both")
+    assert "4 of 4 runs have ended" in kept.stdout
+    refused = run(tmp_path, "--parallel", "2", "--engine", "ray", out="ray")
+    assert "--parallel 2: runs on Ray share one cluster" in refused.stderr
+
+
+# Figures.
+
+
+def rounds_of(*values: float) -> list[Metrics]:
+    return [
+        {"round": i, "uplink_bytes": 1000 * i, "downlink_bytes": 500 * i, "test_gap": value}
+        for i, value in enumerate(values)
+    ]
+
+
+def test_the_grid_has_a_row_a_panel_with_means_and_ranges() -> None:
+    curves = [
+        Curve(name="everywhere", panels=(), runs=[rounds_of(4, 2, 1), rounds_of(8, 4, 3)]),
+        Curve(name="a $", panels=("P", "Q"), runs=[rounds_of(4, 3, 2)]),
+        Curve(name="_b", panels=("Q",), runs=[rounds_of(4, 3, 2)]),
+    ]
+    figure = draw_grid(curves, "gap", "title")
+    figure.draw_without_rendering()
+    assert [axes.get_title(loc="left") for axes in figure.axes[::3]] == ["P", "Q"]
+    assert [len(axes.get_lines()) for axes in figure.axes] == [2, 2, 2, 3, 3, 3]
+    up, both, rounds = (axes.get_lines()[0] for axes in figure.axes[:3])
+    np.testing.assert_array_equal(rounds.get_ydata(), [6, 3, 2])
+    np.testing.assert_array_equal(up.get_xdata(), [1000, 2000])
+    np.testing.assert_array_equal(both.get_xdata(), [1500, 3000])
+    (band,) = figure.axes[2].collections
+    ends = band.get_datalim(figure.axes[2].transData).intervaly
+    np.testing.assert_allclose(ends, [1, 8])
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        *("", "", ""),
+        *("bytes up, all workers (frames)", "bytes up and down, all workers (frames)", "rounds"),
+    ]
+    legend = figure.axes[5].get_legend()
+    assert legend is not None
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["everywhere", "a $", "_b"]
+
+
+def test_a_run_that_never_was_finite_can_be_drawn() -> None:
+    curves = [Curve(name="x", panels=(), runs=[rounds_of(math.nan), rounds_of(math.inf)])]
+    draw_grid(curves, "gap", "title").draw_without_rendering()
+
+
+@pytest.mark.parametrize("panels", ["", ["a", "a"], ["a", " "]])
+def test_panels_have_names(panels: Any) -> None:
+    with pytest.raises(ConfigError, match="give every panel a name, each once"):
+        load_config({**CONFIG, "panels": panels})
+    assert load_config({**CONFIG, "panels": "Best"}).panel_names == ("Best",)
+
+
+# Levels.
+
+
+def test_the_server_draws_no_levels_of_workers() -> None:
+    seen = [{"workers": {"-1": [{"levels": [9]}], "0": [{"levels": [1, 3]}, {}], "1": []}}]
+    assert levels_in(seen) == Counter({1: 1, 3: 1})
+    assert mean_level(levels_in(seen)) == 2
+    assert mean_level({}) is None
+
+
+def test_a_bar_holds_a_level_or_many() -> None:
+    np.testing.assert_array_equal(edges_of(3), [0.5, 1.5, 2.5, 3.5])
+    edges = edges_of(5000)
+    assert len(edges) <= 41
+    assert (edges[0], edges[-1]) == (0.5, 5000.5)
+    assert (np.diff(edges) >= 1).all()
+    figure = draw_levels({"few": {1: 3, 2: 1}, "many": {1: 1, 5000: 3}})
+    figure.draw_without_rendering()
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["mean 1.25", "mean 3,750"]
+    assert [axes.get_xscale() for axes in figure.axes] == ["linear", "log"]
+    heights = [sum(bar.get_height() for bar in axes.patches) for axes in figure.axes]  # type: ignore[attr-defined]
+    assert heights == [1, 1]
