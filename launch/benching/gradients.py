@@ -32,6 +32,8 @@ from mlmc_ray.seeding import drawing, generator_for, seed_for
 NETWORKS = ("digits", "perceptron", "cnn", "resnet18", "minilm")
 """``digits`` is the network of that problem and ``minilm`` that of ``MovieReviews``; the others
 classify Fashion-MNIST."""
+WITH_FILES = ("perceptron", "cnn", "resnet18")
+"""Those whose data may lie in a directory; those of the others are installed."""
 _KEPT_ON_THE_WAY = (0, 5, 60, 300)  # rounds, of a longer training
 
 
@@ -67,13 +69,12 @@ class TrainingGradient:
         """Return what is trained.
 
         Args:
-            data_dir: holds Fashion-MNIST or the movie reviews; see ``FashionMNIST`` and
-                ``MovieReviews``.
+            data_dir: holds Fashion-MNIST; see ``FashionMNIST``. Only for ``WITH_FILES``.
         """
         if self.network == "digits":
             return Digits()
         if self.network == "minilm":
-            return MovieReviews(data_dir=data_dir)
+            return MovieReviews()
         return FashionMNIST(network=self.network, data_dir=data_dir)  # type: ignore[arg-type]
 
     def file_name(self, round_index: int, data_dir: Path | None = None) -> str:
@@ -129,7 +130,7 @@ def gradient_of(
     Args:
         wanted: which gradient.
         cache: directory of the files; made where it is not there.
-        data_dir: holds Fashion-MNIST or the movie reviews; read only where there is no file yet.
+        data_dir: holds Fashion-MNIST; read only where there is no file yet.
         console: where the progress of training goes.
 
     Raises:

@@ -175,8 +175,8 @@ def frontier(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Holds Fashion-MNIST, or the movie reviews.",
-            show_default="where their problems look",
+            help="Holds Fashion-MNIST.",
+            show_default="where the problem looks",
         ),
     ] = None,
     cache: Annotated[

@@ -1,8 +1,6 @@
 """Data sets, caches, and room on disk and in memory."""
 
-import json
 import os
-import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +13,16 @@ from mlmc_ray.kernels.compiled import cache_directory, number_kept, wanted_direc
 _ENOUGH = 2e9
 _ENOUGH_SHARED = 2e8
 _TOPIC = "caches and space"
+_CIFAR = {
+    "cifar-10": ("CIFAR10", "cifar-10-batches-py", "170 MB"),
+    "cifar-100": ("CIFAR100", "cifar-100-python", "169 MB"),
+}
+"""By kind: torchvision's class, its directory, and how much is fetched."""
 
 
 def data_sets(data_dir: Path) -> Iterator[Finding]:
     """Look for the files of the problems that come with mlmc_ray."""
-    from mlmc_ray.problems.text_files import default_directory, fetching
+    from mlmc_ray.problems.image_files import fetching
     from mlmc_ray.problems.vision import DEBIAN_FASHION_MNIST
 
     topic = "data sets"
@@ -35,30 +38,19 @@ def data_sets(data_dir: Path) -> Iterator[Finding]:
             text="not installed; only `problem: fashion-mnist` needs it",
             remedy="apt install dataset-fashion-mnist",
         )
-    if (data_dir / "cifar-10-batches-py").is_dir():
-        yield Finding(topic=topic, name="cifar-10", state="ok", text=str(data_dir))
-    else:
-        code = (
-            "from mlmc_ray.problems.torchvision_import import datasets; "
-            f"datasets.CIFAR10({json.dumps(str(data_dir), ensure_ascii=False)}, download=True)"
-        )
+    for name, (cls, folder, size) in _CIFAR.items():
+        if (data_dir / folder).is_dir():
+            yield Finding(topic=topic, name=name, state="ok", text=str(data_dir))
+            continue
         yield Finding(
             topic=topic,
-            name="cifar-10",
+            name=name,
             state="hint",
-            text=f"not in {data_dir}; only `problem: cifar-10` needs it, in its data_dir; 170 MB:",
-            remedy=f"python -c {shlex.quote(code)}",
+            text=f"not in {data_dir}; only `problem: {name}` needs it, in its data_dir; {size}:",
+            remedy=fetching(cls, str(data_dir)),
         )
-    if any((reviews := default_directory()).glob("*")):
-        yield Finding(topic=topic, name="text", state="ok", text=str(reviews))
-    else:
-        yield Finding(
-            topic=topic,
-            name="text",
-            state="hint",
-            text=f"no movie reviews in {reviews}; only `problem: text` needs them; 2.4 MB:",
-            remedy=fetching(reviews),
-        )
+    text = "the movie reviews come with mlmc_ray"
+    yield Finding(topic=topic, name="text", state="ok", text=text)
 
 
 def space() -> Iterator[Finding]:

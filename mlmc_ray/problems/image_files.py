@@ -1,5 +1,7 @@
 """Reading files of images with torchvision, and saying which of them is damaged."""
 
+import json
+import shlex
 import zlib
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,10 @@ def unpack(dataset: Any, packed: Path, directory: Path) -> None:
     for name, _ in dataset.resources:
         path = packed / name
         if not path.is_file():
+            command = fetching(dataset.__name__, "DIRECTORY")
             raise ProblemError(
                 f"{dataset.__name__}: there is no {path}: run 'apt install "
-                f"dataset-fashion-mnist', or give data_dir, after {_download(dataset, 'DIRECTORY')}"
+                f"dataset-fashion-mnist', or give data_dir, after {command}"
             )
         try:
             datasets.utils.extract_archive(str(path), str(raw))
@@ -57,18 +60,19 @@ def read(
         ProblemError: the data are not there, or a file is damaged.
     """
     directory = Path(data_dir).expanduser().absolute()
-    command = _download(dataset, str(directory))
+    folder = directory / getattr(dataset, "base_folder", f"{dataset.__name__}/raw")
+    command = fetching(dataset.__name__, str(directory))
     try:
         return dataset(directory, train=True), dataset(directory, train=False)
     except _REASONS as error:
-        for name, reason in _unreadable(dataset, directory / dataset.__name__ / "raw"):
-            path = directory / dataset.__name__ / "raw" / name
+        for name, reason in _unreadable(dataset, folder):
+            path = folder / name
             again = f"delete it and run {command}{advice}"
             if packed is not None:
                 path, again = packed / f"{name}.gz", _REINSTALL
             raise _damaged(dataset, path, reason, again) from error
         raise ProblemError(
-            f"{dataset.__name__}: torchvision finds no complete data in {directory}: run "
+            f"{dataset.__name__}: torchvision finds no complete data in {folder}: run "
             f"{command}{advice}"
         ) from error
 
@@ -95,8 +99,13 @@ def _damaged(dataset: Any, path: Path, reason: Exception, remedy: str) -> Proble
     return ProblemError(f"{dataset.__name__}: cannot read {path} ({text}): {remedy}")
 
 
-def _download(dataset: Any, directory: str) -> str:
-    """Return the command that fetches a data set."""
+def fetching(name: str, directory: str) -> str:
+    """Return the command that fetches a data set.
+
+    Args:
+        name: of torchvision's class.
+        directory: where to put it, the ``data_dir`` of the problem.
+    """
     source = "from mlmc_ray.problems.torchvision_import import datasets"
-    call = f"datasets.{dataset.__name__}({directory!r}, download=True)"
-    return f'python -c "{source}; {call}"'
+    place = json.dumps(directory, ensure_ascii=False)
+    return f"python -c {shlex.quote(f'{source}; datasets.{name}({place}, download=True)')}"

@@ -1,7 +1,7 @@
 """Sentences of movie reviews, favourable or not, told apart by a small BERT that is fine-tuned.
 
-Nothing is downloaded unless asked for. The data and the networks are described, with their sources,
-in ``text_files`` and ``text_networks``.
+The sentences come with mlmc_ray; nothing is downloaded unless asked for. The data and the networks
+are described, with their sources, in ``text_files`` and ``text_networks``.
 """
 
 from dataclasses import dataclass
@@ -35,15 +35,17 @@ class MovieReviews:
     Args:
         data: "snippets": 10,568 sentences from rottentomatoes.com, labelled by the sign of their
             mean rating by twenty people, 15% of which are held out as test examples, always the
-            same; or "sst-2": the Stanford Sentiment Treebank, 67,349 phrases to train on and 872
-            test examples.
+            same; they come with mlmc_ray; or "sst-2": the Stanford Sentiment Treebank, 67,349
+            phrases to train on and 872 test examples.
         network: "minilm", a BERT of six layers (22,566,146 parameters with the head) that is
             installed with the extra ``text``; or any network of the library transformers, by its
             directory or its name on the Hugging Face hub. Its head for two classes is always new.
-        data_dir: holds the data, on the machine of every process. Of the snippets the archive
-            vaderSentiment-0.5.zip, by default in ``mlmc-ray/movie-reviews`` in XDG_CACHE_HOME or
-            ``~/.cache``; of SST-2 its .tsv or .parquet files, by default the cache of the library
-            datasets.
+        layers: keep only the first so many layers of the network, which is quicker; by default
+            all. It needs a network that keeps them where BERT and RoBERTa do.
+        train_embeddings: train the embeddings of words, positions and types too, with their
+            normalisation; otherwise they stay as they are, and no message holds them.
+        data_dir: holds the .tsv or .parquet files of SST-2, on the machine of every process; by
+            default they are looked for in the cache of the library datasets.
         alpha: deal both classes in proportions drawn from a Dirichlet law with this concentration,
             so that shards differ; by default shards are dealt uniformly.
         max_tokens: of a sentence, 3 to 512; the rest of a longer one is left out.
@@ -52,11 +54,13 @@ class MovieReviews:
             an error.
 
     Raises:
-        ValueError: a value is out of range; quotes it.
+        ValueError: a value is out of range, or ``data_dir`` is given with the snippets; quotes it.
     """
 
     data: Data = "snippets"
     network: str | Path = MINILM
+    layers: int | None = None
+    train_embeddings: bool = True
     data_dir: str | Path | None = None
     alpha: float | None = None
     max_tokens: int = 64
@@ -75,14 +79,27 @@ class MovieReviews:
             raise ValueError(
                 f"network is {self.network!r}: give {MINILM!r}, a directory, or a name on the hub"
             )
+        if self.layers is not None:
+            check_whole("layers", self.layers, 1, advice=", or nothing for all")
         if not isinstance(self.data_dir, str | Path | None):
             raise ValueError(f"data_dir is {self.data_dir!r}: give a path, or nothing")
-        if not isinstance(self.download, bool):
-            raise ValueError(f"download is {self.download!r}: give true or false")
+        if self.data_dir is not None and self.data == "snippets":
+            raise ValueError(
+                f"data_dir is {str(self.data_dir)!r}, and data is 'snippets', which come with "
+                "mlmc_ray: leave data_dir out; it is for data: sst-2"
+            )
+        for name in ("train_embeddings", "download"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name} is {value!r}: give true or false")
 
     def model(self) -> nn.Module:
         """Load the network, with the dropout that it was made with; it needs no data."""
-        return classifier(self.network, self.download)
+        return classifier(
+            self.network,
+            self.download,
+            layers=self.layers,
+            train_embeddings=self.train_embeddings,
+        )
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         """Cross entropy."""
@@ -118,7 +135,7 @@ def _parts(
 ) -> tuple[Part, Part]:
     """Return the training and the test sentences, tokenised."""
     if data == "snippets":
-        whole = _tokenised(rated_snippets(data_dir), network, max_tokens, download)
+        whole = _tokenised(rated_snippets(), network, max_tokens, download)
         return _held_out(whole)
     train, test = sst2(data_dir, download)
     return (

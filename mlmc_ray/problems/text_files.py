@@ -1,18 +1,15 @@
 """Sentences of movie reviews and whether they are favourable, read from local files.
 
-Sources: C. Hutto and E. Gilbert, VADER, ICWSM 2014, whose rated sentences are in the source archive
-of vaderSentiment 0.5, after B. Pang and L. Lee, 2004; R. Socher et al., the Stanford Sentiment
-Treebank, EMNLP 2013, as SST-2 in A. Wang et al., GLUE, 2018, arXiv:1804.07461.
+Sources: C. Hutto and E. Gilbert, VADER, ICWSM 2014, after B. Pang and L. Lee, 2004: their rated
+sentences come with mlmc_ray, and ``movie_reviews/README.md`` tells how; R. Socher et al., the
+Stanford Sentiment Treebank, EMNLP 2013, as SST-2 in A. Wang et al., GLUE, 2018, arXiv:1804.07461.
 """
 
 import csv
 import io
-import math
-import os
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator
+import lzma
+import shlex
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +17,15 @@ from typing import Any
 
 from mlmc_ray.errors import ProblemError, one_line
 
-ARCHIVE = "vaderSentiment-0.5.zip"
-"""What holds the rated sentences, two archives deep."""
-SNIPPETS = "movieReviewSnippets_GroundTruth.txt"
-"""The rated sentences: number, mean rating from -4 to 4, text; tabs between them, in UTF-8."""
+SNIPPETS = Path(__file__).with_name("movie_reviews") / "sentences.tsv.xz"
+"""The rated sentences, packed, in the format of SST-2."""
 
-_FOLDER = "hutto_ICWSM_2014"
-_INNER = f"vaderSentiment-0.5/additional_resources/{_FOLDER}.tar.gz"
-_DAMAGED = (
-    *(EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError),
-    *(csv.Error, tarfile.TarError, zipfile.BadZipFile, zlib.error),
-)
+_HEADER = ["sentence", "label"]
+_LABELS = ("0", "1")
+_PARTS = ("train", "validation", "dev")
+_GLUE = "https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"
+_DAMAGED = (EOFError, LookupError, OSError, RuntimeError, ValueError, csv.Error, lzma.LZMAError)
 """What reading raises for files that are damaged."""
-_READERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".parquet": ("parquet", {}),
-    ".tsv": ("csv", {"sep": "\t", "quoting": csv.QUOTE_NONE}),
-}
-"""By the ending of a file, how the library datasets reads it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,132 +36,130 @@ class Sentences:
     labels: tuple[int, ...]
 
 
-def default_directory() -> Path:
-    """Return where the archive is looked for: ``mlmc-ray`` in XDG_CACHE_HOME or ``~/.cache``."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return caches.expanduser().absolute() / "mlmc-ray" / "movie-reviews"
-
-
-def fetching(directory: Path) -> str:
-    """Return the command that fetches the rated sentences, 2.4 MB."""
-    return f"pip download --no-binary :all: --no-deps --dest {str(directory)!r} vaderSentiment==0.5"
-
-
-def rated_snippets(data_dir: str | Path | None) -> Sentences:
-    """Return the rated sentences, less those rated 0: 5,242 favourable and 5,326 others.
-
-    Args:
-        data_dir: the archive, the file of sentences in it, or a directory with one of them; by
-            default ``default_directory()``.
+def rated_snippets() -> Sentences:
+    """Return the rated sentences that come with mlmc_ray: 5,242 favourable and 5,326 others.
 
     Raises:
-        ProblemError: none is there, or it is damaged.
+        ProblemError: the file is not there, or it is damaged.
     """
-    place = default_directory() if data_dir is None else Path(data_dir).expanduser().absolute()
-    candidates = [place] if place.is_file() else [place / SNIPPETS, place / ARCHIVE]
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise ProblemError(
-            f"MovieReviews: there is no {ARCHIVE} in {place}: run {fetching(place)}, or give "
-            "data_dir, a directory that holds it on the machine of every process"
-        )
     try:
-        content = _unpacked(path) if path.suffix == ".zip" else path.read_bytes()
-        return _parsed(content.decode("utf-8"))
+        return _parsed([lzma.decompress(SNIPPETS.read_bytes())])
     except _DAMAGED as error:
         raise ProblemError(
-            f"MovieReviews: cannot read {path} ({type(error).__name__}: {one_line(error)}): "
-            f"delete it and run {fetching(path.parent)}"
+            f"MovieReviews: cannot read {SNIPPETS} ({type(error).__name__}: {one_line(error)}), "
+            "which comes with mlmc_ray: install mlmc_ray again"
         ) from error
 
 
-def _unpacked(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as outer:
-        inner = io.BytesIO(outer.read(_INNER))
-    with tarfile.open(fileobj=inner) as archive:
-        member = archive.extractfile(f"{_FOLDER}/{SNIPPETS}")
-        if member is None:
-            raise ValueError(f"{SNIPPETS} is no file")
-        return member.read()
+def _parsed(contents: Iterable[bytes]) -> Sentences:
+    """Read tables as GLUE has them: sentence and label, a tab between them, in UTF-8.
 
-
-def _parsed(text: str) -> Sentences:
-    """Read lines of number, mean rating and sentence.
+    Args:
+        contents: of the files.
 
     Raises:
-        ValueError: a line is another, or no sentence is rated above 0 or none below; says which.
+        ValueError: a line is another, or there is no sentence; says which.
     """
-    rated: list[tuple[str, float]] = []
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    for fields in lines:
-        try:
-            _, rating, sentence = fields
-            rated.append((sentence, float(rating)))
-        except ValueError as error:
-            raise ValueError(
-                f"line {lines.line_num} is {fields}: expected number, mean rating and "
-                "sentence, with tabs between them"
-            ) from error
-    clear = [(sentence, int(rating > 0)) for sentence, rating in rated if abs(rating) > 0]
-    if not all(math.isfinite(rating) for _, rating in rated) or len({y for _, y in clear}) < 2:
-        raise ValueError("expected finite ratings, some above 0 and some below")
-    texts, labels = zip(*clear, strict=True)
-    return Sentences(texts=texts, labels=labels)
+    texts, labels = [], []
+    for content in contents:
+        text = io.StringIO(content.decode("utf-8"), newline="")
+        lines = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if (first := next(lines, [])) != _HEADER:
+            raise ValueError(f"line 1 is {first}: expected {_HEADER}, with a tab between them")
+        for fields in lines:
+            if len(fields) != 2 or fields[1] not in _LABELS:
+                raise ValueError(
+                    f"line {lines.line_num} is {fields}: expected a sentence, a tab, and 0 or 1"
+                )
+            texts.append(fields[0])
+            labels.append(int(fields[1]))
+    if not texts:
+        raise ValueError("there is no sentence")
+    return Sentences(texts=tuple(texts), labels=tuple(labels))
 
 
 def sst2(data_dir: str | Path | None, download: bool) -> tuple[Sentences, Sentences]:
     """Return the training and the validation part of SST-2: 67,349 and 872 sentences.
 
     Args:
-        data_dir: holds ``train`` and ``validation`` (or ``dev``) as .parquet, as on the Hugging
-            Face hub, or as .tsv, as in GLUE's archive; by default what the library datasets keeps
-            in its cache.
+        data_dir: holds ``train`` and ``validation`` (or ``dev``) as .tsv, as in GLUE's archive, or
+            as .parquet, as on the Hugging Face hub, which the library datasets reads; by default
+            what that library keeps in its cache.
         download: fetch what is not in the cache.
 
     Raises:
         ProblemError: the library or the data are not there, or a file is damaged.
     """
+    if data_dir is None:
+        return _from_library(None, download)
+    directory = Path(data_dir).expanduser().absolute()
+    if tables := _files(directory, ".tsv"):
+        try:
+            train, test = (_parsed(map(Path.read_bytes, files)) for files in tables.values())
+        except _DAMAGED as error:
+            raise _unreadable(directory, error) from error
+        return train, test
+    if packed := _files(directory, ".parquet"):
+        return _from_library(packed, download)
+    raise ProblemError(
+        f"MovieReviews: there is no SST-2 in {directory}: expected train.tsv and dev.tsv, or "
+        f"train*.parquet and validation*.parquet as in nyu-mll/glue: run {_fetching(directory)}, "
+        "or leave data_dir out and give download: true"
+    )
+
+
+def _files(directory: Path, ending: str) -> dict[str, list[Path]]:
+    """Return the files of the training and the validation part; none where one part lacks."""
+    train, *held_out = (sorted(directory.glob(f"{name}*{ending}")) for name in _PARTS)
+    test = next(filter(None, held_out), [])
+    return {"train": train, "validation": test} if train and test else {}
+
+
+def _from_library(
+    files: dict[str, list[Path]] | None, download: bool
+) -> tuple[Sentences, Sentences]:
+    """Return both parts from .parquet files, or without from the cache of the library datasets."""
     try:
         import datasets
     except ImportError as error:
         raise ProblemError(
             f"MovieReviews: data is 'sst-2', which needs the package 'datasets', and it cannot be "
-            f"imported ({one_line(error)}): pip install 'mlmc-ray[glue]'"
+            f"imported ({one_line(error)}): pip install 'mlmc-ray[glue]', or give data_dir, a "
+            f"directory with train.tsv and dev.tsv, after {_fetching(Path('DIRECTORY'))}"
         ) from error
     try:
         with _offline(datasets, not download):
-            if data_dir is None:
+            if files is None:
                 parts = datasets.load_dataset("nyu-mll/glue", "sst2")
             else:
-                parts = _read_directory(datasets, Path(data_dir).expanduser().absolute())
+                names = {part: list(map(str, paths)) for part, paths in files.items()}
+                parts = datasets.load_dataset("parquet", data_files=names)
         train, test = (
             Sentences(texts=tuple(part["sentence"]), labels=tuple(map(int, part["label"])))
             for part in (parts["train"], parts["validation"])
         )
     except (*_DAMAGED, datasets.exceptions.DatasetsError) as error:
+        if files is not None:
+            raise _unreadable(files["train"][0].parent, error) from error
         raise ProblemError(
-            f"MovieReviews: datasets finds no SST-2 in {data_dir or 'its cache'} "
-            f"({type(error).__name__}: {one_line(error)}): give data_dir, a directory with "
-            "train.tsv and dev.tsv or the .parquet files of nyu-mll/glue, or download: true"
+            f"MovieReviews: datasets finds no SST-2 in its cache ({type(error).__name__}: "
+            f"{one_line(error)}): give download: true, or data_dir, a directory with train.tsv and "
+            f"dev.tsv, after {_fetching(Path('DIRECTORY'))}"
         ) from error
     return train, test
 
 
-def _read_directory(datasets: Any, directory: Path) -> Any:
-    """Return the parts that lie in a directory.
+def _unreadable(directory: Path, error: Exception) -> ProblemError:
+    return ProblemError(
+        f"MovieReviews: cannot read SST-2 in {directory} ({type(error).__name__}: "
+        f"{one_line(error)}): delete its files and run {_fetching(directory)}"
+    )
 
-    Raises:
-        FileNotFoundError: one of them is not there.
-    """
-    for ending, (reader, options) in _READERS.items():
-        train, *held_out = (
-            sorted(map(str, directory.glob(f"{name}*{ending}")))
-            for name in ("train", "validation", "dev")
-        )
-        if train and any(held_out):
-            files = {"train": train, "validation": next(filter(None, held_out))}
-            return datasets.load_dataset(reader, data_files=files, **options)
-    raise FileNotFoundError(f"{directory} holds no training and validation part")
+
+def _fetching(directory: Path) -> str:
+    """Return the command that fetches SST-2 and leaves train.tsv and dev.tsv in a directory."""
+    place = shlex.quote(str(directory))
+    return f"curl -LO {_GLUE} && unzip -j SST-2.zip SST-2/train.tsv SST-2/dev.tsv -d {place}"
 
 
 @contextmanager

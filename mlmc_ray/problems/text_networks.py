@@ -84,7 +84,13 @@ def tokenise(texts: Sequence[str], network: str | Path, max_tokens: int, downloa
     return pad_sequence([torch.tensor(t) for t in found], batch_first=True, padding_value=_PADDING)
 
 
-def classifier(network: str | Path, download: bool) -> Classifier:
+def classifier(
+    network: str | Path,
+    download: bool,
+    *,
+    layers: int | None = None,
+    train_embeddings: bool = True,
+) -> Classifier:
     """Return a network with a head of two classes, in float32 and in training mode.
 
     The head is drawn from torch's global generator. A pooling layer of the network's own, which
@@ -93,9 +99,13 @@ def classifier(network: str | Path, download: bool) -> Classifier:
     Args:
         network: "minilm", a directory, or a name on the Hugging Face hub.
         download: fetch what is not there.
+        layers: how many layers to keep, the first ones; all where it is None.
+        train_embeddings: whether the embeddings require a gradient.
 
     Raises:
-        ProblemError: a package or the network is not there, or some of its parameters are not.
+        ProblemError: a package or the network is not there, or some of its parameters are not, or
+            it has fewer layers, or none that could be left out, or no embeddings that could be
+            frozen.
     """
     transformers = _transformers()
     with _loading(transformers, network):
@@ -110,7 +120,40 @@ def classifier(network: str | Path, download: bool) -> Classifier:
             raise ValueError(f"its files lack {len(lacking)} parameters, such as {lacking[0]}")
     if hasattr(encoder, "pooler"):
         encoder.pooler = None
+    if layers is not None:
+        _keep_layers(encoder, network, layers)
+    if not train_embeddings:
+        _freeze_embeddings(encoder, network)
     return Classifier(encoder.float()).train()
+
+
+def _keep_layers(encoder: Any, network: str | Path, layers: int) -> None:
+    """Leave out all layers after the first so many."""
+    stack = getattr(getattr(encoder, "encoder", None), "layer", None)
+    if not isinstance(stack, nn.ModuleList):
+        raise ProblemError(
+            f"MovieReviews: layers is {layers}, and network {str(network)!r}, "
+            f"{type(encoder).__name__}, keeps no list of them in encoder.layer, as BERT and "
+            "RoBERTa do: leave layers out, or give another network"
+        )
+    if layers > len(stack):
+        raise ProblemError(
+            f"MovieReviews: layers is {layers}, and network {str(network)!r} has {len(stack)}: "
+            f"give 1 to {len(stack)}, or nothing for all"
+        )
+    encoder.encoder.layer = stack[:layers]
+    encoder.config.num_hidden_layers = layers
+
+
+def _freeze_embeddings(encoder: Any, network: str | Path) -> None:
+    embeddings = getattr(encoder, "embeddings", None)
+    if not isinstance(embeddings, nn.Module):
+        raise ProblemError(
+            f"MovieReviews: train_embeddings is false, and network {str(network)!r}, "
+            f"{type(encoder).__name__}, keeps none in embeddings, as BERT and RoBERTa do: leave "
+            "train_embeddings out, or give another network"
+        )
+    embeddings.requires_grad_(False)
 
 
 def _place(network: str | Path) -> str:

@@ -142,20 +142,30 @@ def test_a_token_in_the_home_directory_is_a_hint(
     assert named(clusters(), "token").state == "ok"
 
 
-def test_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "cls", "folder"),
+    [
+        ("cifar-10", "CIFAR10", "cifar-10-batches-py"),
+        ("cifar-100", "CIFAR100", "cifar-100-python"),
+    ],
+)
+def test_data_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, cls: str, folder: str
+) -> None:
     monkeypatch.setattr("mlmc_ray.problems.vision.DEBIAN_FASHION_MNIST", tmp_path / "none")
     found = list(data_sets(tmp_path))
     assert named(found, "fashion-mnist").remedy == "apt install dataset-fashion-mnist"
+    assert named(found, "text").state == "ok"
     assert {finding.state for finding in found} == {"ok", "hint"}
-    assert "only `problem: cifar-10` needs it" in named(found, "cifar-10").text
-    command = shlex.split(named(found, "cifar-10").remedy)
+    assert f"only `problem: {kind}` needs it" in named(found, kind).text
+    command = shlex.split(named(found, kind).remedy)
     assert command[:2] == ["python", "-c"]
-    assert f'datasets.CIFAR10("{tmp_path}", download=True)' in command[2]
-    assert "'\"'\"'" not in named(found, "cifar-10").remedy
+    assert f'datasets.{cls}("{tmp_path}", download=True)' in command[2]
+    assert "'\"'\"'" not in named(found, kind).remedy
     compile(command[2], "remedy", "exec")
     assert healthy(found)
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    assert named(data_sets(tmp_path), "cifar-10").state == "ok"
+    (tmp_path / folder).mkdir()
+    assert named(data_sets(tmp_path), kind).state == "ok"
 
 
 def test_little_room_is_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -432,6 +432,10 @@ def test_a_compressor_that_fails_fails_the_command(monkeypatch: pytest.MonkeyPat
         (["--gradient", "digits:1", "--kind", "gaussian"], "--kind gaussian: has no effect on"),
         (["--gradient", "digits:1", "--step-size", "0"], "step_size is 0.0: give a positive"),
         (["--gradient", "digits:1", "--batch-size", "0"], "batch_size is 0: give"),
+        (
+            ["--gradient", "minilm:1", "--data-dir", "x"],
+            "--data-dir x: has no effect on --gradient",
+        ),
         (["--step-size", "0.1"], "--step-size 0.1: has no effect without --gradient"),
         (["--cache", "x"], "--cache x: has no effect without --gradient"),
         (["--json", "no/such/r.json"], "no/such/r.json: cannot be written: No such file"),

@@ -1,20 +1,20 @@
 """Runs that fine-tune a BERT on movie reviews."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from launch import Session
-from mlmc_ray.problems import MovieReviews, text_files
-from tests.reviews import problem, real_data, real_network, reviews, tiny
+from tests.reviews import real_network, tiny
 
-__all__ = ["problem", "reviews", "tiny"]  # fixtures
+__all__ = ["tiny"]  # fixture
 
 
-def configuration(data_dir: Any, network: Any, **options: Any) -> dict[str, Any]:
+def configuration(network: Any, **options: Any) -> dict[str, Any]:
     return {
-        "problem": {"kind": "text", "data_dir": str(data_dir), "network": str(network), **options},
+        "problem": {"kind": "text", "network": str(network), "test_examples": 8, **options},
         "method": {
             "kind": "compressed-sgd",
             "compressor": {"kind": "mlmc", "law": "own", "ladder": "fixed-point"},
@@ -26,10 +26,11 @@ def configuration(data_dir: Any, network: Any, **options: Any) -> dict[str, Any]
     }
 
 
-def test_a_run_repeats_itself(problem: MovieReviews) -> None:
+@pytest.mark.parametrize("options", [{}, {"layers": 1, "train_embeddings": False}])
+def test_a_run_repeats_itself(tiny: Path, options: dict[str, Any]) -> None:
     ends = []
     for _ in range(2):
-        with Session(configuration(problem.data_dir, problem.network)) as session:
+        with Session(configuration(tiny, max_tokens=16, **options)) as session:
             before = session.parameters().clone()
             session.run(2)
             ends.append(session.parameters().clone())
@@ -40,20 +41,19 @@ def test_a_run_repeats_itself(problem: MovieReviews) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
-def test_ray_equals_inline(problem: MovieReviews) -> None:
+@pytest.mark.parametrize("train_embeddings", [True, False])
+def test_ray_equals_inline(tiny: Path, train_embeddings: bool) -> None:
     ends = []
     for engine in ("inline", "ray"):
-        described = configuration(problem.data_dir, problem.network)
+        described = configuration(tiny, max_tokens=16, train_embeddings=train_embeddings)
         with Session({**described, "engine": engine, "actors": 1}) as session:
             session.run(2)
             ends.append(session.parameters().clone())
     assert torch.equal(*ends)
 
 
-@real_data
 @real_network
-def test_a_training_round_on_the_real_snippets() -> None:
-    described = configuration(text_files.default_directory(), "minilm", test_examples=8)
-    with Session(described) as session:
+def test_a_training_round_of_minilm() -> None:
+    with Session(configuration("minilm", layers=2, train_embeddings=False)) as session:
         session.run(1)
         assert 0 <= session.evaluate()["accuracy"] <= 1
