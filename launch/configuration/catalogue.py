@@ -197,6 +197,7 @@ KINDS: dict[Any, dict[str, type[Any]]] = {
 
 PROBLEMS = {
     "cifar-10": "mlmc_ray.problems.vision.CIFAR10",
+    "cifar-100": "mlmc_ray.problems.vision.CIFAR100",
     "digits": "mlmc_ray.problems.digits.Digits",
     "fashion-mnist": "mlmc_ray.problems.vision.FashionMNIST",
     "logistic": "mlmc_ray.problems.logistic.LogisticRegression",

@@ -7,10 +7,11 @@ from mlmc_ray.problems.quadratic import Quadratic
 from mlmc_ray.problems.source import ProblemSource, explaining, initial_model
 from mlmc_ray.problems.text import MovieReviews
 from mlmc_ray.problems.three_workers import ThreeWorkers
-from mlmc_ray.problems.vision import CIFAR10, FashionMNIST
+from mlmc_ray.problems.vision import CIFAR10, CIFAR100, FashionMNIST
 
 __all__ = [
     "CIFAR10",
+    "CIFAR100",
     "Digits",
     "FashionMNIST",
     "LogisticRegression",

@@ -1,8 +1,8 @@
-"""Images in ten classes, read from local files by torchvision; nothing is ever downloaded.
+"""Images in classes, read from local files by torchvision; nothing is ever downloaded.
 
 Sources: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747; A. Krizhevsky,
-Learning Multiple Layers of Features from Tiny Images, 2009 (CIFAR-10); the residual network:
-K. He et al., 2015, arXiv:1512.03385.
+Learning Multiple Layers of Features from Tiny Images, 2009 (CIFAR-10 and CIFAR-100); the residual
+network, and the augmentation: K. He et al., 2015, arXiv:1512.03385, section 4.2.
 """
 
 from abc import ABC, abstractmethod
@@ -25,14 +25,14 @@ Part = tuple[Tensor, Tensor]
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
-_CLASSES = 10
 _NUM_TEST = 10_000
 _EVALUATED_AT_ONCE = 250
+_MARGIN = 4  # of black pixels around an image that is cropped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Images(ABC):
-    """What both data sets share: the networks, the shards and the evaluation.
+    """What the data sets share: the networks, the shards and the evaluation.
 
     Images stay bytes until a batch is needed, and are then normalised channel by channel with the
     mean and the standard deviation of the training images.
@@ -41,7 +41,9 @@ class _Images(ABC):
     network: Network = "cnn"
     alpha: float | None = None
     test_examples: int = _NUM_TEST
+    augment: bool = False
 
+    classes: ClassVar[int] = 10
     channels: ClassVar[int]
     side: ClassVar[int]
     mean: ClassVar[tuple[float, ...]]
@@ -54,6 +56,8 @@ class _Images(ABC):
             check_concentration(self.alpha)
         if not 1 <= self.test_examples <= _NUM_TEST:
             raise ValueError(f"test_examples is {self.test_examples!r}: give 1 to {_NUM_TEST}")
+        if not isinstance(self.augment, bool):
+            raise ValueError(f"augment is {self.augment!r}: give true or false")
 
     @abstractmethod
     def _parts(self) -> tuple[Part, Part]:
@@ -62,14 +66,16 @@ class _Images(ABC):
     def model(self) -> nn.Module:
         """Make the network; it needs no data."""
         if self.network == "perceptron":
-            return _perceptron(self.channels * self.side**2)
+            return _perceptron(self.channels * self.side**2, self.classes)
         if self.network == "cnn":
-            return _cnn(self.channels, self.side)
-        return _resnet18(self.channels)
+            return _cnn(self.channels, self.side, self.classes)
+        return _resnet18(self.channels, self.classes)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """Cross entropy."""
+        """Cross entropy; while training with ``augment``, on images that are changed at random."""
         images, labels = batch
+        if self.augment and model.training:
+            images = _augmented(images)
         return functional.cross_entropy(model(self._normalised(images)), labels)
 
     def shard(self, worker_id: int, num_workers: int, generator: Generator) -> TensorShard:
@@ -109,6 +115,8 @@ class FashionMNIST(_Images):
         alpha: deal every class in proportions drawn from a Dirichlet law with this concentration,
             so that shards differ; by default shards are dealt uniformly.
         test_examples: evaluate on the first so many test images.
+        augment: train on images that are moved by up to 4 pixels each way, black coming in at the
+            edges, and mirrored half of the time.
         data_dir: holds the data as torchvision lays it out (``FashionMNIST/raw/``), on the machine
             of every process; by default the files of Debian's package dataset-fashion-mnist.
     """
@@ -133,6 +141,7 @@ class CIFAR10(_Images):
             convolutions, two linear layers; 545,098) or "resnet18" (11,173,962).
         alpha: see ``FashionMNIST``.
         test_examples: evaluate on the first so many test images.
+        augment: see ``FashionMNIST``.
         data_dir: holds the data as torchvision lays it out (``cifar-10-batches-py/``), on the
             machine of every process.
     """
@@ -145,16 +154,65 @@ class CIFAR10(_Images):
     std: ClassVar[tuple[float, ...]] = (0.2470, 0.2435, 0.2616)
 
     def _parts(self) -> tuple[Part, Part]:
-        return _cifar10(self.data_dir)
+        return _photographs("CIFAR10", self.data_dir)
 
 
-def _perceptron(num_pixels: int) -> nn.Module:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CIFAR100(_Images):
+    """Classify photographs into 100 classes: otherwise like ``CIFAR10``, 500 images of each.
+
+    Args:
+        network: "perceptron" (one hidden layer of 256; 812,388 parameters), "cnn" (two
+            convolutions, two linear layers; 556,708) or "resnet18" (11,220,132).
+        alpha: see ``FashionMNIST``.
+        test_examples: evaluate on the first so many test images.
+        augment: see ``FashionMNIST``.
+        data_dir: holds the data as torchvision lays it out (``cifar-100-python/``), on the machine
+            of every process.
+    """
+
+    data_dir: str | Path
+
+    classes: ClassVar[int] = 100
+    channels: ClassVar[int] = 3
+    side: ClassVar[int] = 32
+    mean: ClassVar[tuple[float, ...]] = (0.5071, 0.4865, 0.4409)
+    std: ClassVar[tuple[float, ...]] = (0.2673, 0.2564, 0.2762)
+
+    def _parts(self) -> tuple[Part, Part]:
+        return _photographs("CIFAR100", self.data_dir)
+
+
+def _augmented(images: Tensor) -> Tensor:
+    """Crop every image to its size, at random after padding, and mirror half of them.
+
+    The draws are from torch's global generator of the CPU, the same wherever the images are.
+
+    Args:
+        images: shape (examples, channels, side, side); not modified.
+    """
+    num_images, channels, _, side = images.shape
+    offsets = torch.randint(2 * _MARGIN + 1, (2, num_images, 1))
+    mirrored = torch.randint(2, (num_images, 1)).bool()
+    along = torch.arange(side)
+    rows, columns = offsets[0] + along, offsets[1] + torch.where(mirrored, along.flip(0), along)
+    picked = (
+        torch.arange(num_images).view(-1, 1, 1, 1),
+        torch.arange(channels).view(1, -1, 1, 1),
+        rows.view(num_images, 1, side, 1),
+        columns.view(num_images, 1, 1, side),
+    )
+    padded = functional.pad(images, (_MARGIN,) * 4)
+    return padded[tuple(index.to(images.device) for index in picked)]
+
+
+def _perceptron(num_pixels: int, classes: int) -> nn.Module:
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(num_pixels, 256), nn.ReLU(), nn.Linear(256, _CLASSES)
+        nn.Flatten(), nn.Linear(num_pixels, 256), nn.ReLU(), nn.Linear(256, classes)
     )
 
 
-def _cnn(channels: int, side: int) -> nn.Module:
+def _cnn(channels: int, side: int, classes: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1),
         nn.ReLU(),
@@ -165,15 +223,15 @@ def _cnn(channels: int, side: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(64 * (side // 4) ** 2, 128),
         nn.ReLU(),
-        nn.Linear(128, _CLASSES),
+        nn.Linear(128, classes),
     )
 
 
-def _resnet18(channels: int) -> nn.Module:
+def _resnet18(channels: int, classes: int) -> nn.Module:
     """torchvision's, with the usual stem for small images: 3 x 3, stride 1, no pooling."""
     from mlmc_ray.problems.torchvision_import import models  # takes seconds to import
 
-    network: nn.Module = models.resnet18(num_classes=_CLASSES)
+    network: nn.Module = models.resnet18(num_classes=classes)
     stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     network.conv1, network.maxpool = stem, nn.Identity()
@@ -195,11 +253,11 @@ def _fashion_mnist(data_dir: str | Path | None) -> tuple[Part, Part]:
 
 
 @lru_cache(maxsize=1)
-def _cifar10(data_dir: str | Path) -> tuple[Part, Part]:
+def _photographs(name: str, data_dir: str | Path) -> tuple[Part, Part]:
     from mlmc_ray.problems.torchvision_import import datasets  # takes seconds to import
 
     train, test = (
         (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
-        for part in read(datasets.CIFAR10, data_dir)
+        for part in read(getattr(datasets, name), data_dir)
     )
     return train, test

@@ -471,11 +471,12 @@ def test_settings_are_shown_with_the_defaults_that_are_made() -> None:
 # Problems.
 
 
-NEEDS_DATA = {"fashion-mnist", "cifar-10", "text"}
+NEEDS_DATA = {"fashion-mnist", "cifar-10", "cifar-100"}
 """Problems whose data need not be here."""
 
 NEEDED: dict[str, dict[str, Any]] = {
     "cifar-10": {"data_dir": "data"},
+    "cifar-100": {"data_dir": "data"},
     "replicated": {"problem": {"kind": "digits"}},
 }
 """Keys that a problem needs."""

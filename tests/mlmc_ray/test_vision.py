@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import io
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,14 +19,15 @@ from launch import Session
 from launch.configuration.build import build_problem
 from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.flat import FlatModel
-from mlmc_ray.problems import CIFAR10, FashionMNIST, Problem, split_by_label, vision
+from mlmc_ray.problems import CIFAR10, CIFAR100, FashionMNIST, Problem, split_by_label, vision
 from mlmc_ray.problems.torchvision_import import datasets
-from mlmc_ray.seeding import generator_for
+from mlmc_ray.seeding import drawing, generator_for
 
 NETWORKS = get_args(vision.Network)
 SIZES = {
     FashionMNIST: {"perceptron": 203_530, "cnn": 421_642, "resnet18": 11_172_810},
     CIFAR10: {"perceptron": 789_258, "cnn": 545_098, "resnet18": 11_173_962},
+    CIFAR100: {"perceptron": 812_388, "cnn": 556_708, "resnet18": 11_220_132},
 }
 real_data = pytest.mark.skipif(
     not vision.DEBIAN_FASHION_MNIST.is_dir(),
@@ -50,29 +53,85 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """5 images in a training and a test file; red is 10, green is 20, blue is the image's row."""
-    folder = tmp_path / "cifar-10-batches-py"
+Pickler: Any = pickle._Pickler  # the one in Python, whose steps can be replaced
+
+
+class Python2Pickler(Pickler):  # type: ignore[misc]
+    """Writes as Python 2 did, which wrote the real files: strings of bytes, flags as numbers."""
+
+    dispatch = Pickler.dispatch.copy()
+
+    def save_string(self, value: "bytes | str") -> None:
+        data = value.encode("latin1") if isinstance(value, str) else value
+        self.write(pickle.BINSTRING + len(data).to_bytes(4, "little") + data)
+        self.memoize(value)
+
+    def save_flag(self, value: bool) -> None:
+        self.save_long(int(value))
+
+    dispatch[bytes] = dispatch[str] = save_string
+    dispatch[bool] = save_flag
+
+
+def python2_pickle(content: Any) -> bytes:
+    """Return what Python 2 and NumPy 1 would have written."""
+    file = io.BytesIO()
+    Python2Pickler(file, protocol=2).dump(content)
+    return file.getvalue().replace(b"numpy._core.", b"numpy.core.")
+
+
+def write_photographs(
+    root: Path, cls: Any, images: dict[str, list[int]], patch: pytest.MonkeyPatch
+) -> None:
+    """Write files as those of CIFAR, and let torchvision expect their checksums.
+
+    Args:
+        root: the ``data_dir``.
+        cls: torchvision's class.
+        images: the labels of every file; red is 10, green is 20, blue is the image's row.
+        patch: of the checksums.
+    """
+    folder, many = root / cls.base_folder, cls.__name__ == "CIFAR100"
     folder.mkdir()
     image = np.stack([np.full((32, 32), 10), np.full((32, 32), 20), np.mgrid[:32, :32][0]])
-    contents: dict[str, dict[str, Any]] = {
-        "meta": {"label_names": ["a"]},
-        "train": {
-            "data": np.tile(image.reshape(1, -1), (5, 1)).astype(np.uint8),
-            "labels": [7] * 5,
-        },
-    }
-    contents["test"] = {**contents["train"], "labels": [1, 2, 3, 4, 5]}
+    names = {"label_names": [f"class {i}" for i in range(10)], "num_vis": 3072}
+    if many:
+        names = {key: [f"class {i}" for i in range(100)] for key in ("fine_label_names", "coarse")}
+    contents: dict[str, dict[str, Any]] = {cls.meta["filename"]: names}
+    for name, labels in images.items():
+        contents[name] = {
+            "batch_label": name,
+            "data": np.tile(image.reshape(1, -1), (len(labels), 1)).astype(np.uint8),
+            "filenames": [f"{i}.png" for i in range(len(labels))],
+        }
+        if many:
+            contents[name].update(fine_labels=labels, coarse_labels=[0] * len(labels))
+        else:
+            contents[name]["labels"] = labels
     sums = {}
     for name, content in contents.items():
-        data = pickle.dumps(content)
+        data = python2_pickle(content)
         (folder / name).write_bytes(data)
         sums[name] = hashlib.md5(data).hexdigest()
-    monkeypatch.setattr(datasets.CIFAR10, "train_list", [["train", sums["train"]]])
-    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test", sums["test"]]])
-    meta = {"filename": "meta", "key": "label_names", "md5": sums["meta"]}
-    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    for part in ("train_list", "test_list"):
+        patch.setattr(cls, part, [[name, sums[name]] for name, _ in getattr(cls, part)])
+    patch.setattr(cls, "meta", {**cls.meta, "md5": sums[cls.meta["filename"]]})
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """5 training files of CIFAR-10, of an image each, and 5 test images."""
+    images = {f"data_batch_{i}": [4 + i] for i in range(1, 6)}
+    images["test_batch"] = [1, 2, 3, 4, 5]
+    write_photographs(tmp_path, datasets.CIFAR10, images, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def more_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """3 training and 2 test images of CIFAR-100."""
+    images = {"train": [0, 42, 99], "test": [1, 98]}
+    write_photographs(tmp_path, datasets.CIFAR100, images, monkeypatch)
     return tmp_path
 
 
@@ -101,7 +160,7 @@ def test_networks_give_a_score_for_each_class(cls: type[Any], network: str) -> N
     problem = cls(network=network, data_dir="unused")
     flat = FlatModel(problem.model())
     assert flat.parameters.numel() == SIZES[cls][network]
-    assert flat.module(torch.zeros(2, cls.channels, cls.side, cls.side)).shape == (2, 10)
+    assert flat.module(torch.zeros(2, cls.channels, cls.side, cls.side)).shape == (2, cls.classes)
 
 
 def test_the_stem_of_the_residual_network_keeps_the_resolution() -> None:
@@ -128,23 +187,51 @@ def test_photographs_come_as_written(photographs: Path) -> None:
     problem = CIFAR10(data_dir=photographs)
     images, labels = problem.shard(0, 1, generator_for(0)).full()
     assert images.shape == (5, 3, 32, 32)
-    assert labels.tolist() == [7] * 5
+    assert sorted(labels.tolist()) == [5, 6, 7, 8, 9]
     assert bool((images[:, 0] == 10).all() and (images[:, 1] == 20).all())
     assert torch.equal(images[0, 2, :, 5], torch.arange(32, dtype=torch.uint8))
     measures = problem.evaluate(Brightest())
     assert measures == {"accuracy": 0.2, "loss": pytest.approx(np.log(10), abs=1e-6)}
 
 
+def test_photographs_of_100_classes_come_as_written(more_photographs: Path) -> None:
+    problem = CIFAR100(data_dir=more_photographs)
+    images, labels = problem.shard(0, 1, generator_for(0)).full()
+    assert images.shape == (3, 3, 32, 32)
+    assert sorted(labels.tolist()) == [0, 42, 99]
+    assert bool((images[:, 0] == 10).all() and (images[:, 1] == 20).all())
+    assert torch.equal(images[0, 2, :, 5], torch.arange(32, dtype=torch.uint8))
+    model = Brightest(classes=100)
+    measures = problem.evaluate(model)
+    assert measures == {"accuracy": 0.5, "loss": pytest.approx(np.log(100), abs=1e-6)}
+    expected = (torch.tensor([10, 20, 7]) / 255 - torch.tensor(CIFAR100.mean)) / torch.tensor(
+        CIFAR100.std
+    )
+    torch.testing.assert_close(model.seen[0][0, :, 7, 5], expected)
+
+
+@pytest.mark.parametrize("cls", [CIFAR10, CIFAR100])
+def test_damaged_photographs_say_how_to_get_them(
+    request: pytest.FixtureRequest, cls: type[Any]
+) -> None:
+    root = request.getfixturevalue("photographs" if cls is CIFAR10 else "more_photographs")
+    folder = root / getattr(datasets, cls.__name__).base_folder
+    next(folder.glob("test*")).write_bytes(b"not pickled")
+    with pytest.raises(ProblemError, match=f"no complete data in {folder}: run python -c"):
+        cls(data_dir=root).evaluate(Brightest())
+
+
 class Brightest(torch.nn.Module):
     """Scores class 1 just above the others, and keeps what it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 10) -> None:
         super().__init__()
+        self.classes = classes
         self.seen: list[torch.Tensor] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.seen.append(images)
-        return torch.nn.functional.one_hot(torch.ones(len(images)).long(), 10) * 1e-6
+        return torch.nn.functional.one_hot(torch.ones(len(images)).long(), self.classes) * 1e-6
 
 
 def test_images_are_normalised(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +246,62 @@ def test_images_are_normalised(clothes: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     assert loss.shape == ()
     assert float(model.seen[-1].max()) == pytest.approx((1 - 0.2860) / 0.3530)
+
+
+def augmented(images: torch.Tensor, seed: int, problem: Any = None) -> torch.Tensor:
+    """Return what a model in training is given, as bytes."""
+    problem, model = problem or CIFAR10(augment=True, data_dir="unused"), Brightest()
+    with drawing(seed):
+        problem.loss(model, (images, torch.zeros(len(images)).long()))
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (problem.mean, problem.std))
+    return ((model.seen[0] * std + mean) * 255).round().to(torch.uint8)
+
+
+def test_images_are_moved_and_mirrored_at_random() -> None:
+    """Every shift is drawn 25 times of 2,000 on average, and none with probability below 2e-9.
+
+    The mirrored ones are 1,000, with a standard deviation of 22.
+    """
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    image = torch.stack([rows + 1, columns + 1, torch.full((32, 32), 200)]).to(torch.uint8)
+    batch = image.repeat(2_000, 1, 1, 1)
+    moved = augmented(batch, 1)
+    assert torch.equal(batch, image.repeat(2_000, 1, 1, 1))
+    shifts = set()
+    num_mirrored = 0
+    for picture in moved:
+        mirrored = bool(picture[1, 16, 15] > picture[1, 16, 16])
+        num_mirrored += mirrored
+        picture = picture.flip(2) if mirrored else picture
+        down, right = (int(picture[i, 16, 16]) - 17 for i in (0, 1))
+        shifts.add((down, right))
+        expected = torch.nn.functional.pad(image, (4, 4, 4, 4))
+        expected = expected[:, 4 + down : 36 + down, 4 + right : 36 + right]
+        assert torch.equal(picture, expected)
+    assert shifts == {(i, j) for i in range(-4, 5) for j in range(-4, 5)}
+    assert 850 < num_mirrored < 1_150
+
+
+@pytest.mark.parametrize("cls", [CIFAR10, CIFAR100, FashionMNIST])
+def test_augmentation_is_drawn_by_name_and_only_in_training(cls: type[Any]) -> None:
+    sizes = (6, cls.channels, cls.side, cls.side)
+    images = torch.randint(256, sizes, generator=generator_for(0)).to(torch.uint8)
+    problem = cls(augment=True, data_dir="unused")
+    once, again, other = (augmented(images, seed, problem) for seed in (1, 1, 2))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+    assert torch.equal(augmented(images, 1, cls(data_dir="unused")), images)
+    model = Brightest().eval()
+    with drawing(1):
+        problem.loss(model, (images, torch.zeros(6).long()))
+    torch.testing.assert_close(model.seen[0], problem._normalised(images), rtol=0, atol=0)
+
+
+def test_evaluation_is_on_images_as_they_are(clothes: Path) -> None:
+    plain, changed = Brightest(), Brightest()  # in training mode, as a user may leave them
+    FashionMNIST(data_dir=clothes).evaluate(plain)
+    FashionMNIST(data_dir=clothes, augment=True).evaluate(changed)
+    assert torch.equal(torch.cat(plain.seen), torch.cat(changed.seen))
 
 
 def test_evaluation_on_fewer_images(clothes: Path) -> None:
@@ -221,6 +364,7 @@ def test_impossible_concentrations_are_refused(alpha: float) -> None:
         ({"network": "vgg"}, r"network is 'vgg': give one of \['perceptron', 'cnn', 'resnet18'\]"),
         ({"test_examples": 0}, "test_examples is 0: give 1 to 10000"),
         ({"test_examples": 10_001}, "test_examples is 10001"),
+        ({"augment": 1}, "augment is 1: give true or false"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], complaint: str) -> None:
@@ -233,17 +377,20 @@ def test_kinds_of_the_configuration(clothes: Path) -> None:
     source = build_problem({"kind": "fashion-mnist", **options}, "problem", ())
     assert source.load() == FashionMNIST(network="perceptron", alpha=1, data_dir=str(clothes))
     assert isinstance(build_problem("fashion-mnist", "problem", ()).load(), FashionMNIST)
-    cifar = build_problem({"kind": "cifar-10", "data_dir": "x"}, "problem", ()).load()
-    assert cifar == CIFAR10(data_dir="x")
-    with pytest.raises(ConfigError, match=r"missing keys \['data_dir'\]"):
-        build_problem("cifar-10", "problem", ())
+    for kind, cls in {"cifar-10": CIFAR10, "cifar-100": CIFAR100}.items():
+        description = {"kind": kind, "data_dir": "x", "augment": True}
+        assert build_problem(description, "problem", ()).load() == cls(data_dir="x", augment=True)
+        with pytest.raises(ConfigError, match=r"missing keys \['data_dir'\]"):
+            build_problem(kind, "problem", ())
 
 
 def test_absent_clothes_say_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch = r"datasets\.FashionMNIST\('{}', download=True\)"
-    with pytest.raises(ProblemError, match=f"no complete data in {tmp_path}: run") as caught:
+    fetch = r'datasets\.FashionMNIST\("{}", download=True\)'
+    with pytest.raises(
+        ProblemError, match=f"complete data in {tmp_path}/FashionMNIST/raw: run"
+    ) as caught:
         FashionMNIST(data_dir=tmp_path).evaluate(Brightest())
     caught.match(fetch.format(tmp_path))
     caught.match("run 'apt install dataset-fashion-mnist' and leave data_dir out")
@@ -255,9 +402,18 @@ def test_absent_clothes_say_how_to_get_them(
     caught.match(fetch.format("DIRECTORY"))
 
 
-def test_absent_photographs_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match=r"datasets\.CIFAR10\('.*', download=True\)\"$"):
-        CIFAR10(data_dir=tmp_path).shard(0, 1, generator_for(0))
+@pytest.mark.parametrize(
+    ("cls", "folder"), [(CIFAR10, "cifar-10-batches-py"), (CIFAR100, "cifar-100-python")]
+)
+def test_absent_photographs_say_how_to_get_them(
+    tmp_path: Path, cls: type[Any], folder: str
+) -> None:
+    root = tmp_path / "one's own"
+    with pytest.raises(ProblemError, match=f"no complete data in {root / folder}: run ") as caught:
+        cls(data_dir=root).shard(0, 1, generator_for(0))
+    command = shlex.split(str(caught.value).partition(": run ")[2])
+    assert command[:2] == ["python", "-c"]
+    assert command[2].endswith(f'datasets.{cls.__name__}("{root}", download=True)')
 
 
 @pytest.mark.parametrize(
@@ -290,9 +446,14 @@ def test_a_damaged_package_is_named(
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_training_round(clothes: Path, network: str) -> None:
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_training_round(clothes: Path, network: str, augment: bool) -> None:
     problem = {"kind": "fashion-mnist", "network": network, "data_dir": str(clothes)}
-    check_round({**problem, "test_examples": 10})
+    check_round({**problem, "test_examples": 10, "augment": augment})
+
+
+def test_a_training_round_on_100_classes(more_photographs: Path) -> None:
+    check_round({"kind": "cifar-100", "data_dir": str(more_photographs), "augment": True})
 
 
 @real_data
