@@ -1,0 +1,36 @@
+"""Keep what the runs of a comparison came to, and make tables and figures of what is kept."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.paper.report import NOTES, tables
+from benchmarks.paper.runs import gather, keep, kept
+from launch.benching.measuring import machine
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+Kept = Annotated[Path, typer.Argument(help="File that `keep` has written.")]
+
+
+@app.command(name="keep")
+def keep_runs(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of comparisons, or of runs.")],
+    json_path: Annotated[Path, typer.Option("--json", help="File to write.")],
+) -> None:
+    """Keep the evaluations and the levels of runs in one file."""
+    found = gather(runs)
+    keep(found, json_path, {"machine": machine()})
+    typer.echo(f"{len(found)} runs: {json_path}")
+
+
+@app.command()
+def report(path: Kept) -> None:
+    """Print the tables of a comparison, in Markdown."""
+    runs, _ = kept(path)
+    typer.echo(f"{NOTES}\n{tables(runs)}")
+
+
+if __name__ == "__main__":
+    app()

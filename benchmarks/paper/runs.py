@@ -1,0 +1,156 @@
+"""The numbers of a comparison's runs, as they are kept: one JSON file a comparison."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from launch.reports.read import find_runs, read_run
+from launch.reports.record import RunRecord
+from mlmc_ray.errors import ConfigError
+
+LAST = 3
+"""Evaluations of which the final accuracy is the mean."""
+_KEPT = ("round", "seconds", "train_loss", "uplink_bytes", "downlink_bytes")
+_SERVER = "-1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One run, with what is drawn and compared of it.
+
+    Attributes:
+        name: of the entry; runs of several seeds share it.
+        seed: of the run.
+        panels: in which it is drawn; none for all of them.
+        workers: how many.
+        problem: as in its configuration.
+        step_size: of the optimizer.
+        evaluations: metrics of the rounds with one, from before the first round on.
+        levels: how often every level was drawn, in the observed rounds; empty without levels.
+        diverged: whether it ended before its last round.
+    """
+
+    name: str
+    seed: int
+    panels: tuple[str, ...]
+    workers: int
+    problem: Mapping[str, Any]
+    step_size: float | None
+    evaluations: tuple[Mapping[str, Any], ...]
+    levels: Mapping[str, int]
+    diverged: bool
+
+    @property
+    def final(self) -> float:
+        """The mean of the last accuracies; of a run that diverged that of guessing, 0."""
+        if self.diverged:
+            return 0.0
+        return mean(line["test_accuracy"] for line in self.evaluations[-LAST:])
+
+    @property
+    def bytes_up(self) -> float:
+        """Bytes of all frames from workers to server."""
+        return float(self.evaluations[-1]["uplink_bytes"])
+
+    @property
+    def bytes_both_ways(self) -> float:
+        """Bytes of all frames."""
+        last = self.evaluations[-1]
+        return float(last["uplink_bytes"] + last["downlink_bytes"])
+
+    @property
+    def mean_level(self) -> float | None:
+        """The average drawn level, counted from 1; None without levels."""
+        total = sum(self.levels.values())
+        drawn = sum(int(level) * times for level, times in self.levels.items())
+        return drawn / total if total else None
+
+    def at_bytes(self, budget: float) -> float:
+        """Return the accuracy when workers had sent so many bytes, between evaluations in line.
+
+        Each evaluation is averaged with its neighbours.
+        """
+        sent = [line["uplink_bytes"] for line in self.evaluations]
+        return float(np.interp(budget, sent, self.smooth()))
+
+    def bytes_to(self, target: float) -> float | None:
+        """Return what workers had sent at the first smooth evaluation with an accuracy, or None."""
+        pairs = zip(self.evaluations, self.smooth(), strict=True)
+        return next((line["uplink_bytes"] for line, value in pairs if value >= target), None)
+
+    def smooth(self) -> list[float]:
+        """Return every accuracy averaged with the one before and the one after it."""
+        values = [line["test_accuracy"] for line in self.evaluations]
+        around = (values[max(0, at - 1) : at + 2] for at in range(len(values)))
+        return [mean(some) for some in around]
+
+
+def gather(paths: Iterable[Path]) -> list[Run]:
+    """Read the runs below some directories.
+
+    Raises:
+        ConfigError: there are none, or one has no accuracy.
+    """
+    return [_kept(read_run(path)) for path in find_runs(paths)]
+
+
+def keep(runs: Sequence[Run], path: Path, more: Mapping[str, Any]) -> None:
+    """Write runs, and what else there is to say of them, such as the machine."""
+    content = {**more, "runs": [asdict(run) for run in runs]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = json.dumps(content, indent=None, separators=(",", ":")).replace('{"name"', '\n{"name"')
+    path.write_text(lines + "\n", encoding="utf-8")
+
+
+def kept(path: Path) -> tuple[list[Run], dict[str, Any]]:
+    """Read what ``keep`` has written: the runs, and the rest."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    runs = [
+        Run(**{**run, "panels": tuple(run["panels"]), "evaluations": tuple(run["evaluations"])})
+        for run in content.pop("runs")
+    ]
+    return runs, content
+
+
+def _kept(record: RunRecord) -> Run:
+    evaluations = [
+        {key: value for key, value in line.items() if key in _KEPT or key.startswith("test_")}
+        for line in record.metrics
+        if line.get("test_accuracy") is not None
+    ]
+    if not evaluations:
+        raise ConfigError(
+            f"{record.path}: has no test_accuracy: its problem measures something else"
+        )
+    panels = record.config.get("panels") or ()
+    optimizer = record.config.get("optimizer") or {}
+    return Run(
+        name=record.name,
+        seed=record.config["seed"],
+        panels=tuple([panels] if isinstance(panels, str) else panels),
+        workers=record.config["workers"],
+        problem=record.config["problem"],
+        step_size=optimizer.get("step_size"),
+        evaluations=tuple(evaluations),
+        levels=_levels(record.observed),
+        diverged=not record.finished,
+    )
+
+
+def _levels(observed: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Count the levels that workers drew in the observed rounds."""
+    drawn = Counter(
+        level
+        for line in observed
+        for worker, compressions in line["workers"].items()
+        if worker != _SERVER
+        for compression in compressions
+        for level in compression["levels"]
+    )
+    return {str(level): drawn[level] for level in sorted(drawn)}
