@@ -12,10 +12,10 @@ _UNCOMPRESSED = "Uncompressed"
 _BELOW = 0.02  # of accuracy, from what the uncompressed run ends with to the target
 NOTES = f"""\
 Means over the seeds, ± their standard deviation. The final accuracy is the mean of the last {LAST}
-evaluations; of a run that diverged it counts as 0. "At equal bytes" is the accuracy when all workers
-of a run had sent as many bytes as the one of the compressed methods that sent least in the whole
-run. The target is what the uncompressed run ends with, less {_BELOW:.0%}; "to target" are the bytes that all workers
-had sent by then, by the seeds that reached it.
+evaluations; of a run that diverged it counts as 0. "At equal bytes" is the accuracy when all
+workers of a run had sent as many bytes as the one of the compressed methods that sent least in the
+whole run. The target is what the uncompressed run ends with, less {_BELOW:.0%}; "to target" are the
+bytes that all workers had sent by then, by the seeds that reached it.
 """
 
 

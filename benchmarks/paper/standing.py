@@ -62,7 +62,7 @@ def ahead(own: Row, other: Row | None, values: Callable[[Row], Sequence[float]])
     mine, theirs = values(own), values(other)
     points = 100 * (mean(mine) - mean(theirs))
     shown = f"{points:+.1f}"
-    if min(len(mine), len(theirs)) > 1:
-        if abs(points) > 100 * math.sqrt(variance(mine) + variance(theirs)):
-            return f"**{shown}**"
+    several = min(len(mine), len(theirs)) > 1
+    if several and abs(points) > 100 * math.sqrt(variance(mine) + variance(theirs)):
+        return f"**{shown}**"
     return shown
