@@ -79,6 +79,10 @@ class FlatModel:
         """Where the parameters are."""
         return self.parameters.device
 
+    def views(self) -> dict[str, Tensor]:
+        """Return every trainable parameter by name, as a view of the vector."""
+        return {name: view for name, _, view, _ in self._views}
+
     def clear_gradients(self) -> None:
         """Let the next backward pass make every ``.grad`` anew: quicker than adding to zeros."""
         for _, parameter, _, _ in self._views:

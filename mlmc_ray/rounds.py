@@ -99,6 +99,8 @@ class Answers:
         checksum: of the report frames, in their order; 0 within a process.
         remember: whether workers there remember something between rounds.
         refused: calls that the host has refused since its last answers: stale, repeated, damaged.
+        num_unused: gradients that were computed with those of other workers, and not asked for; 0
+            where it has been said before.
     """
 
     reports: dict[int, Any] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Answers:
     checksum: int = 0
     remember: bool = False
     refused: int = 0
+    num_unused: int = 0
 
 
 @dataclass(slots=True)
@@ -213,6 +216,13 @@ class RoundResult:
             self.notes.append(
                 f"round {place[0]}: the host of workers {sorted(answers.reports)} has refused "
                 f"{answers.refused} calls, stale, repeated or damaged ones"
+            )
+        if answers.num_unused:
+            self.notes.append(
+                f"round {place[0]}: of workers {sorted(answers.reports)}, {answers.num_unused} "
+                "gradients were computed together with others and not used, as workers asked for "
+                "none, or at points of their own: if that is so in most rounds (this is said "
+                "once), give gradients_at_once: 1"
             )
         self.losses.update(answers.losses)
         self.num_gradients += sum(answers.num_gradients.values())

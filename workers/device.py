@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from mlmc_ray.errors import ClusterError
+from mlmc_ray.problems import Shard, TensorShard
 
 
 def why_no_gpu() -> str | None:
@@ -55,3 +56,13 @@ def moved(batch: Any, device: torch.device) -> Any:
     if device.type == "cpu":
         return batch
     return tree_map(lambda part: part.to(device) if isinstance(part, Tensor) else part, batch)
+
+
+def placed(shard: Shard, device: torch.device) -> Shard:
+    """Return a shard with its tensors on the device, if it is one of tensors; else as it is.
+
+    Args:
+        shard: a ``TensorShard`` is moved once; batches of others are moved one by one.
+        device: where to.
+    """
+    return shard.to(device) if isinstance(shard, TensorShard) else shard

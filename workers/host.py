@@ -17,9 +17,11 @@ from mlmc_ray.rounds import Answers
 from mlmc_ray.seeding import generator_for
 from mlmc_ray.warm_up import warm_up, warm_up_optimizer
 from mlmc_ray.wire import encode
-from workers.device import checked_device
+from workers.device import checked_device, placed
+from workers.gradients import Gradients, Precision
 from workers.inbox import Frames, Inbox
-from workers.worker import BatchSize, GradientWorker
+from workers.oracle import BatchSize, Group, ShardOracle
+from workers.worker import GradientWorker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +32,15 @@ class WorkerPlan(RunPlan):
         batch_size: examples a gradient, or "full".
         buffers_every: report running statistics in every n-th round.
         device: where models compute, as torch calls it.
+        gradients_at_once: how many workers compute their gradients together.
+        precision: of forward passes.
     """
 
     batch_size: BatchSize
     buffers_every: int
     device: str = "cpu"
+    gradients_at_once: int = 1
+    precision: Precision = "float32"
 
 
 class WorkerHost:
@@ -53,6 +59,9 @@ class WorkerHost:
         device = checked_device(plan.device, worker_ids)
         problem = plan.problem.load()
         self._model = initial_model(problem, plan.seed, device)
+        self._at_once = plan.gradients_at_once
+        self._said = False  # that gradients were not used
+        self._gradients = Gradients(problem, self._model, plan.precision)
         warm_up(plan.method, self._model.layer_sizes)
         if plan.optimizer is not None and isinstance(plan.downlink, RelayDownlink):
             warm_up_optimizer(plan.optimizer)  # of the replica that will be made
@@ -71,11 +80,11 @@ class WorkerHost:
                     )
             self._workers[worker_id] = GradientWorker(
                 worker_id=worker_id,
-                problem=problem,
-                shard=shard,
+                gradients=self._gradients,
+                shard=placed(shard, self._model.device),
                 halves=[plan.method.worker() for _ in spans],
+                on_device=plan.method.takes_any_device,
                 spans=spans,
-                model=self._model,
                 seed=plan.seed,
                 batch_size=plan.batch_size,
                 buffers_every=plan.buffers_every,
@@ -119,6 +128,12 @@ class WorkerHost:
             if index and len(reports) == len(news):
                 on_answers(index, answers[index])
 
+        oracles = {
+            worker_id: self._workers[worker_id].begin(round_index, exchange_index, own)
+            for worker_id, own in news.items()
+            if own is not None
+        }
+        groups = self._groups(oracles)
         for worker_id, own in news.items():
             if own is None:
                 first.num_gradients[worker_id] = 0
@@ -128,16 +143,30 @@ class WorkerHost:
             worker = self._workers[worker_id]
             started = time.perf_counter()
             with observing(observe) as seen:
-                loss = worker.step(round_index, exchange_index, own, partial(done, worker_id))
+                loss = worker.step(oracles[worker_id], own, partial(done, worker_id))
             first.seconds[worker_id] = time.perf_counter() - started - seen.seconds
             first.num_gradients[worker_id] = worker.num_gradients
             if loss is not None:
                 first.losses[worker_id] = loss
             if observe:
                 first.compressions[worker_id] = tuple(seen.compressions)
-        answers[0] = replace(first, remember=self.remember)
+        for group in groups:
+            for worker_id, seconds in group.seconds.items():
+                first.seconds[worker_id] += seconds
+        num_unused = 0 if self._said else sum(group.num_unused for group in groups)
+        self._said |= num_unused > 0
+        answers[0] = replace(first, remember=self.remember, num_unused=num_unused)
         on_answers(0, answers[0])
         return answers
+
+    def _groups(self, oracles: Mapping[int, ShardOracle]) -> list[Group]:
+        """Return the groups of those that are asked: by their numbers, whoever else is here."""
+        if self._at_once == 1:
+            return []
+        members: dict[int, list[ShardOracle]] = {}
+        for worker_id, oracle in oracles.items():
+            members.setdefault(worker_id // self._at_once, []).append(oracle)
+        return [Group(self._gradients, own) for own in members.values() if len(own) > 1]
 
     @property
     def remember(self) -> bool:

@@ -3,25 +3,23 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mlmc_ray.compressors import Context
 from mlmc_ray.errors import NonFiniteError, ProblemError, RoundError
-from mlmc_ray.flat import CPU, FlatModel, copied
+from mlmc_ray.flat import CPU, copied
 from mlmc_ray.methods import WorkerHalf
 from mlmc_ray.methods.base import Half
 from mlmc_ray.payloads import DensePayload, Message
-from mlmc_ray.problems import Problem, Shard, explaining
-from mlmc_ray.seeding import drawing, generator_for, seed_for
+from mlmc_ray.problems import Shard, explaining
+from mlmc_ray.seeding import generator_for, seed_for
 from mlmc_ray.spans import Span, span_names
-from workers.device import moved
+from workers.gradients import Gradients
+from workers.oracle import BatchSize, ShardOracle
 from workers.together import Step, step_together
-
-BatchSize = int | Literal["full"]
 
 
 class GradientWorker:
@@ -32,12 +30,12 @@ class GradientWorker:
 
     Args:
         worker_id: its identity; where it runs does not matter.
-        problem: what is trained.
+        gradients: computes them, on the model of the process; batches are moved to its device.
         shard: this worker's data.
         halves: the method's worker halves, one for every span.
+        on_device: whether they take gradients where those are computed; else gradients are moved to
+            the CPU.
         spans: of the parameters.
-        model: the flat model to compute on; batches are moved to its device, and gradients from
-            there to the CPU, where the half makes its report.
         seed: the run's seed.
         batch_size: examples a gradient, or "full" for the whole shard.
         buffers_every: report the running statistics in every n-th round.
@@ -51,41 +49,62 @@ class GradientWorker:
         self,
         *,
         worker_id: int,
-        problem: Problem,
+        gradients: Gradients,
         shard: Shard,
         halves: Sequence[WorkerHalf],
+        on_device: bool,
         spans: Sequence[Span],
-        model: FlatModel,
         seed: int,
         batch_size: BatchSize,
         buffers_every: int,
         num_workers: int,
     ) -> None:
         self.worker_id = worker_id
-        self._problem = problem
+        self._gradients = gradients
         self._shard = shard
         self._halves = halves
+        self._on_device = on_device
         self._spans = spans
-        self._model = model
+        self._model = gradients.model
         self._seed = seed
         self._batch_size: BatchSize = batch_size
         self._buffers_every = buffers_every
         self._num_workers = num_workers
-        self._buffers = copy.deepcopy(model.buffers())
+        self._buffers = copy.deepcopy(self._model.buffers())
         self.num_gradients = 0
 
-    def step(
-        self,
-        round_index: int,
-        exchange_index: int,
-        news: Sequence[Message],
-        done: Callable[[int, Message], None],
-    ) -> float | None:
-        """Answer the news of an exchange of a round.
+    def begin(self, round_index: int, exchange_index: int, news: Sequence[Message]) -> ShardOracle:
+        """Return the oracle for an exchange, having taken over what its news say of buffers.
 
         Args:
             round_index: counted from 0.
             exchange_index: of this round, from 0.
+            news: of every span.
+
+        Raises:
+            ProblemError: the running statistics do not fit.
+        """
+        if "buffers" in news[0].payloads:
+            self._model.set_buffers(self._buffers)
+            with explaining("taking over running statistics"):
+                self._model.set_statistics(news[0].payloads["buffers"].to_dense())
+        later = (exchange_index,) if exchange_index else ()
+        return ShardOracle(
+            self._shard,
+            self._gradients,
+            self._batch_size,
+            (self._seed, self.worker_id, round_index, *later),
+            self._buffers,
+            self._on_device,
+        )
+
+    def step(
+        self, oracle: ShardOracle, news: Sequence[Message], done: Callable[[int, Message], None]
+    ) -> float | None:
+        """Answer the news of an exchange of a round.
+
+        Args:
+            oracle: that ``begin`` has returned for it.
             news: of every span.
             done: told of every report as soon as it is there, with the index of its span.
 
@@ -100,13 +119,9 @@ class GradientWorker:
                 error and its place.
         """
         self._model.set_buffers(self._buffers)
-        if "buffers" in news[0].payloads:
-            with explaining("taking over running statistics"):
-                self._model.set_statistics(news[0].payloads["buffers"].to_dense())
+        names = oracle.names
+        round_index = names[2]
         place = f"round {round_index}: worker {self.worker_id}"
-        later = (exchange_index,) if exchange_index else ()
-        names = (self._seed, self.worker_id, round_index, *later)
-        oracle = _ShardOracle(self._problem, self._shard, self._model, self._batch_size, names)
 
         def finished(index: int, report: Message) -> None:
             _check_losses(oracle.losses)
@@ -123,7 +138,7 @@ class GradientWorker:
         except _NonFiniteLossError as error:
             raise NonFiniteError(f"{place}: {error}") from None
         except NonFiniteError as error:
-            raise NonFiniteError(self._explain(round_index, error)) from None
+            raise NonFiniteError(self._explain(place, oracle.newest, error)) from None
         except ProblemError as error:
             raise ProblemError(f"{place}: {error}") from error
         except ValueError as error:
@@ -137,9 +152,7 @@ class GradientWorker:
         half, context = self._halves[span.index], self._context(span, names)
         return lambda oracle: half.step(news, oracle, context=context)
 
-    def _with_statistics(
-        self, report: Message, oracle: "_ShardOracle", round_index: int
-    ) -> Message:
+    def _with_statistics(self, report: Message, oracle: ShardOracle, round_index: int) -> Message:
         """Return a report with running statistics, where it is their turn."""
         due = (round_index + 1) % self._buffers_every == 0
         if not (oracle.losses and self._model.num_statistics and due):
@@ -176,11 +189,11 @@ class GradientWorker:
             layer_shapes=span.layer_shapes,
         )
 
-    def _explain(self, round_index: int, error: NonFiniteError) -> str:
-        bad = torch.nonzero(~torch.isfinite(self._model.gradients)).flatten()
+    def _explain(self, place: str, gradient: Tensor, error: NonFiniteError) -> str:
+        bad = torch.nonzero(~torch.isfinite(gradient)).flatten()
         layer = f"; first in layer {self._model.layer_at(int(bad[0])).name}" if len(bad) else ""
         return (
-            f"round {round_index}: worker {self.worker_id}: cannot compress its vector: {error}"
+            f"{place}: cannot compress its vector: {error}"
             f"{layer}. Look at the data and the loss, or lower the step size"
         )
 
@@ -228,89 +241,3 @@ class _Told(dict[str, Any]):
             f"{self._place}: the server's news lacks {name!r} and holds {sorted(self)}: its method "
             "is another than the worker's"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """A minibatch, and the seed of what the model draws on it (dropout)."""
-
-    examples: Any
-    seed: int
-
-
-class _ShardOracle:
-    """The method's view of a worker: minibatches of its shard, gradients of its model.
-
-    Of a batch that is used at several points the first is the newest, and the others belong to the
-    past: they leave the buffers, running statistics among them, and the losses as they are.
-
-    Attributes:
-        losses: of every batch, at the first point at which it was used.
-        num_gradients: how many were computed, at all points.
-    """
-
-    def __init__(
-        self,
-        problem: Problem,
-        shard: Shard,
-        model: FlatModel,
-        batch_size: BatchSize,
-        names: tuple[int, ...],
-    ) -> None:
-        self._problem = problem
-        self._shard = shard
-        self._model = model
-        self._batch_size: BatchSize = batch_size
-        self._names = names
-        self._generator = generator_for(*names, "data")
-        self._num_batches = 0
-        self._used: set[int] = set()  # the seeds of the batches that have been at a point
-        self.losses: list[float] = []
-        self.num_gradients = 0
-
-    def sample(self, size: int | None = None) -> _Batch:
-        if size is None and self._batch_size == "full":
-            return self.full()
-        with explaining("drawing a batch"):
-            examples = self._shard.sample(size or int(self._batch_size), self._generator)
-            return _Batch(moved(examples, self._model.device), self._seed())
-
-    def full(self) -> _Batch:
-        with explaining("drawing a batch"):
-            return _Batch(moved(self._shard.full(), self._model.device), self._seed())
-
-    def _seed(self) -> int:
-        """Return the seed of what the model draws on the next batch."""
-        self._num_batches += 1
-        return seed_for(*self._names, "model", self._num_batches - 1)
-
-    def gradient(self, at: Tensor, batch: _Batch) -> Tensor:
-        if at.shape != self._model.parameters.shape:
-            raise ValueError(
-                f"the method asks for the gradient at a point of shape {tuple(at.shape)}, the "
-                f"model here has {tuple(self._model.parameters.shape)}; server and workers must "
-                "run the same problem"
-            )
-        self.num_gradients += 1
-        if batch.seed in self._used:
-            buffers = copy.deepcopy(self._model.buffers())
-            self._differentiate(at, batch)
-            self._model.set_buffers(buffers)
-        else:
-            self._used.add(batch.seed)
-            self.losses.append(self._differentiate(at, batch))
-        return self._model.gradients.to(CPU)
-
-    def _differentiate(self, at: Tensor, batch: _Batch) -> float:
-        """Leave the gradient in the model and return the loss."""
-        self._model.parameters.copy_(at)
-        self._model.clear_gradients()
-        self._model.module.train()
-        with explaining("computing the loss"), drawing(batch.seed, self._model.device):
-            loss = self._problem.loss(self._model.module, batch.examples)
-            if not isinstance(loss, Tensor) or loss.numel() != 1:
-                shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-                raise ValueError(f"loss returns the mean over the batch, a scalar; got {shape}")
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._model.collect_gradients()
-            return loss.item()

@@ -27,6 +27,7 @@ from mlmc_ray.optimizers import Optimizer, resolved
 from mlmc_ray.problems import ProblemSource
 from mlmc_ray.quorum import Quorum
 from mlmc_ray.schedules import Schedule, StepSizes
+from workers.gradients import Precision
 
 WITHOUT_KIND: dict[str, type[Any]] = {
     "quorum": Quorum,
@@ -65,7 +66,8 @@ class RunConfig:
         buffers_every: workers report running statistics (batch normalisation) every n-th round.
         engine: "ray", or "inline" for one process without Ray; both give the same result.
         actors: processes that host the workers (Ray only); by default one per processor, or as many
-            as the GPUs have room for, and never more than workers.
+            as the GPUs have room for, and never more than workers, or than groups of those that
+            compute their gradients at once.
         placement: on a cluster, "pack" puts servers and hosts on as few nodes as possible, and
             "spread" on as many, so that a server is away from the hosts where there are enough.
         placement_timeout_s: seconds to wait for a cluster's processors and GPUs, rounded up to
@@ -74,6 +76,12 @@ class RunConfig:
         device: where workers compute. "cuda" keeps models and batches on a GPU and computes
             gradients there; each gradient is copied to the CPU, where its message is made, and the
             server stays on the CPU.
+        precision: of workers' forward passes: "float32", or "bfloat16" where torch's autocast takes
+            it for exact enough; parameters, gradients, messages and evaluations are float32.
+        gradients_at_once: so many workers, those with consecutive numbers, compute the first
+            gradient of an exchange together in one pass of torch.func, where batches have the same
+            shapes. Results differ in the last bits, and dropout draws other numbers. It takes
+            memory for a gradient and the activations of each.
         gpus_per_actor: what every process that hosts workers reserves for device "cuda", by
             default 1; with 0.5, two share a GPU; above 1, a whole number of one node (Ray only).
         address: of a running Ray cluster; by default a local one is started, unless the process
@@ -120,6 +128,8 @@ class RunConfig:
     placement: Literal["pack", "spread"] = "pack"
     placement_timeout_s: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 60.0
     device: Literal["cpu", "cuda"] = "cpu"
+    precision: Precision = "float32"
+    gradients_at_once: AtLeastOne = 1
     gpus_per_actor: Annotated[float, Field(ge=0.0001, le=1024, allow_inf_nan=False)] | None = None
     address: str | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -147,6 +157,7 @@ class RunConfig:
         self._check_panels()
         self._check_servers(name)
         self._check_gpus()
+        self._check_at_once(name)
         self._check_quorum()
         self._check_elastic()
         self._check_clock(name)
@@ -257,6 +268,22 @@ class RunConfig:
                 "no parts of several GPUs"
             )
 
+    def _check_at_once(self, name: str) -> None:
+        if self.gradients_at_once == 1:
+            return
+        alone = {
+            f"{name} is asynchronous, so that workers begin at different times": (
+                self.method.asynchronous
+            ),
+            f"{name} gives every worker parameters of its own": self.method.own_points,
+            "elastic is given, which gives every worker a process of its own": self.elastic,
+        }
+        if found := [reason for reason, is_so in alone.items() if is_so]:
+            raise ValueError(
+                f"gradients_at_once is {self.gradients_at_once}, and {' and '.join(found)}: give "
+                "gradients_at_once: 1"
+            )
+
     def _check_clock(self, name: str) -> None:
         if self.arrivals is not None:
             self._check_arrivals(name)
@@ -297,6 +324,17 @@ class RunConfig:
                 f"arrivals is {self.arrivals!r}, and {' and '.join(found)}: leave arrivals out, or "
                 "give engine: inline, an asynchronous method and no clock"
             )
+
+    def num_hosts(self, most: int) -> int:
+        """Return how many processes host workers where there is room for so many, at least 1."""
+        return min(most, -(-self.workers // self.gradients_at_once))
+
+    def hosted(self, num_hosts: int) -> list[tuple[int, ...]]:
+        """Return which workers each of so many processes hosts: in turn, groups stay together."""
+        own: list[list[int]] = [[] for _ in range(num_hosts)]
+        for worker_id in range(self.workers):
+            own[worker_id // self.gradients_at_once % num_hosts].append(worker_id)
+        return [tuple(ids) for ids in own]
 
     @property
     def repeatable(self) -> bool:

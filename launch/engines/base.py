@@ -92,4 +92,6 @@ def worker_plan(config: RunConfig) -> WorkerPlan:
         batch_size=config.batch_size,
         buffers_every=config.buffers_every,
         device=config.device,
+        gradients_at_once=config.gradients_at_once,
+        precision=config.precision,
     )

@@ -136,7 +136,7 @@ def demand_of(config: RunConfig, *, local: bool) -> Demand:
     if actors is None:
         nodes = nodes_of_cluster()
         actors = max(1, min(_total(nodes)[0], one.room(nodes)))
-    return replace(one, num_hosts=min(config.workers, actors))
+    return replace(one, num_hosts=config.num_hosts(actors))
 
 
 def hosts_on(num_gpus: int, gpus_per_actor: float) -> int:

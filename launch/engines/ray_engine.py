@@ -81,8 +81,8 @@ class RayEngine:
         Raises:
             RoundError, ProblemError: as when they were started; they must be set up again.
         """
-        for first, host in enumerate(self._hosts):
-            host.worker_ids = tuple(range(first, config.workers, len(self._hosts)))
+        for host, worker_ids in zip(self._hosts, config.hosted(len(self._hosts)), strict=True):
+            host.worker_ids = worker_ids
         self._set_up(config)
 
     def _place(self, config: RunConfig) -> None:
@@ -101,8 +101,8 @@ class RayEngine:
             self._servers.append(RemoteParameterServer(self._processors, index))
             self._stack.callback(self._servers[-1].stop)
         self._hosts = [
-            self._new_host(index, range(index, config.workers, demand.num_hosts))
-            for index in range(demand.num_hosts)
+            self._new_host(index, worker_ids)
+            for index, worker_ids in enumerate(config.hosted(demand.num_hosts))
         ]
         self._note_quorum(config)
         actors: list[RemoteParameterServer | RemoteWorkerHost] = [*self._servers, *self._hosts]

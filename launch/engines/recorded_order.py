@@ -13,7 +13,7 @@ from mlmc_ray.errors import ConfigError, RoundError, one_line
 
 _SAME = (
     *("problem", "method", "optimizer", "schedule", "clip_norm", "downlink", "seed", "workers"),
-    *("batch_size", "buffers_every"),
+    *("batch_size", "buffers_every", "precision"),
 )
 """Keys on which the reports depend."""
 

@@ -174,7 +174,7 @@ def gpus_of(config: RunConfig) -> float:
 
 def _hosts_of(config: RunConfig) -> int:
     """Return how many actors host workers; where it is left open, one does."""
-    return min(config.workers, config.actors or 1)
+    return config.num_hosts(config.actors or 1)
 
 
 def _stage(working_dir: Path, wheel: Path, staged: Path) -> None:

@@ -64,7 +64,6 @@ def ledgers_of_servers(entries: Iterable[Entry], num_servers: int) -> list[Ledge
     return ledgers
 
 
-def hosts_of(config: RunConfig) -> list[range]:
-    """Return which workers each host of a run has; without ``actors``, every worker has its own."""
-    number = min(config.workers, config.actors or config.workers)
-    return [range(first, config.workers, number) for first in range(number)]
+def hosts_of(config: RunConfig) -> list[tuple[int, ...]]:
+    """Return which workers each host of a run has; without ``actors``, as few as there can be."""
+    return config.hosted(config.num_hosts(config.actors or config.workers))

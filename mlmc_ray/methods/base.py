@@ -140,6 +140,11 @@ class Method(Protocol):
         allows_absence: whether a round may do without some of the workers.
         timed: whether what it does depends on how long workers take; its server half is a
             ``TimedHalf``.
+        takes_any_device: whether worker halves take gradients where those are computed, such as on
+            a GPU, since they do nothing with them but compress them; else gradients come to the
+            CPU.
+        own_points: whether workers ask for gradients at points of their own, so that nobody can
+            compute those of several together.
     """
 
     facts: ClassVar["Facts"]
@@ -147,6 +152,8 @@ class Method(Protocol):
     asynchronous: ClassVar[bool] = False
     allows_absence: ClassVar[bool] = False
     timed: ClassVar[bool] = False
+    takes_any_device: ClassVar[bool] = False
+    own_points: ClassVar[bool] = False
 
     def worker(self) -> WorkerHalf:
         """Make the half of one worker."""

@@ -48,6 +48,7 @@ class CompressedSGD(OneCompressed):
 
     theory_needs: ClassVar[str] = "an unbiased compressor"
     allows_absence: ClassVar[bool] = True
+    takes_any_device: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="any",
         uplink="C",
@@ -104,6 +105,7 @@ class DataParallelSGD(Method):
     """
 
     allows_absence: ClassVar[bool] = True
+    takes_any_device: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="none",
         uplink="d",

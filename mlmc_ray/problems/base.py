@@ -1,7 +1,7 @@
 """The shape of a problem. A user's own task has the same four methods."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -74,13 +74,22 @@ class TensorShard:
             )
 
     def sample(self, size: int, generator: Generator) -> tuple[Tensor, ...]:
-        """Draw ``size`` examples, uniformly and with replacement."""
+        """Draw ``size`` examples, uniformly and with replacement; they are where the tensors are.
+
+        Args:
+            size: of the batch.
+            generator: on the CPU, so that the draws are the same wherever the tensors are.
+        """
         rows = torch.randint(len(self.tensors[0]), (size,), generator=generator)
-        return tuple(tensor[rows] for tensor in self.tensors)
+        return tuple(tensor[rows.to(tensor.device)] for tensor in self.tensors)
 
     def full(self) -> tuple[Tensor, ...]:
         """Return all examples."""
         return self.tensors
+
+    def to(self, device: torch.device) -> "TensorShard":
+        """Return a shard of the same examples on a device; the same tensors if they are there."""
+        return replace(self, tensors=tuple(tensor.to(device) for tensor in self.tensors))
 
 
 def split_evenly(

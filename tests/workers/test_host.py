@@ -37,7 +37,7 @@ from mlmc_ray.seeding import seed_for
 from mlmc_ray.wire import decode, encode
 from tests.tasks import Regression, examples, rows_of
 from workers.host import WorkerHost, WorkerPlan
-from workers.worker import BatchSize
+from workers.oracle import BatchSize
 
 SEED = 3
 

@@ -62,6 +62,7 @@ class AsyncSGD(OneCompressed):
 
     theory_needs: ClassVar[str] = "exact gradients, policy apply, drop or ssp, and 1 block"
     asynchronous: ClassVar[bool] = True
+    takes_any_device: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="any",
         uplink="C and a version",

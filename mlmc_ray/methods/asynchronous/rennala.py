@@ -36,6 +36,7 @@ class RennalaSGD(OneCompressed):
     compressor: Compressor = field(default_factory=Identity)
 
     asynchronous: ClassVar[bool] = True
+    takes_any_device: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="unbiased",
         uplink="C and a version",

@@ -46,6 +46,7 @@ class MarinaP(Method):
     downlink: Compressor = field(default_factory=PermK)
     p: float | None = None
 
+    own_points: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="unbiased",
         uplink="d",
@@ -123,6 +124,7 @@ class M3(Method):
     downlink_p: float | None = None
     mixing: float | None = None
 
+    own_points: ClassVar[bool] = True
     facts: ClassVar[Facts] = Facts(
         compressor="unbiased",
         uplink="d with probability p_D, else C",
