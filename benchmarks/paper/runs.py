@@ -51,7 +51,7 @@ class Run:
         """The mean of the last accuracies; of a run that diverged that of guessing, 0."""
         if self.diverged:
             return 0.0
-        return mean(line["test_accuracy"] for line in self.evaluations[-LAST:])
+        return float(mean(line["test_accuracy"] for line in self.evaluations[-LAST:]))
 
     @property
     def bytes_up(self) -> float:
