@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.paper.figures import accuracies, levels
 from benchmarks.paper.report import NOTES, tables
 from benchmarks.paper.runs import gather, keep, kept
+from benchmarks.paper.standing import NOTES as STANDING_NOTES
+from benchmarks.paper.standing import standings
 from launch.benching.measuring import machine
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -29,7 +32,22 @@ def keep_runs(
 def report(path: Kept) -> None:
     """Print the tables of a comparison, in Markdown."""
     runs, _ = kept(path)
-    typer.echo(f"{NOTES}\n{tables(runs)}")
+    typer.echo(f"{NOTES}\n{tables(runs)}\n{STANDING_NOTES}\n{standings(runs)}")
+
+
+@app.command()
+def figure(
+    path: Kept,
+    picture: Annotated[Path, typer.Option("--figure", help="Picture of the accuracies.")],
+    levels_picture: Annotated[
+        Path | None, typer.Option("--levels", help="Picture of the levels of MLMC runs.")
+    ] = None,
+) -> None:
+    """Draw a comparison, and the levels that were drawn in it."""
+    runs, _ = kept(path)
+    accuracies(runs, path.stem).savefig(picture)
+    if levels_picture is not None:
+        levels(runs).savefig(levels_picture)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from benchmarks.paper.runs import LAST, Run
+from benchmarks.paper.runs import LAST, Run, by_name
 from launch.display.units import format_bytes
 
 _WHOLE = "all"
@@ -65,9 +65,7 @@ def panels(runs: Sequence[Run]) -> dict[str, list[Row]]:
 
 
 def _rows(panel: str, runs: Sequence[Run]) -> list[Row]:
-    entries: dict[str, list[Run]] = {}
-    for run in runs:
-        entries.setdefault(run.name, []).append(run)
+    entries = by_name(runs)
     plain = [own for name, own in entries.items() if name.startswith(_UNCOMPRESSED)]
     if len(plain) != 1 or len(entries) < 2:
         raise ValueError(

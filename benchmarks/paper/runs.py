@@ -1,8 +1,7 @@
 """The numbers of a comparison's runs, as they are kept: one JSON file a comparison."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from launch.observations import levels_in, mean_level
 from launch.reports.read import find_runs, read_run
 from launch.reports.record import RunRecord
 from mlmc_ray.errors import ConfigError
@@ -17,7 +17,6 @@ from mlmc_ray.errors import ConfigError
 LAST = 3
 """Evaluations of which the final accuracy is the mean."""
 _KEPT = ("round", "seconds", "train_loss", "uplink_bytes", "downlink_bytes")
-_SERVER = "-1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +31,7 @@ class Run:
         problem: as in its configuration.
         step_size: of the optimizer.
         evaluations: metrics of the rounds with one, from before the first round on.
-        levels: how often every level was drawn, in the observed rounds; empty without levels.
+        levels: how often every level was drawn, from 1, in the observed rounds; empty without.
         diverged: whether it ended before its last round.
     """
 
@@ -43,7 +42,7 @@ class Run:
     problem: Mapping[str, Any]
     step_size: float | None
     evaluations: tuple[Mapping[str, Any], ...]
-    levels: Mapping[str, int]
+    levels: Mapping[int, int]
     diverged: bool
 
     @property
@@ -66,10 +65,8 @@ class Run:
 
     @property
     def mean_level(self) -> float | None:
-        """The average drawn level, counted from 1; None without levels."""
-        total = sum(self.levels.values())
-        drawn = sum(int(level) * times for level, times in self.levels.items())
-        return drawn / total if total else None
+        """The average drawn level; None without levels."""
+        return mean_level(self.levels)
 
     def at_bytes(self, budget: float) -> float:
         """Return the accuracy when workers had sent so many bytes, between evaluations in line.
@@ -91,13 +88,20 @@ class Run:
         return [mean(some) for some in around]
 
 
-def gather(paths: Iterable[Path]) -> list[Run]:
-    """Read the runs below some directories.
+def gather(paths: Sequence[Path]) -> list[Run]:
+    """Read the runs of comparisons, in the order of their tables.
 
     Raises:
         ConfigError: there are none, or one has no accuracy.
     """
-    return [_kept(read_run(path)) for path in find_runs(paths)]
+    found = [_kept(read_run(path)) for path in find_runs(paths)]
+    names = [row["name"] for path in paths for row in _rows(path / "summary.json")]
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return sorted(found, key=lambda run: (order.get(run.name, len(order)), run.seed))
+
+
+def _rows(path: Path) -> list[Mapping[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def keep(runs: Sequence[Run], path: Path, more: Mapping[str, Any]) -> None:
@@ -112,10 +116,25 @@ def kept(path: Path) -> tuple[list[Run], dict[str, Any]]:
     """Read what ``keep`` has written: the runs, and the rest."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     runs = [
-        Run(**{**run, "panels": tuple(run["panels"]), "evaluations": tuple(run["evaluations"])})
+        Run(
+            **{
+                **run,
+                "panels": tuple(run["panels"]),
+                "evaluations": tuple(run["evaluations"]),
+                "levels": {int(level): number for level, number in run["levels"].items()},
+            }
+        )
         for run in content.pop("runs")
     ]
     return runs, content
+
+
+def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Return the runs of every entry, one a seed."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.name, []).append(run)
+    return found
 
 
 def _kept(record: RunRecord) -> Run:
@@ -138,19 +157,6 @@ def _kept(record: RunRecord) -> Run:
         problem=record.config["problem"],
         step_size=optimizer.get("step_size"),
         evaluations=tuple(evaluations),
-        levels=_levels(record.observed),
+        levels=dict(sorted(levels_in(record.observed).items())),
         diverged=not record.finished,
     )
-
-
-def _levels(observed: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Count the levels that workers drew in the observed rounds."""
-    drawn = Counter(
-        level
-        for line in observed
-        for worker, compressions in line["workers"].items()
-        if worker != _SERVER
-        for compression in compressions
-        for level in compression["levels"]
-    )
-    return {str(level): drawn[level] for level in sorted(drawn)}

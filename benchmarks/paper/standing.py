@@ -1,6 +1,7 @@
 """How a method stands to the others of its panel: ahead, behind, or within what seeds differ."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from statistics import mean, variance
 
@@ -51,8 +52,8 @@ def _lines(runs: Sequence[Run], first: str) -> Iterator[Sequence[str]]:
 
 
 def _kind(row: Row) -> str:
-    """Return the name without the setting and the number of workers that its panel has too."""
-    return row.name.split(",")[0].split(" ")[0] if "%" in row.name else row.name.rpartition(",")[0]
+    """Return the name without what the panel says too: the share of entries, the workers."""
+    return re.sub(r"( [\d.]+%)?(, M=\d+)?$", "", row.name)
 
 
 def ahead(own: Row, other: Row | None, values: Callable[[Row], Sequence[float]]) -> str:

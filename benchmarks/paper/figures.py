@@ -1,0 +1,39 @@
+"""Figures of kept runs, as ``mlmc-ray compare`` draws them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from benchmarks.paper.runs import Run, by_name
+from launch.display.grid import Curve, draw_grid
+from launch.display.levels import draw_levels
+
+
+def accuracies(runs: Sequence[Run], title: str) -> Figure:
+    """Draw test accuracies against bytes up, bytes both ways and rounds, a row a panel."""
+    curves = [
+        Curve(
+            name=name,
+            panels=own[0].panels,
+            runs=[[dict(line) for line in run.evaluations] for run in own],
+        )
+        for name, own in by_name(runs).items()
+    ]
+    return draw_grid(curves, "accuracy", title)
+
+
+def levels(runs: Sequence[Run]) -> Figure:
+    """Draw how often the MLMC runs drew each level.
+
+    Raises:
+        ValueError: no run drew any.
+    """
+    drawn = {
+        name: sum((Counter(run.levels) for run in own), Counter[int]())
+        for name, own in by_name(runs).items()
+        if any(run.levels for run in own)
+    }
+    if not drawn:
+        raise ValueError("no run drew levels: none is of MLMC, or observe_every is null")
+    return draw_levels(drawn)
