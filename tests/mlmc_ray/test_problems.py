@@ -14,6 +14,7 @@ from mlmc_ray.errors import NonFiniteError, ProblemError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.problems import (
     CIFAR10,
+    CIFAR100,
     Digits,
     FashionMNIST,
     LogisticRegression,
@@ -42,7 +43,7 @@ ALL_PROBLEMS: list[Problem] = [
 
 def test_the_list_is_complete() -> None:
     paths = {f"{type(p).__module__}.{type(p).__qualname__}" for p in ALL_PROBLEMS}
-    vision = {f"{cls.__module__}.{cls.__qualname__}" for cls in (CIFAR10, FashionMNIST)}
+    vision = {f"{cls.__module__}.{cls.__qualname__}" for cls in (CIFAR10, CIFAR100, FashionMNIST)}
     text = f"{MovieReviews.__module__}.{MovieReviews.__qualname__}"
     assert paths | vision | {text} == set(PROBLEMS.values())  # those have files of their own
 
