@@ -141,7 +141,7 @@ def made_anew(archive: Path, out: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_script_makes_what_is_read(tmp_path: Path, reviews: Path) -> None:
-    content = "1\t2.25\tA \"cliché\" \x85 of ours\r\n2\t-0.5\t''No''\r\n3\t0.0\tSo so\r\n4\t3\tYes"
+    content = "1\t0.25\tA \"cliché\" \x85 of ours\r\n2\t-0.5\t''No''\r\n3\t0.0\tSo so\r\n4\t3\tYes"
     archive = archived(tmp_path / "archive.zip", content.encode())
     done = made_anew(archive, tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
