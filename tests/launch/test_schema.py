@@ -94,6 +94,7 @@ RIGHT: list[dict[str, Any]] = [
     {"problem": {"kind": "replicated", "problem": {"kind": "quadratic", "dim": 3}}},
     {"callbacks": ["tensorboard", {"kind": "log", "path": "log.jsonl"}, {"kind": "my.Callback"}]},
     {"callbacks": "tensorboard"},
+    {"seeds": 3, "panels": "Best", "compare": [{"panels": ["Best", "Worst"]}]},
     {"compare": [{}, {"method": {"compressor": {"k": 3}}}, {"optimizer": {"step_size": 1}}]},
     {"compare": [{"method": {"kind": "diana"}}, {"problem": {"hidden": 3}, "optimizer": None}]},
 ]
@@ -121,6 +122,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"compare": [{"compare": []}]}, "a comparison inside of a comparison"),
     ({"compare": [{"extends": "x.yaml"}]}, "a file inside of a comparison"),
     ({"compare": [{"problem": {"kind": "digts"}}]}, "an unknown kind in a change"),
+    ({"compare": [{"seeds": 2}]}, "a key of the file inside of a comparison"),
+    ({"seeds": 0}, "out of range"),
     ({"extends": 3}, "no file"),
     ({"extends": "x.yaml", "round": 3}, "a misspelt key of a file that extends another"),
 ]
