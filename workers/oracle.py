@@ -101,7 +101,11 @@ class ShardOracle:
         Args:
             size: None for the whole shard.
         """
-        self._ahead = self._draw(size)
+        if self._ahead is None:
+            self._ahead = self._draw(size)
+        elif self._ahead.size != size:
+            self._begin()  # as if nothing had been drawn
+            self._ahead = self._draw(size)
         return self._ahead
 
     def _next(self, size: int | None) -> Batch:

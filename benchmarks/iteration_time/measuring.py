@@ -35,6 +35,8 @@ _SETTINGS = (
     "buffers_every",
     "actors",
     "device",
+    "precision",
+    "gradients_at_once",
     "gpus_per_actor",
     "threads",
 )

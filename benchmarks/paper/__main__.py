@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from benchmarks.paper.figures import accuracies, levels
 from benchmarks.paper.report import NOTES, tables
@@ -11,6 +12,7 @@ from benchmarks.paper.runs import gather, keep, kept
 from benchmarks.paper.standing import NOTES as STANDING_NOTES
 from benchmarks.paper.standing import standings
 from launch.benching.measuring import machine
+from launch.plain_errors import plain_errors
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -23,16 +25,18 @@ def keep_runs(
     json_path: Annotated[Path, typer.Option("--json", help="File to write.")],
 ) -> None:
     """Keep the evaluations and the levels of runs in one file."""
-    found = gather(runs)
-    keep(found, json_path, {"machine": machine()})
-    typer.echo(f"{len(found)} runs: {json_path}")
+    with plain_errors(Console()):
+        found = gather(runs)
+        keep(found, json_path, {"machine": machine()})
+        typer.echo(f"{len(found)} runs: {json_path}")
 
 
 @app.command()
 def report(path: Kept) -> None:
     """Print the tables of a comparison, in Markdown."""
-    runs, _ = kept(path)
-    typer.echo(f"{NOTES}\n{tables(runs)}\n{STANDING_NOTES}\n{standings(runs)}")
+    with plain_errors(Console()):
+        runs, _ = kept(path)
+        typer.echo(f"{NOTES}\n{tables(runs)}\n{STANDING_NOTES}\n{standings(runs)}")
 
 
 @app.command()
@@ -44,10 +48,11 @@ def figure(
     ] = None,
 ) -> None:
     """Draw a comparison, and the levels that were drawn in it."""
-    runs, _ = kept(path)
-    accuracies(runs, path.stem).savefig(picture)
-    if levels_picture is not None:
-        levels(runs).savefig(levels_picture)
+    with plain_errors(Console()):
+        runs, _ = kept(path)
+        accuracies(runs, path.stem).savefig(picture)
+        if levels_picture is not None:
+            levels(runs).savefig(levels_picture)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks.paper.runs import Run, by_name
 from launch.display.grid import Curve, draw_grid
 from launch.display.levels import draw_levels
+from mlmc_ray.errors import ConfigError
 
 
 def accuracies(runs: Sequence[Run], title: str) -> Figure:
@@ -27,7 +28,7 @@ def levels(runs: Sequence[Run]) -> Figure:
     """Draw how often the MLMC runs drew each level.
 
     Raises:
-        ValueError: no run drew any.
+        ConfigError: no run drew any.
     """
     drawn = {
         name: sum((Counter(run.levels) for run in own), Counter[int]())
@@ -35,5 +36,5 @@ def levels(runs: Sequence[Run]) -> Figure:
         if any(run.levels for run in own)
     }
     if not drawn:
-        raise ValueError("no run drew levels: none is of MLMC, or observe_every is null")
+        raise ConfigError("no run drew levels: none is of MLMC, or observe_every is null")
     return draw_levels(drawn)

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 
 from benchmarks.paper.runs import LAST, Run, by_name
 from launch.display.units import format_bytes
+from mlmc_ray.errors import ConfigError
 
 _WHOLE = "all"
 _UNCOMPRESSED = "Uncompressed"
@@ -13,9 +14,10 @@ _BELOW = 0.02  # of accuracy, from what the uncompressed run ends with to the ta
 NOTES = f"""\
 Means over the seeds, ± their standard deviation. The final accuracy is the mean of the last {LAST}
 evaluations; of a run that diverged it counts as 0. "At equal bytes" is the accuracy when all
-workers of a run had sent as many bytes as the one of the compressed methods that sent least in the
-whole run. The target is what the uncompressed run ends with, less {_BELOW:.0%}; "to target" are the
-bytes that all workers had sent by then, by the seeds that reached it.
+workers of a run had sent as many bytes as the one of the compressed methods that sent least in its
+whole run; between evaluations in a line, each averaged with its neighbours. The target is what the
+uncompressed run ends with, less {_BELOW:.0%}; "to target" are the bytes that all workers had sent
+at the first evaluation, averaged with its neighbours, that reached it.
 """
 
 
@@ -56,7 +58,7 @@ def panels(runs: Sequence[Run]) -> dict[str, list[Row]]:
     """Return the rows of every panel, in the order in which they first appear.
 
     Raises:
-        ValueError: a panel has no uncompressed entry, or nothing else.
+        ConfigError: a panel has no uncompressed entry, or nothing else.
     """
     names = dict.fromkeys(name for run in runs for name in run.panels) or {_WHOLE: None}
     return {
@@ -68,17 +70,23 @@ def _rows(panel: str, runs: Sequence[Run]) -> list[Row]:
     entries = by_name(runs)
     plain = [own for name, own in entries.items() if name.startswith(_UNCOMPRESSED)]
     if len(plain) != 1 or len(entries) < 2:
-        raise ValueError(
+        raise ConfigError(
             f"{panel}: has {list(entries)}: expected one Uncompressed, and something else"
         )
     target = mean(run.final for run in plain[0]) - _BELOW
     budget = min(
-        mean(run.bytes_up for run in own) for own in entries.values() if own is not plain[0]
+        (mean(sent) for own in entries.values() if own is not plain[0] and (sent := _whole(own))),
+        default=0.0,
     )
     return [
         Row(name=name, runs=tuple(own), budget=budget, target=target)
         for name, own in entries.items()
     ]
+
+
+def _whole(runs: Sequence[Run]) -> list[float]:
+    """Return the bytes up of those that came to their end."""
+    return [run.bytes_up for run in runs if not run.diverged]
 
 
 def tables(runs: Sequence[Run]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from launch.observations import levels_in, mean_level
 from launch.reports.read import find_runs, read_run
 from launch.reports.record import RunRecord
-from mlmc_ray.errors import ConfigError
+from mlmc_ray.errors import ConfigError, one_line
 
 LAST = 3
 """Evaluations of which the final accuracy is the mean."""
@@ -32,7 +32,7 @@ class Run:
         step_size: of the optimizer.
         evaluations: metrics of the rounds with one, from before the first round on.
         levels: how often every level was drawn, from 1, in the observed rounds; empty without.
-        diverged: whether it ended before its last round.
+        diverged: whether its training diverged, so that it ended before its last round.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def final(self) -> float:
-        """The mean of the last accuracies; of a run that diverged that of guessing, 0."""
+        """The mean of the last accuracies; 0 of a run that diverged."""
         if self.diverged:
             return 0.0
         return float(mean(line["test_accuracy"] for line in self.evaluations[-LAST:]))
@@ -77,7 +77,10 @@ class Run:
         return float(np.interp(budget, sent, self.smooth()))
 
     def bytes_to(self, target: float) -> float | None:
-        """Return what workers had sent at the first smooth evaluation with an accuracy, or None."""
+        """Return what workers had sent at the first smooth evaluation that reached an accuracy.
+
+        Smooth is as in ``at_bytes``; None if no evaluation reached it.
+        """
         pairs = zip(self.evaluations, self.smooth(), strict=True)
         return next((line["uplink_bytes"] for line, value in pairs if value >= target), None)
 
@@ -92,7 +95,7 @@ def gather(paths: Sequence[Path]) -> list[Run]:
     """Read the runs of comparisons, in the order of their tables.
 
     Raises:
-        ConfigError: there are none, or one has no accuracy.
+        ConfigError: there are none, or one has no accuracy or was cut off before its end.
     """
     found = [_kept(read_run(path)) for path in find_runs(paths)]
     names = [row["name"] for path in paths for row in _rows(path / "summary.json")]
@@ -113,20 +116,27 @@ def keep(runs: Sequence[Run], path: Path, more: Mapping[str, Any]) -> None:
 
 
 def kept(path: Path) -> tuple[list[Run], dict[str, Any]]:
-    """Read what ``keep`` has written: the runs, and the rest."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    runs = [
-        Run(
-            **{
-                **run,
-                "panels": tuple(run["panels"]),
-                "evaluations": tuple(run["evaluations"]),
-                "levels": {int(level): number for level, number in run["levels"].items()},
-            }
-        )
-        for run in content.pop("runs")
-    ]
-    return runs, content
+    """Read what ``keep`` has written: the runs, and the rest.
+
+    Raises:
+        ConfigError: there is no such file, or it was not written by ``keep``.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return [_run(values) for values in content.pop("runs")], content
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: holds no runs ({type(error).__name__}: {one_line(error)}): give a file that "
+            "`python -m benchmarks.paper keep` has written"
+        ) from error
+
+
+def _run(values: Mapping[str, Any]) -> Run:
+    levels = {int(level): number for level, number in values["levels"].items()}
+    tuples = {key: tuple(values[key]) for key in ("panels", "evaluations")}
+    return Run(**{**values, **tuples, "levels": levels})
 
 
 def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -147,6 +157,12 @@ def _kept(record: RunRecord) -> Run:
         raise ConfigError(
             f"{record.path}: has no test_accuracy: its problem measures something else"
         )
+    diverged = bool(record.summary and record.summary.get("diverged"))
+    if not (record.finished or diverged):
+        raise ConfigError(
+            f"{record.path}: was cut off after {record.metrics[-1]['round']} rounds: go on with "
+            "the command that began it"
+        )
     panels = record.config.get("panels") or ()
     optimizer = record.config.get("optimizer") or {}
     return Run(
@@ -158,5 +174,5 @@ def _kept(record: RunRecord) -> Run:
         step_size=optimizer.get("step_size"),
         evaluations=tuple(evaluations),
         levels=dict(sorted(levels_in(record.observed).items())),
-        diverged=not record.finished,
+        diverged=diverged,
     )

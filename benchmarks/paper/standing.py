@@ -7,6 +7,7 @@ from statistics import mean, variance
 
 from benchmarks.paper.report import Row, panels
 from benchmarks.paper.runs import Run
+from mlmc_ray.errors import ConfigError
 
 _KINDS = {
     "equal bytes": lambda row: row.at_bytes,
@@ -26,7 +27,7 @@ def standings(runs: Sequence[Run], first: str = "MLMC") -> str:
         first: how the name of that method begins.
 
     Raises:
-        ValueError: a panel has not one of that name.
+        ConfigError: a panel has not one of that name.
     """
     return "\n".join(f"| {' | '.join(cells)} |" for cells in _lines(runs, first))
 
@@ -41,7 +42,7 @@ def _lines(runs: Sequence[Run], first: str) -> Iterator[Sequence[str]]:
     for panel, rows in found.items():
         own = [row for row in rows if row.name.startswith(first)]
         if len(own) != 1:
-            raise ValueError(f"{panel}: has {[r.name for r in rows]}: expected one {first}")
+            raise ConfigError(f"{panel}: has {[r.name for r in rows]}: expected one {first}")
         by_kind = {_kind(row): row for row in rows}
         for at, values in _KINDS.items():
             yield (

@@ -11,6 +11,7 @@ from mlmc_ray.payloads import Message
 from mlmc_ray.rounds import Answers
 from server.server import ParameterServer
 from workers.host import WorkerHost
+from workers.oracle import ShardOracle
 from workers.together import Step
 
 
@@ -55,16 +56,17 @@ def _time_worker(worker: Any, watch: Stopwatch) -> None:
     step_of: Callable[..., Step] = worker._step_of
 
     def timed_step(
-        round_index: int, exchange_index: int, news: Any, done: Callable[[int, Message], None]
+        oracle: ShardOracle, news: Any, done: Callable[[int, Message], None]
     ) -> float | None:
         with watch.part("compress"):
-            return step(round_index, exchange_index, news, watch.timed(done, "encode"))
+            return step(oracle, news, watch.timed(done, "encode"))
 
     def timed_step_of(*args: Any) -> Step:
         half_step = step_of(*args)
         return lambda oracle: half_step(_TimedOracle(oracle, watch))
 
     worker.step, worker._step_of = timed_step, timed_step_of
+    watch.time(worker, "begin", "read")
 
 
 class _TimedOracle:

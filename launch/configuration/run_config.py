@@ -74,8 +74,8 @@ class RunConfig:
             whole ones: for those that others hold, and for nodes to join where it has too few. A
             local cluster that has too few is an error at once (Ray only).
         device: where workers compute. "cuda" keeps models and batches on a GPU and computes
-            gradients there; each gradient is copied to the CPU, where its message is made, and the
-            server stays on the CPU.
+            gradients there, and messages of methods that remember nothing; of others each gradient
+            is copied to the CPU, where its message is made. The server stays on the CPU.
         precision: of workers' forward passes: "float32", or "bfloat16" where torch's autocast takes
             it for exact enough; parameters, gradients, messages and evaluations are float32.
         gradients_at_once: so many workers, those with consecutive numbers, compute the first
@@ -277,6 +277,8 @@ class RunConfig:
             ),
             f"{name} gives every worker parameters of its own": self.method.own_points,
             "elastic is given, which gives every worker a process of its own": self.elastic,
+            "quorum is given, and workers that compute together report together": self.quorum,
+            f"{name} goes by how long every worker takes": self.method.timed,
         }
         if found := [reason for reason, is_so in alone.items() if is_so]:
             raise ValueError(

@@ -1,6 +1,7 @@
 """What is kept of a comparison's runs, and the numbers made of it."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,8 +143,41 @@ def test_methods_are_compared_where_the_shortest_run_ended() -> None:
     assert "| Top-k | 40.0 % | 40.0 % |" in tables(runs)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_run_that_diverged_does_not_set_where_others_are_compared(seeds: int) -> None:
+    lost = [run_with([0.1], [0], name="Rand-k", seed=i, diverged=True) for i in range(seeds)]
+    runs = [
+        run_with([0.1, 0.9], [0, 9000], name="Uncompressed"),
+        run_with([0.1, 0.8], [0, 200], name="MLMC"),
+        *lost,
+        *([run_with([0.1, 0.5], [0, 100], name="Rand-k", seed=2)] if seeds == 1 else []),
+    ]
+    rows = {row.name: row for row in panels(runs)["M = 4"]}
+    assert rows["MLMC"].budget == (100 if seeds == 1 else 200)
+    assert rows["Rand-k"].at_bytes[0] == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{}]}', '{"runs": [{"levels": 1}]}'])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "kept.json").write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "kept.json")])
+    assert result.exit_code == 2
+    assert "holds no runs" in " ".join(result.output.split())
+    missing = CliRunner().invoke(app, ["report", str(tmp_path / "none.json")])
+    assert "cannot be read" in " ".join(missing.output.split())
+
+
+def test_a_run_that_was_cut_off_is_refused(compared: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "runs"
+    shutil.copytree(compared, copied)
+    metrics = next(copied.rglob("metrics.jsonl"))
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-2]))
+    with pytest.raises(ConfigError, match="was cut off after 4 rounds: go on with the command"):
+        gather([copied])
+
+
 def test_a_panel_needs_an_uncompressed_run() -> None:
-    with pytest.raises(ValueError, match="expected one Uncompressed"):
+    with pytest.raises(ConfigError, match="expected one Uncompressed"):
         panels([run_with([0.1], [0], name="MLMC"), run_with([0.1], [0], name="Top-k")])
 
 

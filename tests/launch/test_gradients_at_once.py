@@ -75,6 +75,9 @@ def test_workers_that_begin_at_different_times_are_refused() -> None:
     method = {"kind": "async-sgd", "compressor": RAND_K}
     with pytest.raises(ConfigError, match="gradients_at_once is 2, and async-sgd is asynchronous"):
         load_config(config_of(method, 2, gradients_at_once=2))
+    quorum = {**config_of("sgd", 2, gradients_at_once=2), "quorum": {"reports": 1}}
+    with pytest.raises(ConfigError, match="compute together report together"):
+        load_config(quorum)
     elastic = {"least": 1, "most": 4}
     config = {**config_of("sgd", 2, gradients_at_once=2), "elastic": elastic, "actors": None}
     with pytest.raises(ConfigError, match="and elastic is given, which gives every worker"):

@@ -198,6 +198,27 @@ def test_batches_of_other_shapes_are_computed_with_their_like(
     assert_close(together, rounds_of(plan_of(1, path, batch_size="full"), rounds=2))
 
 
+def test_batches_are_those_of_workers_alone_where_shapes_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = calls(monkeypatch)
+    path = f"{__name__}.OtherWidths"
+    together = rounds_of(plan_of(4, path), rounds=2)
+    assert sizes == [1, 1, 2] * 2
+    assert_close(together, rounds_of(plan_of(1, path), rounds=2))
+
+
+class OtherWidths(Regression):
+    """Workers 0 and 1 have batches of shapes of their own."""
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return super().loss(model, batch[:3])
+
+    def shard(self, worker_id: int, num_workers: int, generator: Generator) -> TensorShard:
+        whole = super().shard(worker_id, num_workers, generator).tensors
+        return TensorShard((*whole, torch.zeros(len(whole[0]), 1 + min(worker_id, 2))))
+
+
 class Uneven(Regression):
     """Workers 0 and 2 have one example less than the others."""
 
