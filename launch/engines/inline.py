@@ -12,6 +12,7 @@ from launch.engines.base import RunState, run_plan, worker_plan
 from launch.engines.recorded_order import RecordedOrder
 from launch.engines.simulated_time import Arrival, SimulatedTime
 from launch.engines.threads import torch_threads
+from mlmc_ray.kernels.memory import keep_freed_memory
 from mlmc_ray.rounds import Answers, RoundResult
 from server.server import ParameterServer
 from workers.host import WorkerHost
@@ -24,9 +25,12 @@ class InlineEngine:
     that it asks. Reports of an asynchronous method come one by one, in the order of simulated time,
     or in that of another run; a round is one step of the server then, and other workers stay at
     work when it ends.
+
+    From the first on the process keeps the memory that rounds free, as the actors of a run do.
     """
 
     def __init__(self, config: RunConfig) -> None:
+        keep_freed_memory()
         self.set_up(config)
 
     def room(self) -> None:

@@ -7,6 +7,8 @@ b 2^15: larger magnitudes in higher bins, 2^-8 wide relative to the power of two
 256, of the subnormal numbers, have equal widths).
 """
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -53,6 +55,29 @@ def middles(bins: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return magnitudes.astype(np.float64)
 
 
+def rank_energies(counts: Counts, size: int) -> npt.NDArray[np.float64]:
+    """Return the sums of squares of the ``size`` largest entries, of as many next ones, and so on.
+
+    Every entry is taken to be in the middle of its bin.
+
+    Args:
+        counts: the histogram of a vector of d entries, shape (65537,).
+        size: at least 1.
+
+    Returns:
+        shape (ceil(d / size),), positive where one of the entries is not zero.
+    """
+    number = -(-int(counts.sum()) // size)
+    return _rank_energies(counts, _squares(), size, np.zeros(number))
+
+
+@cache
+def _squares() -> npt.NDArray[np.float64]:
+    """Return the squares of the middles of all bins; the last are of no finite number."""
+    with np.errstate(invalid="ignore"):
+        return middles(np.arange(NUM_BINS)) ** 2
+
+
 def bits_of(vector: Tensor) -> Bits:
     """Return the bits of the entries of a float32 vector on the CPU."""
     bits: Bits = array_of(vector).view(np.uint32)
@@ -92,6 +117,27 @@ def reach(counts: Counts, size: int) -> tuple[int, int]:
             return b, remaining
         remaining -= counts[b]
     return 0, remaining
+
+
+@compiled
+def _rank_energies(
+    counts: Counts,
+    squares: npt.NDArray[np.float64],
+    size: int,
+    energies: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Add what every bin has of every part to zeros, from the highest bin down."""
+    part, room = 0, np.int64(size)
+    for b in range(counts.size - 1, 0, -1):  # bin 0 has no energy
+        rest = counts[b]
+        while rest:
+            taken = min(rest, room)
+            energies[part] += taken * squares[b]
+            rest -= taken
+            room -= taken
+            if room == 0:
+                part, room = part + 1, np.int64(size)
+    return energies
 
 
 @compiled

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from mlmc_ray.compressors.base import EntryCount, PaperCost, check_count, count_of
 from mlmc_ray.compressors.topk import segments_of
-from mlmc_ray.kernels.magnitudes import magnitude_histogram, middles
+from mlmc_ray.kernels.magnitudes import magnitude_histogram, rank_energies
 from mlmc_ray.kernels.select import entries_between, rank
 from mlmc_ray.kernels.sums import segment_energies
 from mlmc_ray.ladders.base import Levels, check_level
@@ -191,13 +191,7 @@ class _HistogramLevels(_RankedLevels):
         Only positive terms are added: a difference of running sums would lose small levels, and a
         level of no probability would be a bias.
         """
-        bins = np.flatnonzero(self._counts)[::-1]
-        ends = np.cumsum(self._counts[bins])
-        cuts = np.concatenate([np.arange(len(self)) * self._size, ends])
-        cuts.sort(kind="stable")  # which merges what is sorted
-        starts, sizes = cuts[:-1], np.diff(cuts)  # pieces, each in one bin and one level
-        pieces = sizes * middles(bins)[np.searchsorted(ends, starts, side="right")] ** 2
-        return torch.from_numpy(np.sqrt(np.bincount(starts // self._size, weights=pieces)))
+        return torch.from_numpy(np.sqrt(rank_energies(self._counts, self._size)))
 
 
 def equal_sizes(dim: int, size: int) -> Tensor:

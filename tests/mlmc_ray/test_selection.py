@@ -14,7 +14,7 @@ from torch import Tensor
 from mlmc_ray.kernels.digits import digit_counts, digit_positions
 from mlmc_ray.kernels.finite import scan
 from mlmc_ray.kernels.hadamard import rotate, unrotate
-from mlmc_ray.kernels.magnitudes import magnitude_histogram, middles
+from mlmc_ray.kernels.magnitudes import magnitude_histogram, middles, rank_energies
 from mlmc_ray.kernels.select import entries_between, largest, largest_entries
 from mlmc_ray.ladders.fixed_point import FixedPointLadder
 from tests.mlmc_ray.strategies import vectors
@@ -151,6 +151,21 @@ def test_the_middle_of_a_bin_is_near_to_all_in_it(vector: Tensor) -> None:
         tolerance = max(value / 2**9, 2.0**-135)  # half the width of a bin
         assert middles(bins) == pytest.approx(value, rel=0, abs=tolerance)
         assert (middles(bins) > 0) == (value > 0)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 4096, 5000])
+@pytest.mark.parametrize("zeros", [0, 1500, 4096])
+def test_energies_are_sums_over_entries_from_the_largest_down(size: int, zeros: int) -> None:
+    draws = np.random.default_rng(size)
+    vector = (draws.standard_normal(4096) * draws.random(4096) ** 30).astype(np.float32)
+    vector[:zeros] = 0
+    counts = magnitude_histogram(torch.from_numpy(vector))
+    found = rank_energies(counts, size)
+    bins = np.flatnonzero(counts)
+    squares = np.repeat(middles(bins) ** 2, counts[bins])[::-1]
+    expected = [squares[start : start + size].sum() for start in range(0, 4096, size)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)
+    assert len(found) == len(expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
