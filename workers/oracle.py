@@ -159,13 +159,26 @@ class ShardOracle:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What came of a worker's first batch, among those of others."""
+    """What came of a worker's first batch, among those of others, at a point."""
 
     batch: Batch
-    at: Tensor
+    point: "_Point"
     gradient: Tensor
     loss: float
     buffers: Buffers
+
+
+class _Point:
+    """Where gradients were computed, whatever becomes of the tensor that said so."""
+
+    def __init__(self, at: Tensor) -> None:
+        self._given, self._version = at, at._version
+        self._copy = at.clone()
+
+    def equals(self, at: Tensor) -> bool:
+        """Compare numbers, unless it is the tensor that was given, and has not been changed."""
+        same = at is self._given and at._version == self._version
+        return same or torch.equal(self._copy, at)
 
 
 class Group:
@@ -203,7 +216,7 @@ class Group:
         if self._waiting.pop(asking.worker_id, None) is not None and batch.first:
             self._compute(asking, at, batch)
         shared = self._kept.pop(asking.worker_id, None)
-        if shared is None or (shared.batch is batch and torch.equal(shared.at, at)):
+        if shared is None or (shared.batch is batch and shared.point.equals(at)):
             return shared
         self._num_refused += 1
         return None
@@ -222,7 +235,7 @@ class Group:
         together = self._gradients.together(
             at, [b.examples for _, b in members], [o.buffers for o, _ in members], batch.seed
         )
-        point = at.clone()
+        point = _Point(at)
         for i, (oracle, own) in enumerate(members):
             self._waiting.pop(oracle.worker_id, None)
             self._kept[oracle.worker_id] = _Shared(

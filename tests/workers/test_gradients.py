@@ -22,7 +22,7 @@ from tests.tasks import Regression
 from workers.device import placed
 from workers.gradients import Gradients, Precision
 from workers.host import WorkerHost, WorkerPlan
-from workers.oracle import BatchSize
+from workers.oracle import BatchSize, _Point
 
 TASK = "tests.tasks.Regression"
 
@@ -235,6 +235,16 @@ def test_later_gradients_of_an_exchange_are_computed_alone(
     together = rounds_of(plan_of(4, method=method, batch_norm=True))
     assert sizes == [4, *[1] * 8] * 3
     assert_close(together, rounds_of(plan_of(1, method=method, batch_norm=True)))
+
+
+def test_a_point_that_moves_is_another() -> None:
+    at = torch.ones(3)
+    point = _Point(at)
+    assert point.equals(at)
+    assert point.equals(torch.ones(3))
+    at.add_(1)
+    assert not point.equals(at)
+    assert point.equals(torch.ones(3))
 
 
 def test_a_batch_at_two_points_counts_once() -> None:
