@@ -82,3 +82,10 @@ def test_workers_that_begin_at_different_times_are_refused() -> None:
     config = {**config_of("sgd", 2, gradients_at_once=2), "elastic": elastic, "actors": None}
     with pytest.raises(ConfigError, match="and elastic is given, which gives every worker"):
         load_config(config)
+
+
+def test_bfloat16_is_another_run() -> None:
+    _, expected, _ = run_of("sgd", 1)
+    _, parameters, _ = run_of("sgd", 1, precision="bfloat16")
+    assert not torch.equal(parameters, expected)
+    torch.testing.assert_close(parameters, expected, rtol=0.05, atol=0.02)
