@@ -47,10 +47,11 @@ class Run:
 
     @property
     def final(self) -> float:
-        """The mean of the last accuracies; 0 of a run that diverged."""
+        """The mean of the last accuracies after a round; 0 of a run that diverged."""
         if self.diverged:
             return 0.0
-        return float(mean(line["test_accuracy"] for line in self.evaluations[-LAST:]))
+        trained = [line["test_accuracy"] for line in self.evaluations if line["round"]]
+        return float(mean(trained[-LAST:]))
 
     @property
     def bytes_up(self) -> float:

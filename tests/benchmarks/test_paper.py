@@ -119,6 +119,7 @@ def test_a_run_without_accuracy_is_refused(tmp_path: Path) -> None:
 def test_final_accuracy_is_the_mean_of_the_last() -> None:
     run = run_with([0.1, 0.5, 0.6, 0.7, 0.8], [0, 1, 2, 3, 4])
     assert run.final == pytest.approx(0.7)
+    assert run_with([0.1, 0.5, 0.7], [0, 1, 2]).final == pytest.approx(0.6)
     assert replace(run, diverged=True).final == 0
 
 
@@ -139,8 +140,8 @@ def test_methods_are_compared_where_the_shortest_run_ended() -> None:
     ]
     rows = panels(runs)["M = 4"]
     assert {row.budget for row in rows} == {100}
-    assert rows[0].target == pytest.approx(0.5 - 0.02)
-    assert "| Top-k | 40.0 % | 40.0 % |" in tables(runs)
+    assert rows[0].target == pytest.approx(0.9 - 0.02)
+    assert "| Top-k | 70.0 % | 40.0 % |" in tables(runs)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
