@@ -82,7 +82,7 @@ def check_ended(summaries: Sequence[Summary]) -> None:
     if failed:
         number = f"{len(failed)} of {len(summaries)} runs"
         some = "every run" if len(failed) == len(summaries) else number
-        raise RoundError(f"compare: {some} failed: {', '.join(failed)}: see the lines above")
+        raise RoundError(f"compare: {some} failed: {'; '.join(failed)}: see the lines above")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

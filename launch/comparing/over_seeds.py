@@ -37,14 +37,14 @@ class OverSeeds:
 
     @property
     def reached(self) -> tuple[int, ...]:
-        """Of the runs that reached the target, the bytes that it took."""
-        return tuple(run.bytes_to_target for run in self.runs if run.bytes_to_target is not None)
+        """Of the runs in ``whole`` that reached the target, the bytes that it took."""
+        return tuple(run.bytes_to_target for run in self.whole if run.bytes_to_target is not None)
 
     def mean(self) -> Summary:
         """Return the row of means over the runs that came to their last round.
 
         Sizes are rounded to whole bytes. Where no run came there, it is that of all of them, with
-        the error of the first. Bytes to the target are the mean over those that reached it.
+        the error of the first. Bytes to the target are the mean over those of them that reached it.
         """
         of = self.whole or self.runs
         sizes = {name: round(_mean([getattr(run, name) for run in of])) for name in _SIZES}

@@ -60,7 +60,7 @@ def read_source(source: str | Path | Mapping[str, Any]) -> Source:
 
 def _seeds(value: Any, label: str) -> int | None:
     if value is None or (isinstance(value, int) and value is not True and value >= 1):
-        return value or None
+        return value
     raise ConfigError(f"{label}: seeds: expected a number of seeds from 1, got {value!r:.40}")
 
 

@@ -1,6 +1,7 @@
 """Comparisons: runs that fail alone, what an interruption leaves, and what the table says."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def test_the_rounds_of_a_failed_run_are_in_the_figure(
 def test_a_comparison_whose_every_run_failed_says_so(tmp_path: Path) -> None:
     result = run(tmp_path, [DIVERGING, {**DIVERGING, "name": "Too"}])
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: compare: every run failed: Diverging, Too: ")
+    assert result.stderr.startswith("error: compare: every run failed: Diverging; Too: ")
     assert [row["diverged"] for row in rows_of(tmp_path)] == [True, True]
 
 
@@ -138,6 +139,9 @@ def test_only_runs_that_failed_are_refused() -> None:
     bad = Summary("bad", 4, {"gap": 1.0}, 8, 8, 1.0, None, None, 4, 1.0, ended="round 4: x")
     with pytest.raises(RoundError, match="1 of 2 runs failed: bad:"):
         check_ended([good, bad])
+    seeds = [replace(bad, name=f"bad, seed {seed}") for seed in (1, 2)]
+    with pytest.raises(RoundError, match="2 of 3 runs failed: bad, seed 1; bad, seed 2:"):
+        check_ended([good, *seeds])
 
 
 # Comparisons that end early.

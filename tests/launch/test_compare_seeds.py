@@ -129,7 +129,8 @@ def summary_of(gap: float, **changes: Any) -> Summary:
 
 def test_a_failed_seed_is_in_no_mean() -> None:
     target = Target(measure="gap", value=2.5)
-    failed = summary_of(9.0, ended="round 2: x", diverged=True, uplink_bytes=7)
+    reached = {"uplink_bytes": 7, "bytes_to_target": 1}  # and then it diverged
+    failed = summary_of(9.0, ended="round 2: x", diverged=True, **reached)
     good = [summary_of(1.0, bytes_to_target=40), summary_of(2.0, bytes_to_target=60)]
     rows = [replace(row, target=target) for row in (*good, failed)]
     row = OverSeeds(seeds=(1, 2, 3), runs=tuple(rows))
@@ -137,6 +138,8 @@ def test_a_failed_seed_is_in_no_mean() -> None:
     assert (row.mean().uplink_bytes, row.mean().ended, row.mean().diverged) == (100, None, False)
     (cell,) = columns_of([row])["bytes up\nto gap\n2.5"]
     assert cell.split("\n") == ["50 B,", "2 of 3,", "40 B to 60 B"]
+    assert row.to_mapping()["bytes_to_target_range"] == [40, 60]
+    assert row.to_mapping()["reached_target"] == 2
     assert result_of(OverSeeds(seeds=(3,), runs=(failed,)), "gap") == "diverged"
     assert OverSeeds(seeds=(1,), runs=(good[0],)).to_mapping()["spreads"]["measures"] == {
         "gap": None
