@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from launch.cli import app
+from launch.comparing.ended import read_ended
 from launch.comparing.over_seeds import OverSeeds
 from launch.comparing.plan import plan_runs, seeds_in
 from launch.comparing.target import Target
@@ -217,6 +218,57 @@ def test_a_run_that_failed_is_run_again_and_one_that_diverged_is_kept(tmp_path: 
     assert rows_of(own.parent)[0]["ended"] is None
     assert result.exit_code == 1
     assert "every run" not in result.stderr
+
+
+FIRST = '{"round": 0, "seconds": 0.0, "uplink_bytes": 0, "downlink_bytes": 0, "test_gap": 1.0}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "has other rounds than 0 to 0 of summary.json"),
+        (FIRST + FIRST, "has other rounds than 0 to 0 of summary.json"),
+        (FIRST.replace('"round": 0', '"round": 1'), "has other rounds than 0 to 0 of summary"),
+        (FIRST.replace("1.0", '"x"'), "line 1 of metrics.jsonl is '{"),
+        ("[]", "line 1 of metrics.jsonl is '[]'"),
+        ('{"round": 0}', "has rounds without ['uplink_bytes', 'downlink_bytes']"),
+        (FIRST.replace("test_gap", "test_loss"), "has other measures than summary.json"),
+        (
+            FIRST.replace('"test_gap": 1.0', '"gradients": 0'),
+            "has other measures than summary.json",
+        ),
+    ],
+)
+def test_a_damaged_run_is_one_line_that_names_it(tmp_path: Path, content: str, told: str) -> None:
+    summary = replace(summary_of(1.0), rounds=0)
+    (tmp_path / "summary.json").write_text(json.dumps([summary.to_mapping()]))
+    (tmp_path / "observed.jsonl").touch()
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text(FIRST)
+    ended = read_ended(tmp_path)
+    assert ended is not None
+    assert (ended.summary, len(ended.metrics)) == (summary, 1)
+    metrics.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_ended(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: cannot be read: ")
+    assert told in str(caught.value)
+    assert str(caught.value).endswith(": delete it to run it again")
+
+
+def test_a_damaged_summary_or_observation_names_the_run(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(
+        json.dumps([replace(summary_of(1.0), rounds=0).to_mapping()])
+    )
+    (tmp_path / "metrics.jsonl").write_text(FIRST)
+    (tmp_path / "observed.jsonl").write_text('{"round": 1, "workers": {"0": [{"levels": ["x"]}]}}')
+    with pytest.raises(ConfigError, match=r"line 1 of observed.jsonl is .*: delete it to run"):
+        read_ended(tmp_path)
+    (tmp_path / "summary.json").write_text('[{"rounds": "x"}]')
+    with pytest.raises(
+        ConfigError, match=r"summary.json is not the row of a run: delete it to run"
+    ):
+        read_ended(tmp_path)
 
 
 # Processes.
