@@ -40,6 +40,8 @@ class Record:
 
     def __init__(self, out: Path, runs: Sequence[Run]) -> None:
         self._out = out
+        if not (out / NAME).exists():
+            check_unused(out)  # a run would lose its row
         self._begun = _read(out / NAME)
         self._made_with = {run.place: made_with([run.config]) for run in runs}
         for run in runs:

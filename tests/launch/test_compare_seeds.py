@@ -205,6 +205,12 @@ def test_a_run_of_another_command_is_not_removed(tmp_path: Path) -> None:
         result = run(tmp_path, *options)
         assert f"{place} already holds a run" in result.stderr
     assert (place / "model.pt").is_file()
+    place = tmp_path / "one"
+    assert CliRunner().invoke(app, ["train", str(path), "--out", str(place)]).exit_code == 0
+    rows = rows_of(place)
+    refused = run(tmp_path, out="one")
+    assert refused.stderr == f"error: {place} already holds a run: give another --out\n"
+    assert rows_of(place) == rows
 
 
 def test_a_run_that_failed_is_run_again_and_one_that_diverged_is_kept(tmp_path: Path) -> None:
