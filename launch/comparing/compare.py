@@ -38,9 +38,9 @@ def compare(
     """Run every configuration, each in a directory of its own below ``out``; print the table.
 
     A run that fails in its rounds ends alone, and its row says so. Writes ``summary.json`` after
-    every run, and figures after all runs of an entry. A comparison that is interrupted, or ended by
-    another error, leaves those of the runs that ended and their table, and names the others. Runs
-    that have ended in ``out`` before are not run again.
+    every run, and figures at the end. A comparison that is interrupted, or ended by another error,
+    leaves those of the runs that ended and their table, and names the others. Runs that have ended
+    in ``out`` before are not run again.
 
     Args:
         configs: the entries, with different names.
@@ -64,8 +64,8 @@ def compare(
     with locked(out):
         record = Record(out, runs)
         comparison = _Comparison(runs, Results(runs, seeds, target), record, out, console)
+        comparison.keep()
         try:
-            comparison.keep()
             comparison.run(processes)
         finally:
             comparison.tell(configs)
@@ -105,7 +105,6 @@ class _Comparison:
         if kept:
             number = f"{len(kept)} of {len(self.runs)} runs"
             self._say(f"going on: {number} have ended in {self.out} and are kept")
-            self.results.write(self.out)
 
     def run(self, processes: int) -> None:
         """Run those that are missing."""
@@ -169,18 +168,17 @@ class _Comparison:
 
     def _end(self, run: Run, ended: Ended) -> None:
         self.results.add(run, ended)
-        self.results.write(self.out, draws=self.results.is_whole(run))
+        self.results.write(self.out, draws=False)
 
     def tell(self, configs: Sequence[RunConfig]) -> None:
-        """Print the table of the runs that have ended, and name the others."""
+        """Print the table of the runs that have ended, draw them, and name the others."""
         if rows := self.results.rows if self.results.done else []:
             done = {run.config.name for run in self.results.done}
             entries = [config for config in configs if config.name in done]
             target = self.results.summaries[0].target
             notes = [*notes_on_seeds(rows), *notes_on_target(entries, target)]
             print_results(self.console, rows, notes)
-            if self.results.missing:  # of an entry whose other runs ended
-                self.results.write(self.out)
+            self.results.write(self.out)
         if self.results.rounds and self.results.missing:
             self._say(missing_runs(self.results.missing, self.results.rounds, self.out))
 

@@ -52,13 +52,12 @@ def read_ended(path: Path) -> Ended | None:
         (row,) = json.loads((path / "summary.json").read_text(encoding="utf-8"))
         if not is_summary(row):
             raise ValueError("summary.json is not the row of a run")
-        observations = list(_lines(path / "observed.jsonl", is_observation))
         return Ended(
             summary=Summary.from_mapping(row),
             metrics=[_numbers(line) for line in _metrics(path / "metrics.jsonl", row)],
-            levels=levels_in(observations),
+            levels=levels_in(_lines(path / "observed.jsonl", is_observation)),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{path}: cannot be read: {one_line(error)}: delete it to run it again"
         ) from error

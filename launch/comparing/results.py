@@ -59,13 +59,13 @@ class Results:
         Raises:
             ConfigError: it has no measure in common with those before, or the target does not fit.
         """
-        self.rounds[run.label] = rounds
         self._measures[run.label] = measure_names(first)
         measure = main_measure(self._measures)
         if target := target_for(measure, self._wanted):
             check_measured(target, self._measures)
             if target.bytes_up([first]) is not None:
                 note(f"{target} is reached before the first round, so it tells nothing of this run")
+        self.rounds[run.label] = rounds
         return measure
 
     def add(self, run: Run, ended: Ended) -> None:
@@ -107,10 +107,6 @@ class Results:
             OverSeeds(seeds=tuple(seed for seed, _ in own), runs=tuple(row for _, row in own))
             for own in found.values()
         ]
-
-    def is_whole(self, run: Run) -> bool:
-        """Say whether all runs of a run's entry have ended."""
-        return all(other.config.name != run.config.name for other in self.missing)
 
     def write(self, out: Path, *, draws: bool = True) -> None:
         """Write ``summary.json``, ``compare.png`` and, where levels were drawn, ``levels.png``.
