@@ -13,27 +13,13 @@ from launch.checkpoints.places import shelf_in
 from launch.checkpoints.settings import Checkpoints, check_same_storage
 from launch.checkpoints.shelf import Shelf
 from launch.configuration.run_config import RunConfig, load_config
+from launch.configuration.unchanging import MAY_DIFFER
 from launch.configuration.yaml_text import plain
 from launch.engines.base import RunState
 from launch.run_directory import held
 from launch.versions import versions
 from mlmc_ray.errors import ConfigError
 from mlmc_ray.ledger import Ledger
-
-_MAY_DIFFER = (
-    *("rounds", "engine", "actors", "placement", "placement_timeout_s", "gpus_per_actor"),
-    *(
-        "address",
-        "round_timeout_s",
-        "restarts",
-        "elastic",
-        "search_paths",
-        "checkpoints",
-        "callbacks",
-        "panels",
-    ),
-)
-"""Keys that say how long a run is, and where and how it runs, and not what comes of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +66,7 @@ class Resumed(Past):
         given = plain(config.to_mapping())
         before = {name: self.described.get(name) for name in given}
         changed = {name: given[name] for name in given if given[name] != before[name]}
-        if wrong := [name for name in changed if name not in _MAY_DIFFER]:
+        if wrong := [name for name in changed if name not in MAY_DIFFER]:
             pairs = (
                 line for name in wrong for line in _differences(name, before[name], given[name])
             )

@@ -14,13 +14,14 @@ from typing import Any
 from launch.comparing.ended import Ended, read_ended
 from launch.comparing.plan import Run
 from launch.configuration.run_config import RunConfig
+from launch.configuration.unchanging import without_effect
 from launch.many.fingerprint import changes, made_with
 from launch.run_directory import check_unused, held, replace_text, writing
 from mlmc_ray.errors import ConfigError, one_line
 
 NAME = "comparison.json"
 _REMEDY = "give another --out, or what was asked for before, to go on"
-_ONLY_SHOWN = ("panels",)
+_MOST_KEYS = 3  # that a message names
 
 
 class Record:
@@ -58,10 +59,18 @@ class Record:
         if before is None:
             self._check_free(run)
             return
-        now = _plain(run.config)
-        then = before["config"]
-        if keys := [key for key in {**then, **now} if then.get(key) != now.get(key)]:
-            told = ", ".join(f"{key} {then.get(key)!r:.60} there" for key in keys)
+        ignored = without_effect(run.config)
+        now, then = (
+            {key: value for key, value in values.items() if key not in ignored}
+            for values in (_plain(run.config), before["config"])
+        )
+        if lacking := [key for key in now if key not in then]:
+            raise ConfigError(
+                f"{self._out / NAME}: its entry of {run.place!r} lacks {_cut(lacking)}: give "
+                "another --out"
+            )
+        if keys := [key for key in then if key not in now or then[key] != now[key]]:
+            told = _cut([f"{key} {then[key]!r:.60} there" for key in keys])
             raise ConfigError(f"{path} already holds another run ({told}): {_REMEDY}")
         if told := "; ".join(changes(before["made_with"], self._made_with[run.place])):
             raise ConfigError(
@@ -113,9 +122,15 @@ class Record:
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:
-    """Return what comes of a run depends on, as JSON says it."""
-    values = json.loads(json.dumps(config.to_mapping(), default=str))
-    return {key: value for key, value in values.items() if key not in _ONLY_SHOWN}
+    """Return a configuration as JSON says it."""
+    values: dict[str, Any] = json.loads(json.dumps(config.to_mapping(), default=str))
+    return values
+
+
+def _cut(words: Sequence[str]) -> str:
+    """Return the first of many words, and how many more there are."""
+    more = len(words) - _MOST_KEYS
+    return ", ".join(words[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

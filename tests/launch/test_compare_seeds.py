@@ -19,15 +19,18 @@ from launch.comparing.over_seeds import OverSeeds
 from launch.comparing.plan import plan_runs, seeds_in
 from launch.comparing.target import Target
 from launch.configuration.run_config import load_config, load_variants
+from launch.configuration.unchanging import without_effect
 from launch.display.cells import columns_of, result_of
 from launch.display.grid import Curve, draw_grid
 from launch.display.levels import draw_levels, edges_of
 from launch.display.terminal import RunProgress
+from launch.elastic import Elastic
 from launch.metrics import Metrics
 from launch.observations import levels_in, mean_level
 from launch.session import Session
 from launch.summary import Summary
 from mlmc_ray.errors import ConfigError
+from mlmc_ray.quorum import Quorum
 
 CONFIG: dict[str, Any] = {
     "problem": {"kind": "quadratic", "num_functions": 2, "dim": 8, "noise": 0.5},
@@ -194,6 +197,43 @@ def test_something_else_in_the_directory_is_refused(
     assert code.exit_code == 2
     assert "made with something else" in code.stderr
     assert "and is 9" in code.stderr
+
+
+def test_what_changes_no_result_may_differ(tmp_path: Path) -> None:
+    assert run(tmp_path, compare=ENTRIES[:1]).exit_code == 0
+    same = {"engine": "ray", "actors": 1, "placement": "spread", "restarts": 0}
+    more = {"round_timeout_s": 9, "placement_timeout_s": 9, "search_paths": ["."]}
+    result = run(tmp_path, compare=ENTRIES[:1], checkpoints={"every": 2}, **same, **more)
+    assert result.exit_code == 0, result.output
+    assert "going on: 1 of 1 runs have ended" in result.stdout
+    assert run(tmp_path, compare=ENTRIES[:1], rounds=5).exit_code == 2
+    assert run(tmp_path, compare=ENTRIES[:1], callbacks=["tensorboard"]).exit_code == 2
+
+
+ASYNC = {"kind": "async-sgd", "compressor": "identity"}
+
+
+def test_runs_that_go_by_time_do_not_change_their_place() -> None:
+    steady = load_config({**CONFIG, "engine": "ray"})
+    assert {"engine", "actors", "placement"} <= {*without_effect(steady)}
+    late = replace(steady, quorum=Quorum(reports=1))
+    growing = replace(steady, elastic=Elastic(least=1, most=4))
+    timed = load_config({**CONFIG, "engine": "ray", "method": ASYNC})
+    for config in (late, growing, timed):
+        assert {"engine", "actors", "placement"}.isdisjoint(without_effect(config))
+        assert {"panels", "restarts"} <= {*without_effect(config)}
+
+
+def test_keys_that_differ_or_are_lacking_are_a_short_list(tmp_path: Path) -> None:
+    assert run(tmp_path, compare=ENTRIES[:1]).exit_code == 0
+    other = run(tmp_path, compare=ENTRIES[:1], seed=1, workers=3, rounds=9, evaluate_every=3)
+    assert "(seed 5 there, rounds 4 there, workers 2 there and 1 more)" in other.stderr
+    path = tmp_path / "out" / "comparison.json"
+    (entry,) = json.loads(path.read_text()).values()
+    path.write_text(json.dumps({"plain": {**entry, "config": {}}}))
+    lacking = run(tmp_path, compare=ENTRIES[:1])
+    assert f"{path}: its entry of 'plain' lacks problem, method, optimizer and " in lacking.stderr
+    assert lacking.stderr.endswith(" more: give another --out\n")
 
 
 def test_a_run_of_another_command_is_not_removed(tmp_path: Path) -> None:
