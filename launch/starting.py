@@ -10,7 +10,7 @@ from launch.engines.base import Engine, RunState
 from launch.engines.inline import InlineEngine
 from launch.shadowing import shadowing_file
 from launch.theory.step_size import check_step_size
-from mlmc_ray.errors import ConfigError
+from mlmc_ray.errors import ConfigError, ProblemError
 from mlmc_ray.problems import Problem, initial_model
 
 
@@ -30,6 +30,18 @@ def check_run(config: RunConfig) -> tuple[Problem, int]:
     check_step_size(config, problem)
     check_callbacks(config.callbacks, config)
     return problem, model.parameters.numel()
+
+
+def check_run_of(config: RunConfig, label: str) -> None:
+    """Do as ``check_run``, with errors that begin with what the run is called.
+
+    Raises:
+        ConfigError, ProblemError: see there.
+    """
+    try:
+        check_run(config)
+    except (ConfigError, ProblemError) as error:
+        raise type(error)(f"{label}: {error}") from error
 
 
 def start_engine(

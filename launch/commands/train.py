@@ -51,6 +51,7 @@ def train(
         from launch.display.results import telling_where
         from launch.display.terminal import RunProgress, print_results
         from launch.run_directory import check_unused, results_directory
+        from launch.starting import check_run_of
 
         overrides = overrides_of(settings, engine, workers)
         past = None if resume is None else resumed(resume, config, overrides, out)
@@ -58,6 +59,7 @@ def train(
             run, out = past.config, past.directory or out
         elif config is not None:
             run = load_config(config, overrides)
+            check_run_of(run, str(config))
         else:
             raise ConfigError("give CONFIG, the YAML file of a run, or --resume RUN")
         if out is not None and out != directory_of(past):

@@ -78,7 +78,7 @@ def _metrics(path: Path, row: Mapping[str, Any]) -> list[Metrics]:
         raise ValueError(f"{path.name} has other rounds than 0 to {row['rounds']} of summary.json")
     if lacking := [key for key in _SIZES if not all(key in line for line in lines)]:
         raise ValueError(f"{path.name} has rounds without {lacking}")
-    last = next((line for line in reversed(lines) if measure_names(line)), {})
+    last: Metrics = next((line for line in reversed(lines) if measure_names(line)), {})
     measures = {name: last[f"test_{name}"] for name in measure_names(last)}
     if measures != row["measures"] or set(measure_names(lines[0])) != {*measures}:
         raise ValueError(f"{path.name} has other measures than summary.json")

@@ -8,8 +8,8 @@ from pathlib import Path
 from launch.configuration.run_config import RunConfig
 from launch.configuration.source import read_source
 from launch.run_directory import slug
-from launch.session import check_run
-from mlmc_ray.errors import ConfigError, ProblemError
+from launch.starting import check_run_of
+from mlmc_ray.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ def plan_runs(configs: Sequence[RunConfig], seeds: int) -> list[Run]:
         raise ConfigError(f"--seeds {seeds}: give at least 1")
     _check_names(configs)
     for config in configs:
-        _check(config)
+        check_run_of(config, config.name)  # before others have run
     return [run for config in configs for run in _runs(config, seeds)]
 
 
@@ -91,15 +91,3 @@ def _check_names(configs: Sequence[RunConfig]) -> None:
             raise ConfigError(
                 f"compare: runs {names} would share the directory {place!r}: give each its own name"
             )
-
-
-def _check(config: RunConfig) -> None:
-    """Refuse a run that could not begin, before others have run.
-
-    Raises:
-        ConfigError, ProblemError: with the run's name.
-    """
-    try:
-        check_run(config)
-    except (ConfigError, ProblemError) as error:
-        raise type(error)(f"{config.name}: {error}") from error

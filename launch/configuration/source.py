@@ -88,6 +88,11 @@ def parsed(override: str) -> dict[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override}: expected key=value, such as optimizer.step_size=0.1")
+    if key == "seeds":
+        raise ConfigError(
+            f"--set {override}: seeds is no key of a run: give --seeds to compare or sweep, or set "
+            "seed"
+        )
     try:
         value = load_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -193,6 +193,26 @@ def test_a_comparison_that_could_not_begin_names_nothing(tmp_path: Path) -> None
     assert "not in the table" not in result.output
 
 
+def test_a_wrong_option_of_a_problem_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "problem": {"kind": "quadratic", "dim": -8}}))
+    result = CliRunner().invoke(app, ["train", str(path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {path}: problem: ")
+    assert "dim is -8" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "sweep"])
+def test_seeds_are_an_option(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    over = ["--over", "workers=1,2"] if command == "sweep" else []
+    result = CliRunner().invoke(app, [command, str(path), "--set", "seeds=3", *over])
+    assert result.exit_code == 2
+    assert "--set seeds=3: seeds is no key of a run: give --seeds to" in result.stderr
+
+
 def test_a_failed_run_is_an_error_where_it_is_the_only_one(tmp_path: Path) -> None:
     path = tmp_path / "alone.yaml"
     path.write_text(yaml.safe_dump({**CONFIG, **DIVERGING}))

@@ -201,8 +201,8 @@ def test_something_else_in_the_directory_is_refused(
 
 def test_what_changes_no_result_may_differ(tmp_path: Path) -> None:
     assert run(tmp_path, compare=ENTRIES[:1]).exit_code == 0
-    same = {"engine": "ray", "actors": 1, "placement": "spread", "restarts": 0}
-    more = {"round_timeout_s": 9, "placement_timeout_s": 9, "search_paths": ["."]}
+    same: dict[str, Any] = {"engine": "ray", "actors": 1, "placement": "spread", "restarts": 0}
+    more: dict[str, Any] = {"round_timeout_s": 9, "placement_timeout_s": 9, "search_paths": ["."]}
     result = run(tmp_path, compare=ENTRIES[:1], checkpoints={"every": 2}, **same, **more)
     assert result.exit_code == 0, result.output
     assert "going on: 1 of 1 runs have ended" in result.stdout
