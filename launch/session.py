@@ -164,7 +164,8 @@ class Session:
     def estimated_interface_bytes(self) -> BothWays:
         """Return what the frames so far come to on the interfaces of hosts, all headers included.
 
-        An estimate, for hosts that have a node each; ``mlmc-ray wire`` measures it.
+        An estimate, for hosts that have a node each (inline: a host for every worker);
+        ``mlmc-ray wire`` measures it.
         """
         return estimated_interface_bytes(self.ledger, hosts_of(self.config))
 

@@ -65,5 +65,11 @@ def ledgers_of_servers(entries: Iterable[Entry], num_servers: int) -> list[Ledge
 
 
 def hosts_of(config: RunConfig) -> list[tuple[int, ...]]:
-    """Return which workers each host of a run has; without ``actors``, as few as there can be."""
+    """Return which workers each host of a run has.
+
+    Inline, where nothing crosses, every worker counts as a host, whatever computes together. On Ray
+    without ``actors`` these are the most hosts that there can be.
+    """
+    if config.engine == "inline":
+        return [(worker_id,) for worker_id in range(config.workers)]
     return config.hosted(config.num_hosts(config.actors or config.workers))

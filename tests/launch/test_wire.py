@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from launch import Session
 from launch.cli import app
+from launch.configuration.run_config import load_config
 from launch.lab import outside
 from launch.wire import RAY, Call, Measured, WirePlan, calls_of, estimated_interface_bytes
 from launch.wire.accounting import accounts_of, calls_of_driver
-from launch.wire.exchanges import ledgers_of_servers
+from launch.wire.exchanges import hosts_of, ledgers_of_servers
 from launch.wire.measured import Account, Flow, NodeTraffic
 from launch.wire.report import in_words, node_table, total_table
 from launch.wire.running import run_on_lab
@@ -124,6 +125,18 @@ def test_an_inline_run_has_an_estimate() -> None:
         both = estimated_interface_bytes(session.ledger, [(0,), (1,)])
     frames = session.ledger.frame_bytes("downlink")
     assert 1.04 < both.downlink / frames < 2
+
+
+@pytest.mark.parametrize("settings", [{"gradients_at_once": 2}, {"actors": 1}])
+def test_inline_every_worker_counts_as_a_host(settings: dict[str, int]) -> None:
+    config = {**CONFIG, "actors": None, "engine": "inline", **settings}
+    assert hosts_of(load_config(config)) == [(worker_id,) for worker_id in range(2)]
+
+
+def test_on_ray_hosts_are_those_of_the_run() -> None:
+    config = {**CONFIG, "workers": 5, "gradients_at_once": 2, "engine": "ray"}
+    assert hosts_of(load_config({**config, "actors": 2})) == [(0, 1, 4), (2, 3)]
+    assert hosts_of(load_config({**config, "actors": None})) == [(0, 1), (2, 3), (4,)]
 
 
 def example() -> Measured:
