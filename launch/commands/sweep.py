@@ -68,11 +68,12 @@ def sweep(
 ) -> None:
     """Find the best values of step sizes, or of any other keys.
 
-    Shows a table, and writes results.json, figure.png and best.yaml, which `mlmc-ray train` runs
-    as it is. A run that diverges counts as the worst; one that fails otherwise ends the sweep.
-    Callbacks of the file are told of every run. A command that was interrupted goes on where it
-    ended if it is given again with the same --out, in which one command at a time may work, unless
-    one's own code or a version has changed.
+    Shows a table, and writes results.json, figure.png and best.yaml: the file's run with the
+    best values and its own rounds and seeds, for `mlmc-ray train`, or with several --entries its
+    comparison, for `mlmc-ray compare`. A run that diverges counts as the worst; one that fails
+    otherwise ends the sweep. Callbacks of the file are told of every run. A command that was
+    interrupted goes on where it ended if it is given again with the same --out, in which one
+    command at a time may work, unless one's own code or a version has changed.
 
     For example, with what `mlmc-ray init demo` makes:
 

@@ -64,18 +64,24 @@ def _seeds(value: Any, label: str) -> int | None:
     raise ConfigError(f"{label}: seeds: expected a number of seeds from 1, got {value!r:.40}")
 
 
-def check_stands_alone(source: Source, overrides: Sequence[str]) -> None:
+def check_stands_alone(source: Source, overrides: Sequence[str], remedy: str | None = None) -> None:
     """Refuse a file that holds no run but those of its ``compare`` list.
 
+    Args:
+        source: what was read.
+        overrides: ``a.b=c`` settings that are added to it.
+        remedy: what to do instead; by default the command that runs the list.
+
     Raises:
-        ConfigError: names the keys and the command that runs the list.
+        ConfigError: names the keys and the remedy.
     """
     given = [*source.base, *(key for override in overrides for key in parsed(override))]
     missing = [key for key in ("problem", "method") if key not in given]
     if missing:
+        remedy = remedy or f"to run them all: mlmc-ray compare {source.label}"
         raise ConfigError(
-            f"{source.label}: missing keys {missing}: its runs are those of its compare list; to "
-            f"run them all: mlmc-ray compare {source.label}"
+            f"{source.label}: missing keys {missing}: its runs are those of its compare list; "
+            f"{remedy}"
         )
 
 

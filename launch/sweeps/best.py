@@ -1,7 +1,9 @@
 """The best settings of a sweep, as a configuration that runs as it is."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -10,7 +12,7 @@ from launch.metrics import format_measure
 from launch.run_directory import writing
 from launch.sweeps.grid import show
 from launch.sweeps.outcome import Outcome
-from launch.sweeps.plan import Sweep
+from launch.sweeps.plan import Candidate, Sweep
 
 NAME = "best.yaml"
 
@@ -24,7 +26,8 @@ def write_best(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]], out: Pat
             left out.
         out: an existing directory.
 
-    With halving the best may be one of an earlier rung, where all that went on diverged.
+    Rounds and ``seeds`` are the file's own, not those of the sweep. With halving the best may be
+    one of an earlier rung, where all that went on diverged.
 
     Returns:
         The path; None if all settings of all entries diverged.
@@ -32,14 +35,19 @@ def write_best(sweep: Sweep, outcomes: Mapping[str, Sequence[Outcome]], out: Pat
     best = [first for first, *_ in outcomes.values() if first.mean(first.rounds) is not None]
     if not best:
         return None
-    runs = [outcome.candidate.config.to_mapping() for outcome in best]
+    runs = [_run(outcome.candidate) for outcome in best]
     compared = len(outcomes) > 1
-    content = {"compare": runs} if compared else runs[0]
+    seeds = {} if sweep.own_seeds is None else {"seeds": sweep.own_seeds}
+    content = {**seeds, "compare": runs} if compared else {**runs[0], **seeds}
     text = yaml.safe_dump(escaped(content), sort_keys=False, allow_unicode=True)
     path = out / NAME
     with writing(path):
         path.write_text(f"{_comment(sweep, best, compared)}\n{text}", encoding="utf-8")
     return path
+
+
+def _run(candidate: Candidate) -> dict[str, Any]:
+    return dataclasses.replace(candidate.config, rounds=candidate.own_rounds).to_mapping()
 
 
 def _comment(sweep: Sweep, best: Sequence[Outcome], compared: bool) -> str:
@@ -54,6 +62,8 @@ def _comment(sweep: Sweep, best: Sequence[Outcome], compared: bool) -> str:
     ]
     if sweep.halving:
         lines.append(f"By successive halving, at rounds {', '.join(map(str, sweep.at_rounds))}.")
+    if any(outcome.candidate.own_rounds != sweep.rounds for outcome in best):
+        lines.append("Runs are as long as in the swept file, and not as in the sweep.")
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from launch.configuration.composition import compose, expanded
 from launch.configuration.run_config import RunConfig, load_config, load_variants
+from launch.configuration.source import check_stands_alone, read_source
 from launch.sweeps.grid import Axis, override, settings_of, show
 from launch.sweeps.measures import (
     Best,
@@ -74,12 +75,14 @@ class Candidate:
     Attributes:
         entry: the run's name, which it shares with those of other settings.
         settings: the swept keys with their values.
-        config: the run with them.
+        config: the run with them, as long as the sweep runs it.
+        own_rounds: of the run as it is configured.
     """
 
     entry: str
     settings: Mapping[str, Any]
     config: RunConfig
+    own_rounds: int
 
     @property
     def label(self) -> str:
@@ -100,6 +103,8 @@ class Sweep:
         at_rounds: after how many rounds it is taken, in increasing order.
         seeds: how many runs a setting has; see ``seeds_of``.
         halving: whether the better third of the settings goes on, or all.
+        own_seeds: with how many a comparison runs every entry of the file; None if it does not say.
+        left_aside: entries of the file's ``compare`` list, where its own run is swept instead.
     """
 
     name: str
@@ -110,6 +115,8 @@ class Sweep:
     at_rounds: tuple[int, ...]
     seeds: int
     halving: bool
+    own_seeds: int | None
+    left_aside: int
 
     @property
     def rounds(self) -> int:
@@ -154,6 +161,10 @@ def plan_sweep(source: Source, options: SweepOptions) -> Sweep:
         ConfigError, ProblemError: name the setting; nothing has been run.
     """
     settings = settings_of(options.axes)
+    read = read_source(source)
+    if read.variants and not options.entries:
+        given = [*options.overrides, *(override(key, value) for key, value in settings[0].items())]
+        check_stands_alone(read, given, "to sweep them all: add --entries")
     made = [_configs(source, options, setting) for setting in settings]
     first = made[0]
     if len({config.name for config in first}) < len(first):
@@ -169,6 +180,7 @@ def plan_sweep(source: Source, options: SweepOptions) -> Sweep:
             entry=config.name,
             settings=setting,
             config=dataclasses.replace(configs[index], rounds=at_rounds[-1]),
+            own_rounds=configs[index].rounds,
         )
         for index, config in enumerate(first)
         for setting, configs in zip(settings, made, strict=True)
@@ -186,6 +198,8 @@ def plan_sweep(source: Source, options: SweepOptions) -> Sweep:
         at_rounds=at_rounds,
         seeds=options.seeds,
         halving=options.halving,
+        own_seeds=read.seeds,
+        left_aside=0 if options.entries else len(read.variants),
     )
 
 

@@ -63,6 +63,11 @@ def sweep_into(
         made = partial(made_with, [candidate.config for candidate in sweep.candidates])
         results = Results(out, sweep.to_mapping(), SHAPE, made)
         with RunsProgress(console) as progress:
+            if sweep.left_aside:
+                progress.note(
+                    f"swept is the file's own run; the {sweep.left_aside} of its compare list are "
+                    "left aside: add --entries to sweep them instead"
+                )
             if results.found:
                 progress.note(f"going on: {results.found} runs of this sweep are in {out}")
             outcomes = run_sweep(sweep, results, progress, processes)

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from launch import Session
 from launch.commands.sweep import sweep as command
 from launch.configuration.run_config import load_config, load_variants
+from launch.configuration.source import read_source
 from launch.locking import exclusive
 from launch.many.apart import Tell, _Child, _give, run_apart
 from launch.many.lock import locked
@@ -416,6 +417,48 @@ def test_every_entry_has_its_own_best(tmp_path: Path) -> None:
         assert config.optimizer.step_size == chosen
         with Session(config) as session:
             assert session.run()["test_gap"] == outcomes[config.name][0].mean(9)
+
+
+@pytest.mark.parametrize("halving", [False, True])
+def test_the_best_has_rounds_and_seeds_of_the_file(halving: bool, tmp_path: Path) -> None:
+    entries = [{"name": "one"}, {"name": "two", "rounds": 7}]
+    source = {**CONFIG, "seeds": 4, "compare": entries}
+    options = SweepOptions(axes=(STEPS,), entries=True, at_rounds=(2, 5), halving=halving)
+    sweep_into(plan_sweep(source, options), tmp_path, QUIET)
+    assert [config.rounds for config in load_variants(tmp_path / "best.yaml")] == [9, 7]
+    assert read_source(tmp_path / "best.yaml").seeds == 4
+    text = (tmp_path / "best.yaml").read_text()
+    assert "after 5 rounds:" in text
+    assert "# Runs are as long as in the swept file, and not as in the sweep.\n" in text
+
+
+def test_the_best_of_a_single_run_has_rounds_and_seeds_of_the_file(tmp_path: Path) -> None:
+    source = {**CONFIG, "seeds": 4}
+    sweep_into(plan_sweep(source, SweepOptions(axes=(STEPS,), at_rounds=(2,))), tmp_path, QUIET)
+    assert load_config(tmp_path / "best.yaml").rounds == 9
+    assert read_source(tmp_path / "best.yaml").seeds == 4
+
+
+def test_a_list_without_a_run_of_its_own_is_swept_by_entries(tmp_path: Path) -> None:
+    rest = {key: value for key, value in CONFIG.items() if key != "method"}
+    path = tmp_path / "list.yaml"
+    path.write_text(yaml.safe_dump({**rest, "compare": [{"name": "one", "method": "sgd"}]}))
+    result = run(path, "--over", "optimizer.step_size=0.1,0.2", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    told = "missing keys ['method']: its runs are those of its compare list; to sweep them all: add"
+    assert f"error: {path}: {told} --entries\n" in result.stderr
+    assert plan_sweep(path, SweepOptions(axes=(parse_axis("method=sgd"),))).left_aside == 1
+
+
+@pytest.mark.parametrize("by_entries", [False, True])
+def test_a_list_that_is_left_aside_is_noted(by_entries: bool, tmp_path: Path) -> None:
+    path = tmp_path / "list.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "compare": [{"name": "one"}, {"name": "two"}]}))
+    options = ["--entries"] if by_entries else []
+    result = run(path, "--over", "optimizer.step_size=0.1,0.2", "--out", tmp_path / "o", *options)
+    assert result.exit_code == 0
+    noted = "swept is the file's own run; the 2 of its compare list are left aside: add --entries"
+    assert (noted in result.stdout) is not by_entries
 
 
 TOP_1 = {"kind": "top-k", "k": 1}
