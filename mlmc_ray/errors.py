@@ -16,6 +16,9 @@ its instances survive the trip between processes. A message says what is wrong, 
 would put it right.
 """
 
+import re
+import textwrap
+
 
 class MlmcRayError(Exception):
     """Base of everything that mlmc_ray raises at run time."""
@@ -65,3 +68,9 @@ def one_line(error: BaseException, longest: int = 400) -> str:
         text = type(error).__name__
     text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[:longest]} ..."
+
+
+def first_sentence(error: BaseException, longest: int = 200) -> str:
+    """Return the first sentence of what an exception says, cut between words if it is too long."""
+    sentence = re.split(r"(?<=[.!?]) ", one_line(error, 10 * longest), maxsplit=1)[0]
+    return textwrap.shorten(sentence, longest, placeholder=" ...")

@@ -35,7 +35,8 @@ class CosineSchedule:
         final + (1 - final) (1 + cos(pi (t - w) / (n - w))) / 2    from then on
 
     Args:
-        warm_up: share of the rounds in which the step size rises, in [0, 1); w is rounded.
+        warm_up: share of the rounds in which the step size rises, in [0, 1); w is rounded, and
+            below 2 it does not rise, since the first round has the whole step size.
         final: factor at the end, in [0, 1]: that of round n, if there were one.
 
     References:
@@ -66,7 +67,8 @@ class LinearSchedule:
         1 - (1 - final) (t - w) / (n - w)        from then on
 
     Args:
-        warm_up: share of the rounds in which the step size rises, in [0, 1); w is rounded.
+        warm_up: share of the rounds in which the step size rises, in [0, 1); w is rounded, and
+            below 2 it does not rise, since the first round has the whole step size.
         final: factor at the end, in [0, 1]: that of round n, if there were one.
 
     References:
@@ -98,7 +100,8 @@ class DropSchedule:
     Args:
         at: shares of the rounds, increasing, in (0, 1), and none within the warm-up.
         factor: by which the step size is multiplied at each, in (0, 1).
-        warm_up: share of the rounds in which the step size rises, in [0, 1); w is rounded.
+        warm_up: share of the rounds in which the step size rises, in [0, 1); w is rounded, and
+            below 2 it does not rise, since the first round has the whole step size.
 
     References:
         He et al., 2016, arXiv:1512.03385, where the step size is divided by 10; the warm-up of

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from mlmc_ray.errors import ProblemError
 from mlmc_ray.flat import FlatModel
 from mlmc_ray.problems import Problem, explaining
 from mlmc_ray.seeding import drawing
@@ -94,16 +93,15 @@ class Gradients:
         model = self.model
         model.parameters.copy_(at)
         model.module.train()
-        doing = f"computing the losses of {len(batches)} workers together"
+        name = type(self.problem).__name__
+        doing = (
+            f"computing the losses of {len(batches)} workers of {name} together, and torch.func "
+            "does not take every loss (no .item(), no shapes that depend on numbers, no "
+            "get_parameter, on a CPU no batch normalisation in bfloat16)"
+        )
         try:
-            with explaining(doing), drawing(seed, model.device):
+            with explaining(doing, "give gradients_at_once: 1"), drawing(seed, model.device):
                 return self._together(batches, buffers)
-        except ProblemError as error:
-            raise ProblemError(
-                f"{error}. gradients_at_once is above 1, and torch.func does not take every loss "
-                "(no .item(), no shapes that depend on numbers, no get_parameter, on a CPU no "
-                "batch normalisation in bfloat16): give gradients_at_once: 1"
-            ) from error
         finally:
             model.set_buffers(buffers[0])  # what it left there is of torch.func, and of no use
 

@@ -74,14 +74,16 @@ class RunConfig:
             whole ones: for those that others hold, and for nodes to join where it has too few. A
             local cluster that has too few is an error at once (Ray only).
         device: where workers compute. "cuda" keeps models and batches on a GPU and computes
-            gradients there, and messages of methods that remember nothing; of others each gradient
-            is copied to the CPU, where its message is made. The server stays on the CPU.
+            gradients there, and messages of methods that remember nothing (sgd, compressed-sgd,
+            async-sgd, rennala); of others each gradient is copied to the CPU, where its message is
+            made. The server stays on the CPU. Not run on a GPU yet.
         precision: of workers' forward passes: "float32", or "bfloat16" where torch's autocast takes
             it for exact enough; parameters, gradients, messages and evaluations are float32.
         gradients_at_once: so many workers, those with consecutive numbers, compute the first
             gradient of an exchange together in one pass of torch.func, where batches have the same
-            shapes. Results differ in the last bits, and dropout draws other numbers. It takes
-            memory for a gradient and the activations of each.
+            shapes; all together where there are no more workers. Results differ in the last bits,
+            and dropout draws other numbers. It takes memory for a gradient and the activations of
+            each.
         gpus_per_actor: what every process that hosts workers reserves for device "cuda", by
             default 1; with 0.5, two share a GPU; above 1, a whole number of one node (Ray only).
         address: of a running Ray cluster; by default a local one is started, unless the process

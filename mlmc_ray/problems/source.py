@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mlmc_ray.errors import MlmcRayError, ProblemError, one_line
+from mlmc_ray.errors import MlmcRayError, ProblemError, first_sentence, one_line
 from mlmc_ray.flat import CPU, FlatModel
 from mlmc_ray.importing import import_object
 from mlmc_ray.own_code import own_place
@@ -82,11 +82,12 @@ def initial_model(problem: Problem, seed: int, device: torch.device = CPU) -> Fl
 
 
 @contextmanager
-def explaining(doing: str) -> Iterator[None]:
+def explaining(doing: str, remedy: str | None = None) -> Iterator[None]:
     """Turn any exception of a problem's own code into a ``ProblemError`` that says where it was.
 
     Args:
         doing: what the code was asked for, as in "while ...".
+        remedy: what to do, said before the first sentence of the exception instead of all of it.
     """
     try:
         yield
@@ -94,7 +95,8 @@ def explaining(doing: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         kind, place = type(error).__name__, own_place(error)
-        raise ProblemError(f"problem: {kind} while {doing}: {one_line(error)}{place}") from error
+        said = one_line(error) if remedy is None else f"{remedy}. It says: {first_sentence(error)}"
+        raise ProblemError(f"problem: {kind} while {doing}: {said}{place}") from error
 
 
 def _arguments(options: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from launch.configuration.run_config import load_config, load_variants
 from launch.configuration.unchanging import without_effect
 from launch.display.cells import columns_of, result_of
 from launch.display.grid import Curve, draw_grid
-from launch.display.levels import draw_levels, edges_of
+from launch.display.levels import draw_levels
 from launch.display.terminal import RunProgress
 from launch.elastic import Elastic
 from launch.metrics import Metrics
@@ -393,15 +393,33 @@ def test_the_server_draws_no_levels_of_workers() -> None:
     assert mean_level({}) is None
 
 
-def test_a_bar_holds_a_level_or_many() -> None:
-    np.testing.assert_array_equal(edges_of(3), [0.5, 1.5, 2.5, 3.5])
-    edges = edges_of(5000)
-    assert len(edges) <= 41
-    assert (edges[0], edges[-1]) == (0.5, 5000.5)
-    assert (np.diff(edges) >= 1).all()
-    figure = draw_levels({"few": {1: 3, 2: 1}, "many": {1: 1, 5000: 3}})
+def test_few_levels_are_bars_and_many_a_line_of_cumulative_shares() -> None:
+    drawn = {"few": {1: 3, 3: 1}, "many": {1: 1, 5000: 2, 70: 1}, "one": {41: 1}}
+    figure = draw_levels(drawn)
     figure.draw_without_rendering()
-    assert [axes.texts[0].get_text() for axes in figure.axes] == ["mean 1.25", "mean 3,750"]
-    assert [axes.get_xscale() for axes in figure.axes] == ["linear", "log"]
-    heights = [sum(bar.get_height() for bar in axes.patches) for axes in figure.axes]  # type: ignore[attr-defined]
-    assert heights == [1, 1]
+    few, many, one = figure.axes
+    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in few.patches]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(bars, [(1, 0.75), (2, 0), (3, 0.25)])
+    np.testing.assert_array_equal(few.get_xticks(), [1, 2, 3])
+    assert not many.patches
+    np.testing.assert_array_equal(many.lines[0].get_xdata(), [1, 1, 70, 5000])
+    np.testing.assert_array_equal(many.lines[0].get_ydata(), [0, 0.25, 0.5, 1])
+    assert [axes.texts[0].get_text() for axes in figure.axes] == [
+        "mean 1.5",
+        "mean 2,518",
+        "mean 41",
+    ]
+    assert [axes.get_xscale() for axes in figure.axes] == ["linear", "log", "log"]
+    assert few.get_ylabel() == "share of the draws"
+    assert many.get_ylabel() == "share of the draws\nup to the level"
+    assert few.get_title() == "few\n4 draws, highest level 3"
+    assert many.get_title() == "many\n4 draws, highest level 5,000"
+    assert one.get_title() == "one\n1 draw, highest level 41"
+
+
+@pytest.mark.parametrize(("highest", "ticks"), [(12, 12), (40, 8)])
+def test_every_level_has_a_tick_where_they_are_few(highest: int, ticks: int) -> None:
+    (axes,) = draw_levels({"one": {highest: 1}}).axes[:1]
+    found = [tick for tick in axes.get_xticks() if 0.5 <= tick <= highest + 0.5]
+    assert (len(found) == highest) is (highest == ticks)
+    assert all(tick == int(tick) for tick in found)

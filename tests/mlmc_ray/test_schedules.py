@@ -50,6 +50,11 @@ def test_a_line_after_a_warm_up() -> None:
     assert factors(LinearSchedule(warm_up=0.25, final=1), 8) == [0.5, 1, 1, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("share", [0.04, 0.125])
+def test_a_warm_up_of_less_than_two_rounds_does_not_rise(share: float) -> None:
+    assert factors(LinearSchedule(warm_up=share, final=1), 8) == [1] * 8
+
+
 def test_a_cosine_after_a_warm_up() -> None:
     root = math.sqrt(0.5)
     expected = [1, (1 + root) / 2, 0.5, (1 - root) / 2]
