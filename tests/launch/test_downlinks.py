@@ -447,7 +447,7 @@ def test_workers_compute_at_the_rounded_point(form: str, monkeypatch: pytest.Mon
     step = GradientWorker.step
 
     def recording(worker: GradientWorker, *args: Any) -> Any:
-        told.append(args[2][0].payloads["parameters"].to_dense())
+        told.append(args[1][0].payloads["parameters"].to_dense())
         return step(worker, *args)
 
     monkeypatch.setattr(GradientWorker, "step", recording)
