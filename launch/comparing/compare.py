@@ -110,7 +110,8 @@ class _Comparison:
         """Run those that are missing."""
         missing = self.results.missing
         if processes > 1:
-            self._run_apart(missing, processes)
+            if missing:
+                self._run_apart(missing, processes)
             return
         with ExitStack() as stack:
             _share_cluster([run.config for run in missing], stack, self.console)
@@ -139,6 +140,7 @@ class _Comparison:
         for run in missing:
             self.record.begin(run)
         tasks = [Task(config=run.config.to_mapping(), out=self.out / run.place) for run in missing]
+        self._say(f"{len(missing)} runs, {min(processes, len(missing))} at a time")
         with RunsProgress(self.console) as progress:
             progress.begin(f"{len(missing)} runs", sum(run.config.rounds for run in missing))
 
@@ -159,7 +161,8 @@ class _Comparison:
                 progress.advance(run.config.rounds - rounds[index])
                 self.record.check_unchanged(run)
                 self._end(run, ended)
-                progress.note(f"{run.label}: {ended.summary.rounds} rounds, ended")
+                number = f"{len(self.results.done)} of {len(self.runs)} runs"
+                progress.note(f"{run.label}: {ended.summary.rounds} rounds, ended: {number}")
 
             run_apart(run_task, tasks, processes=processes, on_news=on_news, on_result=on_result)
 

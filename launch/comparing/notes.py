@@ -10,6 +10,8 @@ from launch.comparing.target import Target
 from launch.configuration.run_config import RunConfig
 from launch.display.cells import Row
 
+_MOST_NAMES = 4  # of runs that have not begun; more are counted
+
 
 def missing_runs(runs: Sequence[Run], rounds: Mapping[str, Callable[[], int]], out: Path) -> str:
     """Say how far the runs came that the table lacks, how to look at them, and how to go on.
@@ -26,7 +28,8 @@ def missing_runs(runs: Sequence[Run], rounds: Mapping[str, Callable[[], int]], o
     ]
     later = [run.label for run in runs if run.label not in rounds]
     if later:
-        parts.append(f"{', '.join(later)}: not begun")
+        named = ", ".join(later) if len(later) <= _MOST_NAMES else f"{len(later)} runs"
+        parts.append(f"{named}: not begun")
     place = shlex.quote(str(out))
     return (
         f"not in the table: {'; '.join(parts)}\n"
@@ -40,13 +43,15 @@ def notes_on_seeds(rows: Sequence[Row]) -> list[str]:
     several = [row for row in rows if isinstance(row, OverSeeds)]
     if not several:
         return []
-    numbers = " or ".join(map(str, sorted({len(row.runs) for row in several})))
-    notes = [
-        f"means over {numbers} seeds, the result ± sample standard deviation; bytes up to a target "
-        "are the mean over the seeds that reached it, how many, and the range"
-        if several[0].mean().target
-        else f"means over {numbers} seeds, the result ± sample standard deviation"
-    ]
+    most = max(len(row.runs) for row in several)
+    fewer = [f"{row.name}: {len(row.runs)}" for row in several if len(row.runs) < most]
+    but = f" ({', '.join(fewer)})" if fewer else ""
+    notes = [f"means over {most} seeds{but}, the result ± sample standard deviation"]
+    if several[0].mean().target:
+        notes[0] += (
+            "; bytes up to a target are the mean over the seeds that reached it, how many, and "
+            "the range"
+        )
     for row in several:
         failed = [
             f"seed {seed} {'diverged' if run.diverged else 'failed'}"

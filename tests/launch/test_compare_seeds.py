@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from launch.cli import app
 from launch.comparing.ended import read_ended
+from launch.comparing.notes import missing_runs, notes_on_seeds
 from launch.comparing.over_seeds import OverSeeds
 from launch.comparing.plan import plan_runs, seeds_in
 from launch.comparing.target import Target
@@ -323,16 +324,44 @@ def test_a_damaged_summary_or_observation_names_the_run(tmp_path: Path) -> None:
 def test_several_at_a_time_give_the_same(tmp_path: Path) -> None:
     result = run(tmp_path, "--seeds", "2", "--parallel", "2", out="both")
     assert result.exit_code == 0, result.output
+    assert "4 runs, 2 at a time" in result.stdout
+    ended = [line for line in result.stdout.splitlines() if " rounds, ended: " in line]
+    assert [line.partition(" rounds, ended: ")[2] for line in ended] == [
+        f"{number} of 4 runs" for number in (1, 2, 3, 4)
+    ]
     run(tmp_path, "--seeds", "2")
     both, one = tmp_path / "both", tmp_path / "out"
     assert without_time(rows_of(both)) == without_time(rows_of(one))
     for name in ("ledger.csv", "observed.jsonl", "model.pt"):
         place = Path("levels") / "seed-6" / name
         assert (both / place).read_bytes() == (one / place).read_bytes()
-    kept = run(tmp_path, "--seeds", "2", out="both")
+    kept = run(tmp_path, "--seeds", "2", "--parallel", "2", out="both")
     assert "4 of 4 runs have ended" in kept.stdout
+    assert "at a time" not in kept.stdout
     refused = run(tmp_path, "--parallel", "2", "--engine", "ray", out="ray")
     assert "--parallel 2: runs on Ray share one cluster" in refused.stderr
+
+
+# Notes.
+
+
+def test_runs_that_have_not_begun_are_counted_where_they_are_many(tmp_path: Path) -> None:
+    runs = plan_runs([load_config({**CONFIG, "name": f"run {i}"}) for i in range(6)], 1)
+    begun = {"run 0": lambda: 2}
+    text = missing_runs(runs, begun, tmp_path)
+    assert "run 0: 2 of 4 rounds; 5 runs: not begun\n" in text
+    few = missing_runs(runs[:3], begun, tmp_path)
+    assert "run 0: 2 of 4 rounds; run 1, run 2: not begun\n" in few
+
+
+def test_rows_of_fewer_seeds_are_named() -> None:
+    rows = [
+        OverSeeds(seeds=tuple(range(n)), runs=(summary_of(1, name=f"of {n}"),) * n)
+        for n in (3, 2, 3, 1)
+    ]
+    (note,) = notes_on_seeds(rows)
+    assert note.startswith("means over 3 seeds (of 2: 2, of 1: 1), the result ± sample")
+    assert notes_on_seeds([rows[0]])[0].startswith("means over 3 seeds, the result ±")
 
 
 # Figures.
