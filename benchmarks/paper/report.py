@@ -1,4 +1,4 @@
-"""Tables of kept runs: what every method came to, at equal rounds and at equal bytes."""
+"""Tables of kept runs: what every method came to, and at the bytes of the MLMC run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,16 @@ from mlmc_ray.errors import ConfigError
 
 _WHOLE = "all"
 _UNCOMPRESSED = "Uncompressed"
+FIRST = "MLMC"
+"""How the name of the method begins that others are compared to."""
 _BELOW = 0.02  # of accuracy, from what the uncompressed run ends with to the target
 NOTES = f"""\
 Means over the seeds, ± their standard deviation. The final accuracy is the mean of the last {LAST}
-evaluations; of a run that diverged it counts as 0. "At equal bytes" is the accuracy when all
-workers of a run had sent as many bytes as the one of the compressed methods that sent least in its
-whole run; between evaluations in a line, each averaged with its neighbours. The target is what the
-uncompressed run ends with, less {_BELOW:.0%}; "to target" are the bytes that all workers had sent
-at the first evaluation, averaged with its neighbours, that reached it.
+evaluations; of a run that diverged it counts as 0. "At MLMC's bytes" is the accuracy when all
+workers of a run had sent as many bytes as those of the MLMC run in the whole of it; between
+evaluations in a line, each averaged with its neighbours; "-" where fewer were ever sent. The target
+is what the uncompressed run ends with, less {_BELOW:.0%}; "to target" are the bytes that all
+workers had sent at the first evaluation, averaged with its neighbours, that reached it.
 """
 
 
@@ -28,13 +30,11 @@ class Row:
     Attributes:
         name: of the entry.
         runs: one a seed.
-        budget: bytes at which the methods of the panel are compared.
         target: an accuracy.
     """
 
     name: str
     runs: tuple[Run, ...]
-    budget: float
     target: float
 
     @property
@@ -43,9 +43,14 @@ class Row:
         return [run.final for run in self.runs]
 
     @property
-    def at_bytes(self) -> list[float]:
-        """Accuracies at the budget, by seed."""
-        return [0.0 if run.diverged else run.at_bytes(self.budget) for run in self.runs]
+    def bytes_up(self) -> float:
+        """Mean of what the runs that came to their end have sent up; 0 if none did."""
+        sent = [run.bytes_up for run in self.runs if not run.diverged]
+        return mean(sent) if sent else 0.0
+
+    def at_bytes(self, budget: float) -> list[float]:
+        """Return accuracies at so many bytes up, by seed."""
+        return [0.0 if run.diverged else run.at_bytes(budget) for run in self.runs]
 
     @property
     def to_target(self) -> list[float]:
@@ -58,7 +63,7 @@ def panels(runs: Sequence[Run]) -> dict[str, list[Row]]:
     """Return the rows of every panel, in the order in which they first appear.
 
     Raises:
-        ConfigError: a panel has no uncompressed entry, or nothing else.
+        ConfigError: a panel has not one uncompressed entry, and one of MLMC.
     """
     names = dict.fromkeys(name for run in runs for name in run.panels) or {_WHOLE: None}
     return {
@@ -69,51 +74,44 @@ def panels(runs: Sequence[Run]) -> dict[str, list[Row]]:
 def _rows(panel: str, runs: Sequence[Run]) -> list[Row]:
     entries = by_name(runs)
     plain = [own for name, own in entries.items() if name.startswith(_UNCOMPRESSED)]
-    if len(plain) != 1 or len(entries) < 2:
-        raise ConfigError(
-            f"{panel}: has {list(entries)}: expected one Uncompressed, and something else"
-        )
+    if len(plain) != 1:
+        raise ConfigError(f"{panel}: has {list(entries)}: expected one {_UNCOMPRESSED}")
     target = mean(run.final for run in plain[0]) - _BELOW
-    budget = min(
-        (mean(sent) for own in entries.values() if own is not plain[0] and (sent := _whole(own))),
-        default=0.0,
-    )
-    return [
-        Row(name=name, runs=tuple(own), budget=budget, target=target)
-        for name, own in entries.items()
-    ]
+    rows = [Row(name=name, runs=tuple(own), target=target) for name, own in entries.items()]
+    if len([row for row in rows if row.name.startswith(FIRST)]) != 1:
+        raise ConfigError(f"{panel}: has {list(entries)}: expected one {FIRST}")
+    return rows
 
 
-def _whole(runs: Sequence[Run]) -> list[float]:
-    """Return the bytes up of those that came to their end."""
-    return [run.bytes_up for run in runs if not run.diverged]
+def first_of(rows: Sequence[Row]) -> Row:
+    """Return the row of MLMC, of a panel."""
+    return next(row for row in rows if row.name.startswith(FIRST))
 
 
 def tables(runs: Sequence[Run]) -> str:
     """Return a table for every panel, in Markdown."""
     lines: list[str] = []
     for panel, rows in panels(runs).items():
-        lines += [
-            f"**{panel}**, at {format_bytes(rows[0].budget)}; target {rows[0].target:.1%}",
-            "",
-        ]
+        budget = format_bytes(first_of(rows).bytes_up)
+        lines += [f"**{panel}**; MLMC's bytes {budget}, target {rows[0].target:.1%}", ""]
         lines += [*_table(rows), ""]
     return "\n".join(lines)
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
     head = (
-        *("method", "final accuracy", "at equal bytes", "to target", "bytes up", "both ways"),
+        *("method", "final accuracy", "at MLMC's bytes", "to target", "bytes up", "both ways"),
         *("mean level", "step size"),
     )
     yield f"| {' | '.join(head)} |"
     yield "| --- |" + " ---: |" * (len(head) - 1)
+    budget = first_of(rows).bytes_up
     for row in rows:
         first = row.runs[0]
         cells = (
             row.name,
             spread(row.finals),
-            spread(row.at_bytes),
+            spread(row.at_bytes(budget)) if row.bytes_up >= budget else "-",
             _to_target(row),
             format_bytes(mean(run.bytes_up for run in row.runs)),
             format_bytes(mean(run.bytes_both_ways for run in row.runs)),

@@ -132,16 +132,21 @@ def test_accuracy_at_a_budget_is_smooth_and_in_line() -> None:
     assert run.bytes_to(0.5) is None
 
 
-def test_methods_are_compared_where_the_shortest_run_ended() -> None:
+def test_methods_are_compared_at_the_bytes_of_mlmc() -> None:
     runs = [
         run_with([0.1, 0.9], [0, 9000], name="Uncompressed"),
         run_with([0.1, 0.8], [0, 200], name="MLMC"),
         run_with([0.1, 0.7], [0, 100], name="Top-k"),
+        run_with([0.1, 0.7], [0, 400], name="Rand-k"),
     ]
-    rows = panels(runs)["M = 4"]
-    assert {row.budget for row in rows} == {100}
-    assert rows[0].target == pytest.approx(0.9 - 0.02)
-    assert "| Top-k | 70.0 % | 40.0 % |" in tables(runs)
+    assert panels(runs)["M = 4"][0].target == pytest.approx(0.9 - 0.02)
+    text = tables(runs)
+    assert "| MLMC | 80.0 % | 45.0 % |" in text
+    assert "| Top-k | 70.0 % | - |" in text
+    assert "| Rand-k | 70.0 % | 40.0 % |" in text
+    *_, equal_bytes, equal_rounds = standings(runs).splitlines()
+    assert equal_bytes == "| M = 4 | equal bytes | -5.0 | +5.0 | +5.0 |"
+    assert equal_rounds == "| M = 4 | equal rounds | -10.0 | +10.0 | +10.0 |"
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -154,8 +159,10 @@ def test_a_run_that_diverged_does_not_set_where_others_are_compared(seeds: int) 
         *([run_with([0.1, 0.5], [0, 100], name="Rand-k", seed=2)] if seeds == 1 else []),
     ]
     rows = {row.name: row for row in panels(runs)["M = 4"]}
-    assert rows["MLMC"].budget == (100 if seeds == 1 else 200)
-    assert rows["Rand-k"].at_bytes[0] == 0
+    assert rows["Rand-k"].bytes_up == (100 if seeds == 1 else 0)
+    assert rows["Rand-k"].at_bytes(100)[0] == 0
+    if seeds == 2:  # at the bytes of the other, and not at none
+        assert "| equal bytes | -5.0 | +45.0 |" in standings(runs)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{}]}', '{"runs": [{"levels": 1}]}'])
@@ -177,9 +184,11 @@ def test_a_run_that_was_cut_off_is_refused(compared: Path, tmp_path: Path) -> No
         gather([copied])
 
 
-def test_a_panel_needs_an_uncompressed_run() -> None:
+def test_a_panel_needs_an_uncompressed_run_and_one_of_mlmc() -> None:
     with pytest.raises(ConfigError, match="expected one Uncompressed"):
         panels([run_with([0.1], [0], name="MLMC"), run_with([0.1], [0], name="Top-k")])
+    with pytest.raises(ConfigError, match="expected one MLMC"):
+        panels([run_with([0.1, 0.2], [0, 9], name=name) for name in ("Uncompressed", "Top-k")])
 
 
 def test_differences_are_bold_beyond_the_spread() -> None:
@@ -195,8 +204,8 @@ def test_differences_are_bold_beyond_the_spread() -> None:
         *seeds("Rand-k 1%", [0.80, 0.84]),
     ]
     rows = {row.name: row for row in panels(runs)["M = 4"]}
-    assert ahead(rows["MLMC 1%"], rows["Top-k 1%"], lambda row: row.finals) == "**+10.0**"
-    assert ahead(rows["MLMC 1%"], rows["Rand-k 1%"], lambda row: row.finals) == "-1.0"
+    assert ahead(rows["MLMC 1%"].finals, rows["Top-k 1%"].finals) == "**+10.0**"
+    assert ahead(rows["MLMC 1%"].finals, rows["Rand-k 1%"].finals) == "-1.0"
     head, _, *lines = standings(runs).splitlines()
     assert head == "| panel | at | Uncompressed | Top-k | Rand-k |"
     assert lines[1] == "| M = 4 | equal rounds | **-9.0** | **+10.0** | -1.0 |"
