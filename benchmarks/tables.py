@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, written from the files of results.
+"""The tables of docs/performance.md and docs/paper.md, written from the files of results.
 
     python -m benchmarks.tables              # all
     python -m benchmarks.tables codecs       # one
@@ -8,16 +8,20 @@ Each stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.paper.report import tables as tables_of_runs
+from benchmarks.paper.runs import runs_in
+from benchmarks.paper.standing import standings
 from launch.benching.codec_report import error_of, messages_of
 from launch.benching.codec_result import CodecResult
 
 _ROOT = Path(__file__).parent.parent
-_PAGE = _ROOT / "docs" / "performance.md"
+_DOCS = _ROOT / "docs"
 _RESULTS = _ROOT / "benchmarks" / "results"
 _LEVELS = 12  # of bit planes that are shown
 _CODECS = (
@@ -157,14 +161,43 @@ def index_sets(results: Results) -> list[str]:
     return _table(("density, or of two halves", "bytes", "over log2 C(d, k)"), rows)
 
 
-TABLES: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
-    "codecs": ("codecs-2-cores.json", codecs),
-    "round_time": ("round_time-2-cores.json", round_time),
-    "round_breakdown": ("round_breakdown-2-cores.json", round_breakdown),
-    "aggregation": ("aggregation-2-cores.json", aggregation),
-    "plane_sizes": ("plane_sizes.json", plane_sizes),
-    "entropy_coders": ("entropy_coders-2-cores.json", entropy_coders),
-    "index_sets": ("index_sets.json", index_sets),
+def compared(results: Results) -> list[str]:
+    """Return the tables of a comparison's panels, and how MLMC stands in each."""
+    runs = runs_in(results)
+    return ["", *tables_of_runs(runs).splitlines(), "", *standings(runs).splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a page.
+
+    Attributes:
+        page: of docs.
+        file: of benchmarks/results.
+        lines: makes the table of what is in the file.
+    """
+
+    page: str
+    file: str
+    lines: Callable[[Results], list[str]]
+
+    def written(self, name: str) -> tuple[Path, str]:
+        """Return the path of the page, and the page with the table of this name."""
+        path = _DOCS / self.page
+        results = json.loads((_RESULTS / self.file).read_text(encoding="utf-8"))
+        return path, replaced(path.read_text(encoding="utf-8"), name, self.lines(results))
+
+
+_PERFORMANCE, _PAPER = "performance.md", "paper.md"
+TABLES: dict[str, Table] = {
+    "codecs": Table(_PERFORMANCE, "codecs-2-cores.json", codecs),
+    "round_time": Table(_PERFORMANCE, "round_time-2-cores.json", round_time),
+    "round_breakdown": Table(_PERFORMANCE, "round_breakdown-2-cores.json", round_breakdown),
+    "aggregation": Table(_PERFORMANCE, "aggregation-2-cores.json", aggregation),
+    "plane_sizes": Table(_PERFORMANCE, "plane_sizes.json", plane_sizes),
+    "entropy_coders": Table(_PERFORMANCE, "entropy_coders-2-cores.json", entropy_coders),
+    "index_sets": Table(_PERFORMANCE, "index_sets.json", index_sets),
+    "fig3-small": Table(_PAPER, "paper/fig3-small.json", compared),
 }
 
 
@@ -193,13 +226,10 @@ def main(
         list[str] | None, typer.Argument(help=f"Some of {', '.join(TABLES)}; else all.")
     ] = None,
 ) -> None:
-    """Rewrite tables of docs/performance.md from benchmarks/results."""
-    page = _PAGE.read_text(encoding="utf-8")
+    """Rewrite tables of docs/performance.md and docs/paper.md from benchmarks/results."""
     for name in names or TABLES:
-        file, table = TABLES[name]
-        results = json.loads((_RESULTS / file).read_text(encoding="utf-8"))
-        page = replaced(page, name, table(results))
-    _PAGE.write_text(page, encoding="utf-8")
+        path, page = TABLES[name].written(name)
+        path.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def kept(path: Path) -> tuple[list[Run], dict[str, Any]]:
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return [_run(values) for values in content.pop("runs")], content
+        return runs_in(content), {key: value for key, value in content.items() if key != "runs"}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -132,6 +132,15 @@ def kept(path: Path) -> tuple[list[Run], dict[str, Any]]:
             f"{path}: holds no runs ({type(error).__name__}: {one_line(error)}): give a file that "
             "`python -m benchmarks.paper keep` has written"
         ) from error
+
+
+def runs_in(content: Mapping[str, Any]) -> list[Run]:
+    """Return the runs of a file's content.
+
+    Raises:
+        LookupError, TypeError, AttributeError: it holds something else.
+    """
+    return [_run(values) for values in content["runs"]]
 
 
 def _run(values: Mapping[str, Any]) -> Run:
