@@ -50,6 +50,7 @@ def _clothes(network: str, **settings: Any) -> Task:
 TASKS = {
     "digits": Task(problem={"kind": "digits"}),
     "perceptron": _clothes("perceptron", rounds=30),
+    "perceptron-2048": _clothes("perceptron", examples=2048),  # batches of 64 and 512
     "cnn": _clothes("cnn", rounds=10),
     "resnet18": _clothes("resnet18", examples=64, rounds=2, warm_up=1),
     "minilm": Task(problem={"kind": "text", "test_examples": 64}, examples=64, rounds=2, warm_up=1),
