@@ -103,7 +103,7 @@ def plan(
         measured = measure(run)
         if goal is not None:
             check_target(measured, goal)
-        clusters = _clusters(workers, nodes, processes, measured.workers)
+        clusters = _clusters(workers, nodes, processes, measured)
         rows = _rows(measured, clusters, links, goal, scale, price + price_in)
         if png is not None:
             _draw(png, rows, measured.name)
@@ -114,7 +114,7 @@ def plan(
 
 
 def _clusters(
-    workers: str | None, nodes: str | None, processes: int, known: int
+    workers: str | None, nodes: str | None, processes: int, measured: "Measured"
 ) -> list["Cluster"]:
     """Return the clusters that are asked for.
 
@@ -125,7 +125,7 @@ def _clusters(
     from launch.planning.quantities import parse_counts
     from mlmc_ray.errors import ConfigError
 
-    sizes = (known,) if workers is None else parse_counts("--workers", workers)
+    sizes = (measured.workers,) if workers is None else parse_counts("--workers", workers)
     counts = sizes if nodes is None else parse_counts("--nodes", nodes)
     if len(counts) == 1:
         counts = tuple(min(counts[0], size) for size in sizes)
@@ -136,7 +136,7 @@ def _clusters(
         )
     try:
         return [
-            Cluster(workers=size, nodes=count, processes=processes)
+            Cluster(workers=size, nodes=count, processes=processes, at_once=measured.at_once)
             for size, count in zip(sizes, counts, strict=True)
         ]
     except ValueError as error:

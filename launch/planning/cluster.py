@@ -39,14 +39,16 @@ class Cluster:
         workers: logical workers.
         nodes: that host them; the server has one more to itself.
         processes: that host workers on every node.
+        at_once: workers that compute together, and so stay in one process.
     """
 
     workers: int
     nodes: int
     processes: int = 1
+    at_once: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("workers", "nodes", "processes"):
+        for name in ("workers", "nodes", "processes", "at_once"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give at least 1")
         if self.nodes > self.workers:
@@ -58,4 +60,12 @@ class Cluster:
     @property
     def hosts(self) -> int:
         """Processes that host workers, on all nodes."""
-        return min(self.workers, self.nodes * self.processes)
+        return min(math.ceil(self.workers / self.at_once), self.nodes * self.processes)
+
+    @property
+    def hosted(self) -> list[list[int]]:
+        """The workers of every process: in turn, those that compute together in one."""
+        own: list[list[int]] = [[] for _ in range(self.hosts)]
+        for worker in range(self.workers):
+            own[worker // self.at_once % self.hosts].append(worker)
+        return own

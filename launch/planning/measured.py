@@ -61,6 +61,7 @@ class Measured:
         server_s: what remains of a round after the slowest host, without the calls of Ray; the
             lower quartile of the rounds, since what else the machine does only lengthens it.
         own_news: every worker gets a frame of its own, instead of all the same.
+        at_once: workers that compute their gradients together.
         by_workers: kinds in the configuration whose frames depend on the number of workers.
         metrics: of the run.
         notes: what is missing, and what was taken instead.
@@ -74,6 +75,7 @@ class Measured:
     worker_s: Sequence[float]
     server_s: float
     own_news: bool
+    at_once: int
     by_workers: Sequence[str]
     metrics: Sequence[Metrics]
     notes: Sequence[str]
@@ -126,6 +128,7 @@ def measure(path: Path) -> Measured:
         worker_s=worker_s,
         server_s=server_s,
         own_news=bool(kinds & set(OWN_NEWS)),
+        at_once=int(config.get("gradients_at_once", 1)),
         by_workers=sorted(kinds & {*BY_WORKERS, *(BY_ASKED if asks_all else ())}),
         metrics=record.metrics,
         notes=notes,

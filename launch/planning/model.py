@@ -131,8 +131,8 @@ def _compute_s(measured: Measured, cluster: Cluster) -> float:
     known = len(measured.worker_s)
     each = [measured.worker_s[worker % known] for worker in range(cluster.workers)]
     share = measured.asked(cluster.workers) / cluster.workers
-    hosted = (each[host :: cluster.hosts] for host in range(cluster.hosts))
-    return max(max(share * sum(own), max(own)) for own in hosted)
+    seconds = ([each[worker] for worker in own] for own in cluster.hosted)
+    return max(max(share * sum(own), max(own)) for own in seconds)
 
 
 def _calls_s(measured: Measured, cluster: Cluster, links: Links, traffic: Traffic) -> float:

@@ -64,10 +64,8 @@ def traffic_of(
         news = (down,) * (reports if measured.own_news else 1)
         return Call(host=0, news=news, reports=(up,) * reports)
 
-    fullest = call(math.ceil(max(1.0, share * math.ceil(cluster.workers / cluster.hosts))))
-    asked = [
-        share * len(range(host, cluster.workers, cluster.hosts)) for host in range(cluster.hosts)
-    ]
+    asked = [share * len(own) for own in cluster.hosted]
+    fullest = call(math.ceil(max(1.0, *asked)))
     nodes = [asked[node :: cluster.nodes] for node in range(cluster.nodes)]
     each = [_of_node(own, call, transport, measured.own_news) for own in nodes]
     news, reports, both = sum(each[1:], start=each[0])

@@ -202,6 +202,19 @@ def test_slow_links_acknowledge_more(tmp_path: Path) -> None:
         assert predicted(measured, 4, 4, slow).wire_bytes == pytest.approx(usual + more)
 
 
+def test_workers_that_compute_together_stay_in_one_process(tmp_path: Path) -> None:
+    cluster = Cluster(workers=7, nodes=3, at_once=2)
+    assert cluster.hosted == [[0, 1, 6], [2, 3], [4, 5]]
+    assert Cluster(workers=8, nodes=4, processes=2, at_once=4).hosts == 2
+    apart, together = (
+        measure(write_run(tmp_path / str(at_once), gradients_at_once=at_once)) for at_once in (1, 4)
+    )
+    assert (apart.at_once, together.at_once) == (1, 4)
+    result = run_plan(tmp_path / "4", "--workers", "8", "--nodes", "4", "--json")
+    (row,) = json.loads(result.stdout)["plan"]
+    assert row["compute_s"] == pytest.approx(0.04)
+
+
 def test_small_news_go_with_the_call_of_every_process(tmp_path: Path) -> None:
     small = measure(write_run(tmp_path / "run", news=100 * 1024))
     each = CALL_DOWN + 100 * 1024 * WIRE
