@@ -198,6 +198,7 @@ TABLES: dict[str, Table] = {
     "entropy_coders": Table(_PERFORMANCE, "entropy_coders-2-cores.json", entropy_coders),
     "index_sets": Table(_PERFORMANCE, "index_sets.json", index_sets),
     "fig3-small": Table(_PAPER, "paper/fig3-small.json", compared),
+    "fig4-small": Table(_PAPER, "paper/fig4-small.json", compared),
 }
 
 

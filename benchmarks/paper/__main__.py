@@ -46,11 +46,15 @@ def figure(
     levels_picture: Annotated[
         Path | None, typer.Option("--levels", help="Picture of the levels of MLMC runs.")
     ] = None,
+    lowest: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Accuracy from which on they are shown.", show_default="0"),
+    ] = None,
 ) -> None:
     """Draw a comparison, and the levels that were drawn in it."""
     with plain_errors(Console()):
         runs, _ = kept(path)
-        accuracies(runs, path.stem).savefig(picture)
+        accuracies(runs, path.stem, lowest).savefig(picture)
         if levels_picture is not None:
             levels(runs).savefig(levels_picture)
 

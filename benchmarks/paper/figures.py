@@ -11,8 +11,14 @@ from launch.display.levels import draw_levels
 from mlmc_ray.errors import ConfigError
 
 
-def accuracies(runs: Sequence[Run], title: str) -> Figure:
-    """Draw test accuracies against bytes up, bytes both ways and rounds, a row a panel."""
+def accuracies(runs: Sequence[Run], title: str, lowest: float | None = None) -> Figure:
+    """Draw test accuracies against bytes up, bytes both ways and rounds, a row a panel.
+
+    Args:
+        runs: of a comparison.
+        title: of the figure.
+        lowest: accuracy from which on they are shown, up to the highest; None for all of 0 to 1.
+    """
     curves = [
         Curve(
             name=name,
@@ -21,7 +27,12 @@ def accuracies(runs: Sequence[Run], title: str) -> Figure:
         )
         for name, own in by_name(runs).items()
     ]
-    return draw_grid(curves, "accuracy", title)
+    figure = draw_grid(curves, "accuracy", title)
+    if lowest is not None:
+        highest = max(line["test_accuracy"] for run in runs for line in run.evaluations)
+        for axes in figure.axes:
+            axes.set_ylim(lowest, highest + 0.02 * (1 - lowest))
+    return figure
 
 
 def levels(runs: Sequence[Run]) -> Figure:

@@ -16,10 +16,10 @@ _BELOW = 0.02  # of accuracy, from what the uncompressed run ends with to the ta
 NOTES = f"""\
 Means over the seeds, ± their standard deviation. The final accuracy is the mean of the last {LAST}
 evaluations; of a run that diverged it counts as 0. "At MLMC's bytes" is the accuracy when all
-workers of a run had sent as many bytes as those of the MLMC run in the whole of it; between
-evaluations in a line, each averaged with its neighbours; "-" where fewer were ever sent. The target
-is what the uncompressed run ends with, less {_BELOW:.0%}; "to target" are the bytes that all
-workers had sent at the first evaluation, averaged with its neighbours, that reached it.
+workers of a run had sent as many bytes as those of the MLMC run in the whole of it, or at its end
+if it sent fewer; between evaluations in a line, each averaged with its neighbours. The target is
+what the uncompressed run ends with, less {_BELOW:.0%}; "to target" are the bytes that all workers
+had sent at the first evaluation, averaged with its neighbours, that reached it.
 """
 
 
@@ -111,7 +111,7 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
         cells = (
             row.name,
             spread(row.finals),
-            spread(row.at_bytes(budget)) if row.bytes_up >= budget else "-",
+            spread(row.at_bytes(budget)),
             _to_target(row),
             format_bytes(mean(run.bytes_up for run in row.runs)),
             format_bytes(mean(run.bytes_both_ways for run in row.runs)),

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.paper.__main__ import app
+from benchmarks.paper.figures import accuracies
 from benchmarks.paper.report import panels, spread, tables
 from benchmarks.paper.runs import Run, gather, keep, kept
 from benchmarks.paper.standing import ahead, standings
@@ -142,7 +143,7 @@ def test_methods_are_compared_at_the_bytes_of_mlmc() -> None:
     assert panels(runs)["M = 4"][0].target == pytest.approx(0.9 - 0.02)
     text = tables(runs)
     assert "| MLMC | 80.0 % | 45.0 % |" in text
-    assert "| Top-k | 70.0 % | - |" in text
+    assert "| Top-k | 70.0 % | 40.0 % |" in text
     assert "| Rand-k | 70.0 % | 40.0 % |" in text
     *_, equal_bytes, equal_rounds = standings(runs).splitlines()
     assert equal_bytes == "| M = 4 | equal bytes | -5.0 | +5.0 | +5.0 |"
@@ -209,6 +210,13 @@ def test_differences_are_bold_beyond_the_spread() -> None:
     head, _, *lines = standings(runs).splitlines()
     assert head == "| panel | at | Uncompressed | Top-k | Rand-k |"
     assert lines[1] == "| M = 4 | equal rounds | **-9.0** | **+10.0** | -1.0 |"
+
+
+def test_accuracies_may_be_shown_from_one_on() -> None:
+    runs = [run_with([0.1, 0.9], [0, 90], name=name) for name in ("Uncompressed", "MLMC")]
+    assert accuracies(runs, "x").axes[0].get_ylim()[0] <= 0.1
+    for axes in accuracies(runs, "x", 0.5).axes:
+        assert axes.get_ylim() == pytest.approx((0.5, 0.91))
 
 
 def test_spread() -> None:
