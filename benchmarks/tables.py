@@ -7,7 +7,7 @@ Each stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from benchmarks.paper.runs import runs_in
 from benchmarks.paper.standing import standings
 from launch.benching.codec_report import error_of, messages_of
 from launch.benching.codec_result import CodecResult
+from launch.display.units import format_bytes
 
 _ROOT = Path(__file__).parent.parent
 _DOCS = _ROOT / "docs"
@@ -167,6 +168,22 @@ def compared(results: Results) -> list[str]:
     return ["", *tables_of_runs(runs).splitlines(), "", *standings(runs).splitlines()]
 
 
+def gaps(rows: Sequence[Results]) -> list[str]:
+    """Return what a comparison on a convex problem came to, over its seeds."""
+    head = ("gap after the last round", "bytes up", "bytes up to a gap of 1e-6", "mean level")
+    shown = (
+        (
+            row["name"],
+            f"{row['measures']['gap']:.2g} ± {row['spreads']['measures']['gap']:.1g}",
+            format_bytes(row["uplink_bytes"]),
+            format_bytes(row["bytes_to_target"]) if row["reached_target"] else "-",
+            "" if row["mean_level"] is None else f"{row['mean_level']:.3g}",
+        )
+        for row in rows
+    )
+    return _table(("", *head), shown)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table of a page.
@@ -179,7 +196,7 @@ class Table:
 
     page: str
     file: str
-    lines: Callable[[Results], list[str]]
+    lines: Callable[[Any], list[str]]
 
     def written(self, name: str) -> tuple[Path, str]:
         """Return the path of the page, and the page with the table of this name."""
@@ -199,6 +216,8 @@ TABLES: dict[str, Table] = {
     "index_sets": Table(_PERFORMANCE, "index_sets.json", index_sets),
     "fig3-small": Table(_PAPER, "paper/fig3-small.json", compared),
     "fig4-small": Table(_PAPER, "paper/fig4-small.json", compared),
+    "methods": Table(_PAPER, "paper/methods.json", compared),
+    "convex": Table(_PAPER, "paper/convex.json", gaps),
 }
 
 
