@@ -310,6 +310,7 @@ def test_power_sgd_compresses_after_the_warm_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_both_on_ray_train_alike(cluster: None) -> None:
     config = dataclasses.replace(_cell().config(), workers=2, actors=2)
     assert all(seconds > 0 for seconds in gradient_seconds(config))

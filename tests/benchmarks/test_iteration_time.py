@@ -441,6 +441,7 @@ def test_without_a_gpu_none_is_timed(comparison: Path, forgetting: None) -> None
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_hosts_on_ray_are_measured_part_by_part(
     comparison: Path, cluster: None, forgetting: None
 ) -> None:

@@ -173,6 +173,7 @@ def test_the_classes_are_those_of_the_last_column(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
 def test_the_project_trains_on_ray(tmp_path: Path) -> None:
     from launch import Session
 

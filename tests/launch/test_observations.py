@@ -78,6 +78,7 @@ def test_a_downlink_that_is_compressed_is_seen_too() -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
 def test_ray_sees_the_same(tmp_path: Path) -> None:
     ends = []
     for engine in ("ray", "inline"):

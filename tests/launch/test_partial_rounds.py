@@ -71,6 +71,7 @@ def test_a_recorded_order_of_arrivals_repeats_bit_for_bit(method: Any, tmp_path:
 
 
 @ray_test
+@pytest.mark.slow
 def test_a_replay_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     config = partial(ASYNC)
     with Session(config, out=tmp_path / "run") as session:
@@ -131,6 +132,7 @@ def test_a_run_that_goes_by_time_is_resumed_if_its_server_is_lost(
 
 
 @ray_test
+@pytest.mark.slow
 def test_an_asynchronous_run_may_be_scaled_and_changed() -> None:
     notes: list[str] = []
     with Session(partial(ASYNC), on_note=notes.append) as session:
@@ -215,6 +217,7 @@ class _Slow:
 
 
 @ray_test
+@pytest.mark.slow
 def test_a_slow_worker_is_asked_for_less() -> None:
     problem = {"kind": "tests.launch.test_partial_rounds.SlowFirst"}
     with Session(partial(MEASURED, actors=4, problem=problem, rounds=20)) as session:

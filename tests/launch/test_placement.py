@@ -257,6 +257,7 @@ class Local:
 
 
 @NO_GPU
+@pytest.mark.slow
 def test_a_host_without_a_gpu_says_so_and_gives_its_reservation_back() -> None:
     expected = r"^device is cuda, and torch finds no GPU for workers \[0, 2\] on .*: torch .*cpu$"
     with pytest.raises(ClusterError, match=expected):
@@ -267,6 +268,7 @@ def test_a_host_without_a_gpu_says_so_and_gives_its_reservation_back() -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_other_reservations_need_other_actors() -> None:
     cpu = run_of(actors=2)
     cuda, half = (run_of(device="cuda", actors=2, gpus_per_actor=each) for each in (1, 0.5))
@@ -317,6 +319,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_that_grows_starts_to_run(tmp_path: Path) -> None:
     script = tmp_path / "growing.py"
     script.write_text(GROWING)

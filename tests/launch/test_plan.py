@@ -524,7 +524,9 @@ def test_a_target_in_per_cent_is_for_a_run_that_measures_so(tmp_path: Path) -> N
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize(("engine", "hosts"), [("inline", 1), ("ray", 2)])
+@pytest.mark.parametrize(
+    ("engine", "hosts"), [("inline", 1), pytest.param("ray", 2, marks=pytest.mark.slow)]
+)
 def test_runs_of_both_engines_are_planned_from(tmp_path: Path, engine: str, hosts: int) -> None:
     config = {
         "problem": "digits",

@@ -190,6 +190,7 @@ def test_a_session_goes_on_from_where_it_was_changed() -> None:
     assert "go on from round 6" in events(notes)[2]
 
 
+@pytest.mark.slow
 def test_an_actor_that_is_lost_while_it_starts_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -224,9 +225,8 @@ def test_restarts_may_be_refused() -> None:
     assert session.round_index == 2
 
 
-@pytest.mark.parametrize(
-    "method", ["sgd", pytest.param(EF21, marks=pytest.mark.slow)], ids=["sgd", "ef21-sgdm"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sgd", EF21], ids=["sgd", "ef21-sgdm"])
 def test_a_worker_that_always_dies_is_given_up(method: Any) -> None:
     config = recovering(method, problem={"kind": "tests.tasks.Fatal"}, restarts=2)
     text = r"^round 0: the host of workers .* is gone: .*; given up after restarts = 2: "

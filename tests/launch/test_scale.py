@@ -243,6 +243,7 @@ def test_a_figure_that_is_missing_is_drawn_again(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
 def test_the_engine_changes_neither_rounds_nor_measures(tmp_path: Path) -> None:
     inline = scale_into(planned(1, 2), tmp_path / "inline", QUIET)
     plan = planned(1, 2, overrides=("engine=ray", "actors=1"))

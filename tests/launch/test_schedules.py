@@ -298,6 +298,7 @@ def test_one_of_ones_own_is_found_where_the_file_is(tmp_path: Path, forgetting: 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
 def test_ray_gives_what_one_process_gives() -> None:
     settings: dict[str, Any] = {"schedule": LINE, "downlink": "relay", "buffers_every": 4}
     method = {"kind": "compressed-sgd", "compressor": same_runs.RAND_K}

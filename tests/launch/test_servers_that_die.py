@@ -27,6 +27,7 @@ def session_with(fault: str, path: Path, **changes: Any) -> Session:
     return Session(path / "config.yaml")
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_named_while_another_waits(tmp_path: Path) -> None:
     clipped = {"optimizer": {"kind": "sgd", "step_size": 0.05}, "clip_norm": 0.5}
     with session_with("sleep", tmp_path, **clipped) as session:
@@ -41,6 +42,7 @@ def test_a_server_that_dies_is_named_while_another_waits(tmp_path: Path) -> None
         assert time.monotonic() - started < 30  # the worker sleeps for 60
 
 
+@pytest.mark.slow
 def test_a_host_that_dies_ends_the_round_of_every_server(tmp_path: Path) -> None:
     with session_with("exit", tmp_path) as session:
         session.run(2)

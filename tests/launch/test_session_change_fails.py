@@ -138,6 +138,7 @@ def four_free(cluster: None) -> Any:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("four_free")
+@pytest.mark.slow
 def test_a_session_is_not_in_its_own_way() -> None:
     with (
         Session(config_of(EF21, 2, placement_timeout_s=20)) as session,

@@ -273,6 +273,7 @@ def test_a_job_that_is_too_large_says_so(head: Head, tree: Path) -> None:
     assert not (tree / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_job_without_its_gpus_is_not_submitted(head: Head, tree: Path) -> None:
     command = head.submit("own.yaml", "--set", "device=cuda", "--workers", "4")
     assert command.code == 1
@@ -280,6 +281,7 @@ def test_a_job_without_its_gpus_is_not_submitted(head: Head, tree: Path) -> None
     assert "job " not in command.stdout
 
 
+@pytest.mark.slow
 def test_a_token_is_asked_for(head: Head, tree: Path) -> None:
     assert "wants a token" in head.submit("own.yaml", token=None).stderr
     refused = head.submit("own.yaml", token="0" * 64)
@@ -287,6 +289,7 @@ def test_a_token_is_asked_for(head: Head, tree: Path) -> None:
     assert "refuses the token from RAY_AUTH_TOKEN" in refused.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_goes_on_until_it_is_stopped(head: Head, tree: Path) -> None:
     (head.home / ".ray").mkdir()
     (head.home / ".ray" / "auth_token").write_text(head.token)  # the other way to give it

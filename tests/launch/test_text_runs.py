@@ -42,6 +42,7 @@ def test_a_run_repeats_itself(tiny: Path, options: dict[str, Any]) -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("train_embeddings", [True, False])
+@pytest.mark.slow
 def test_ray_equals_inline(tiny: Path, train_embeddings: bool) -> None:
     ends = []
     for engine in ("inline", "ray"):

@@ -167,6 +167,7 @@ def test_counters_see_what_a_cable_would_carry(tmp_path: Path) -> None:
 
 @pytest.mark.lab
 @needs_lab
+@pytest.mark.slow
 def test_links_change_their_rate_while_a_lab_is_up() -> None:
     seconds = []
     for first, then in (("400mbit", 1.25e6), ("10mbit", 0)):
@@ -205,7 +206,9 @@ def test_the_status_of_the_command_is_passed_on() -> None:
 
 @pytest.mark.lab
 @needs_lab
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_nothing_is_left_when_the_process_ends(number: signal.Signals) -> None:
     marker = f"{time.monotonic_ns()}.5"
     daemon = f"setsid sleep {marker} & sleep 1{marker}"
@@ -220,6 +223,7 @@ def test_nothing_is_left_when_the_process_ends(number: signal.Signals) -> None:
 
 @pytest.mark.lab
 @needs_lab
+@pytest.mark.slow
 def test_ray_runs_on_the_nodes_and_its_transfers_are_counted() -> None:
     done = run_lab("--nodes", 2, "--cpus-per-node", 2, "--", sys.executable, "-c", ON_RAY)
     assert done.returncode == 0, done.stderr
