@@ -52,6 +52,7 @@ def notebook() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own packages
+@pytest.mark.slow
 def test_it_prints_what_it_shows(
     notebook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -298,6 +298,7 @@ def test_ranks_train_as_a_session_does(tmp_path: Path) -> None:
     assert found == pytest.approx(expected, abs=1.5 / 360)  # one of 360 examples, by rounding
 
 
+@pytest.mark.slow
 def test_power_sgd_compresses_after_the_warm_up(tmp_path: Path) -> None:
     plain, compressed = tmp_path / "plain", tmp_path / "compressed"
     traces = []

@@ -446,12 +446,12 @@ def test_python_m_launch_is_the_same(config: Path, tmp_path: Path) -> None:
         done = call(*command, "train", str(config), "--out", str(tmp_path / str(number)))
         assert (done.returncode, done.stderr) == (0, "")
         ledgers.append((tmp_path / str(number) / "ledger.csv").read_text())
-        wrong = call(*command, "train", f"{tmp_path}/missing.yaml")
-        assert wrong.returncode == 2
-        assert wrong.stdout == ""
-        assert wrong.stderr.startswith(f"error: {tmp_path}/missing.yaml: cannot be read")
-        assert wrong.stderr.count("\n") == 1
     assert ledgers[0] == ledgers[1]
+    wrong = call(sys.executable, "-m", "launch", "train", f"{tmp_path}/missing.yaml")
+    assert wrong.returncode == 2
+    assert wrong.stdout == ""
+    assert wrong.stderr.startswith(f"error: {tmp_path}/missing.yaml: cannot be read")
+    assert wrong.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["server.py", "mlmc_ray.py"])

@@ -517,7 +517,10 @@ def test_clipped_steps_end_like_full(downlink: str) -> None:
 
 
 @pytest.mark.parametrize("downlink", EXACT)
-@pytest.mark.parametrize("kind", ["compressed-sgd", "ef21-sgdm", "partial-participation"])
+@pytest.mark.parametrize(
+    "kind",
+    ["compressed-sgd", pytest.param("ef21-sgdm", marks=pytest.mark.slow), "partial-participation"],
+)
 def test_every_server_has_a_downlink_of_its_own(
     downlink: str, kind: str, frames: list[tuple[int, bytes]]
 ) -> None:

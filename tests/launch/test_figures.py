@@ -60,7 +60,13 @@ def test_every_value_can_be_drawn(tmp_path: Path, values: tuple[float, ...], sca
     assert [axes.get_yscale() for axes in figure.axes] == [scale, scale]
 
 
-@pytest.mark.parametrize("measure", ["gap", "squared_distance", "gradient_norm"])
+@pytest.mark.parametrize(
+    "measure",
+    [
+        "gap",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("squared_distance", "gradient_norm")),
+    ],
+)
 @pytest.mark.parametrize("last", [0.0, -1e-16, math.nan, math.inf])
 def test_a_distance_is_logarithmic_whatever_it_is_rounded_to(
     tmp_path: Path, measure: str, last: float

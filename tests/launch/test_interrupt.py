@@ -113,12 +113,10 @@ def write(path: Path, content: dict[str, Any]) -> Path:
 
 
 MESSAGE = "interrupted\n"
-BOTH = pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
 
 
-@BOTH
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_can_be_read(
     config: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -147,7 +145,9 @@ def test_an_interrupted_comparison_keeps_the_runs_that_ended(config: Path, tmp_p
 
 
 @pytest.mark.ray
-@BOTH
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_on_ray_leaves_no_process(
     config: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

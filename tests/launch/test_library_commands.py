@@ -124,7 +124,7 @@ def test_layers_of_a_vector_without_any_are_a_matrix_and_the_rest(dim: int) -> N
     assert by_name["power-sgd(rank=4)"].layer_shapes == shapes  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "gradient"])
+@pytest.mark.parametrize("kind", [pytest.param("gaussian", marks=pytest.mark.slow), "gradient"])
 def test_the_plain_command_takes_any_vector(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     arguments = ["--kind", kind, "--draws", "1", "--json", str(path)]
@@ -137,7 +137,9 @@ def test_the_plain_command_takes_any_vector(kind: str, tmp_path: Path) -> None:
     assert rows["per-layer(compressor=top-k(k=0.01))"] != rows["top-k(k=0.01)"]
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 7])
+@pytest.mark.parametrize(
+    "dim", [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_no_compressor_fails_on_a_short_vector(dim: int) -> None:
     result = run("bench", "codecs", "--dim", str(dim), "--draws", "1")
     assert result.exit_code == 0, result.output

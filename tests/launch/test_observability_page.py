@@ -43,6 +43,7 @@ def test_blocks_that_need_a_package_run(block: str) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_examples_run(path: Path, tmp_path: Path) -> None:
     need(path.read_text(encoding="utf-8"))
     subprocess.run([sys.executable, str(path)], check=True, cwd=tmp_path)

@@ -135,7 +135,7 @@ def test_an_accuracy_is_a_fraction_or_in_per_cent_as_it_is_measured(
 # The variance.
 
 
-@pytest.mark.parametrize("workers", [1, 5])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize(
     "compressor", [MLMC, {"kind": "mlmc", "law": "own", "ladder": "fixed-point"}]
 )

@@ -140,7 +140,9 @@ def test_a_round_of_an_asynchronous_method_is_a_step(kind: str) -> None:
 
 @pytest.mark.parametrize("schedule", [COSINE, LINE, DROPS], ids=lambda schedule: schedule["kind"])
 @pytest.mark.parametrize("downlink", ["full", "relay"])
-@pytest.mark.parametrize("method", [SPARSE, SOME], ids=["all", "some"])
+@pytest.mark.parametrize(
+    "method", [pytest.param(SPARSE, marks=pytest.mark.slow), SOME], ids=["all", "some"]
+)
 def test_a_resumed_run_ends_as_it_would_have(
     schedule: Any, downlink: str, method: Any, tmp_path: Path
 ) -> None:

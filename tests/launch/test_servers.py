@@ -52,8 +52,18 @@ def assert_same(first: Session, second: Session) -> None:
 # The same as with one server.
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("downlink", ["full", "half", "delta"])
+@pytest.mark.parametrize(
+    ("name", "downlink"),
+    [
+        pytest.param(
+            name,
+            downlink,
+            marks=[] if name == "momentum" or downlink == "full" else [pytest.mark.slow],
+        )
+        for name in OPTIMIZERS
+        for downlink in ("full", "half", "delta")
+    ],
+)
 def test_uncompressed_runs_are_those_of_one_server(name: str, downlink: str) -> None:
     """Batch normalisation, dropout, and statistics that come in every other round included."""
     common: dict[str, Any] = {"optimizer": OPTIMIZERS[name], "downlink": downlink}

@@ -103,7 +103,13 @@ def test_an_index_set_takes_its_entropy(density: float) -> None:
     assert_indices_come_back(indices, dim)
 
 
-@pytest.mark.parametrize("density", DENSE_DENSITIES)
+@pytest.mark.parametrize(
+    "density",
+    [
+        pytest.param(density, marks=[] if density in (0.3, 0.5, 0.7) else [pytest.mark.slow])
+        for density in DENSE_DENSITIES
+    ],
+)
 def test_a_dense_index_set_takes_its_entropy(density: float) -> None:
     dim = 1_000_003
     indices = random_indices(density, dim)

@@ -56,7 +56,7 @@ from tests.mlmc_ray.cases import ALL_COMPRESSORS, GOLDEN, dense, received
 from tests.mlmc_ray.strategies import vectors
 
 EVERY_COMPRESSOR = pytest.mark.parametrize("compressor", ALL_COMPRESSORS, ids=str)
-FEW = settings(max_examples=20)
+FEW = settings(max_examples=12)
 SOME = settings(max_examples=50)
 
 

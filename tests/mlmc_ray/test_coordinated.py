@@ -255,7 +255,12 @@ def test_golden_variance_of_two_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"draws": 2}, {"inclusion": True, "expected_levels": 1.5}], ids=str
+    "options",
+    [
+        {"draws": 2},
+        pytest.param({"inclusion": True, "expected_levels": 1.5}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_draws_and_levels_have_permutations_of_their_own(options: dict[str, Any]) -> None:
     """The variance of the average of 2 equal vectors, over rounds, and that of its mean."""

@@ -47,10 +47,10 @@ def zeros(dim: int) -> Tensor:
 @pytest.mark.parametrize(
     ("compressor", "problem"),
     [
-        (RandK(k=16), PROBLEM),
+        pytest.param(RandK(k=16), PROBLEM, marks=pytest.mark.slow),
         (PermK(), TINY),
         (MLMC(ladder=SegmentedTopKLadder(segment_size=4)), SMALL),
-        (MLMC(ladder=FixedPointLadder(), law=OwnLaw()), TINY),
+        pytest.param(MLMC(ladder=FixedPointLadder(), law=OwnLaw()), TINY, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -13,7 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlmc_ray.compressors import Compressor, Context, StandardDithering, TernGrad, bound
+from mlmc_ray.compressors import (
+    Compressor,
+    Context,
+    PerBucket,
+    StandardDithering,
+    TernGrad,
+    bound,
+)
 from mlmc_ray.kernels import device as devices
 from mlmc_ray.kernels.magnitudes import magnitude_histogram
 from mlmc_ray.kernels.sums import segment_energies, segment_magnitudes
@@ -111,11 +118,13 @@ def test_tensor_operations_make_the_same_frames(compressor: Compressor) -> None:
 
 @EVERY_COMPRESSOR
 def test_tensor_operations_make_the_same_frames_of_long_vectors(compressor: Compressor) -> None:
-    payload = payload_of(compressor, LONG)
-    frame, added, again = frame_of(payload), torch.zeros(len(LONG)), torch.zeros(len(LONG))
+    # Buckets are short however many there are.
+    vector = LONG[:3000] if isinstance(compressor, PerBucket) else LONG
+    payload = payload_of(compressor, vector)
+    frame, added, again = frame_of(payload), torch.zeros(len(vector)), torch.zeros(len(vector))
     payload.add_to(added)
     with tensor_operations():
-        assert frame_of(payload_of(compressor, LONG)) == frame
+        assert frame_of(payload_of(compressor, vector)) == frame
         payload.add_to(again)
     assert torch.equal(added, again)
 

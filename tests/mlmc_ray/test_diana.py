@@ -46,6 +46,7 @@ def test_the_step_size_of_theory() -> None:
         assert step.value == pytest.approx(1 / (4.232793 + 6 * 1 * 10 / 8), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_linear_convergence_on_the_standard_problem() -> None:
     method = DIANA(compressor=RandK(k=12))
     step_size = method.theory(setting_of(STANDARD)).value
@@ -54,7 +55,14 @@ def test_linear_convergence_on_the_standard_problem() -> None:
 
 
 @pytest.mark.parametrize(
-    ("compressor", "seeds"), [(RandK(k=4), 5), (SEGMENTS, 2), (BITS, 1), (INDUCED, 2)], ids=str
+    ("compressor", "seeds"),
+    [
+        (RandK(k=4), 5),
+        pytest.param(SEGMENTS, 2, marks=pytest.mark.slow),
+        pytest.param(BITS, 1, marks=pytest.mark.slow),
+        pytest.param(INDUCED, 2, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("kind", [DIANA, RandDIANA])
 def test_linear_convergence(
@@ -68,7 +76,9 @@ def test_linear_convergence(
     assert contraction(method, SMALL, step_size, seeds) <= bound * 1.01
 
 
-@pytest.mark.parametrize("compressor", [SEGMENTS, BITS], ids=str)
+@pytest.mark.parametrize(
+    "compressor", [SEGMENTS, pytest.param(BITS, marks=pytest.mark.slow)], ids=str
+)
 def test_without_shifts_mlmc_stalls(compressor: Compressor) -> None:
     """Compressed SGD at the same step stays at the plateau, which DIANA leaves far below."""
     omega = compressor.omega(8)

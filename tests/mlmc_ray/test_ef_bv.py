@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -68,10 +69,10 @@ def naive_step(noise: Noise, shift: float, estimate: float) -> tuple[float, floa
     return step, max(1 - step * mu, (1 + r) / 2)
 
 
-CASES: list[tuple[Compressor, Noise, float, float]] = [
+CASES: list[Any] = [
     (TopK(k=6), Noise(0.5, 0.0), 1.0, 1.0),
-    (RandK(k=4), Noise(0.0, 1.0), 0.5, 0.8),
-    (RandK(k=4, scaled=False), Noise(0.5, 0.25), 1.0, 1.0),
+    pytest.param(RandK(k=4), Noise(0.0, 1.0), 0.5, 0.8, marks=pytest.mark.slow),
+    pytest.param(RandK(k=4, scaled=False), Noise(0.5, 0.25), 1.0, 1.0, marks=pytest.mark.slow),
     (SEGMENTS, Noise(0.0, 1.0), 0.5, 0.8),
 ]
 
@@ -88,6 +89,7 @@ def test_linear_convergence(
     assert contraction(method, SMALL, step.value, seeds) <= bound * 1.01
 
 
+@pytest.mark.slow
 def test_linear_convergence_on_the_standard_problem() -> None:
     method = EFBV(compressor=TopK(k=16))
     step_size = method.theory(setting_of(STANDARD)).value

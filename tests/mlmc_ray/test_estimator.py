@@ -125,7 +125,11 @@ DELTA = 1e-9  # a correct sampler fails this test with at most this probability
     [
         (SegmentedTopKLadder(segment_size=2), AdaptiveLaw()),
         pytest.param(FixedPointLadder(), OwnLaw(), marks=pytest.mark.slow),
-        (SegmentedTopKLadder(segment_size=2, contiguous=True), GivenLaw((0.1, 0.4, 0.2, 0.3))),
+        pytest.param(
+            SegmentedTopKLadder(segment_size=2, contiguous=True),
+            GivenLaw((0.1, 0.4, 0.2, 0.3)),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )

@@ -270,7 +270,12 @@ def of_top(ladder: Ladder, vector: Tensor, number: int) -> float:
 
 @EVERY_RANDOM_TOP
 @pytest.mark.parametrize(
-    "options", [{"draws": 10_000}, {"inclusion": True, "expected_levels": 1000.0}], ids=str
+    "options",
+    [
+        {"draws": 10_000},
+        pytest.param({"inclusion": True, "expected_levels": 1000.0}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_no_number_of_draws_reduces_the_variance_of_the_top(
     ladder: Ladder, options: dict[str, float]

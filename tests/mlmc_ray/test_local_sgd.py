@@ -83,9 +83,9 @@ def test_a_new_batch_for_every_local_step() -> None:
 @pytest.mark.parametrize(
     "compressor",
     [
-        RandK(k=12),
+        pytest.param(RandK(k=12), marks=pytest.mark.slow),
         MLMC(ladder=SegmentedTopKLadder(segment_size=8)),
-        MLMC(ladder=FixedPointLadder(), law=OwnLaw()),
+        pytest.param(MLMC(ladder=FixedPointLadder(), law=OwnLaw()), marks=pytest.mark.slow),
     ],
     ids=str,
 )

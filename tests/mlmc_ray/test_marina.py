@@ -46,11 +46,11 @@ def factors(method: Method, problem: Quadratic, step_size: float, max_rounds: in
 @pytest.mark.parametrize(
     ("method", "problem"),
     [
-        (MARINA(compressor=RandK(k=12)), PROBLEM),
-        (MARINA(compressor=PermK()), SMALL),
+        pytest.param(MARINA(compressor=RandK(k=12)), PROBLEM, marks=pytest.mark.slow),
+        pytest.param(MARINA(compressor=PermK()), SMALL, marks=pytest.mark.slow),
         (PPMARINA(compressor=RandK(k=4), participants=2), SMALL),
         (MARINA(compressor=SEGMENTS), SMALL),
-        (MARINA(compressor=PLANES), TINY),
+        pytest.param(MARINA(compressor=PLANES), TINY, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -72,7 +72,9 @@ def test_minibatches_converge_linearly_on_finite_sums() -> None:
     assert sum(found) / 5 <= (1 - step_size * setting.constants.strong_convexity) * 1.01
 
 
-@pytest.mark.parametrize("compressor", [SEGMENTS, PLANES], ids=str)
+@pytest.mark.parametrize(
+    "compressor", [SEGMENTS, pytest.param(PLANES, marks=pytest.mark.slow)], ids=str
+)
 def test_gradients_themselves_would_stall(compressor: Compressor) -> None:
     """MLMC of gradients has a plateau where optima differ; MLMC of differences has none."""
     step_size = MARINA(compressor=compressor).theory(setting_of(SMALL)).value

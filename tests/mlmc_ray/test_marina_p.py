@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -36,8 +37,8 @@ def assert_same_path(one: Run, other: Run, rounds: int = 40, bits: bool = True) 
 
 # MARINA-P.
 
-DOWNLINKS: list[Compressor] = [
-    PermK(),
+DOWNLINKS: list[Any] = [
+    pytest.param(PermK(), marks=pytest.mark.slow),
     RandK(k=4),
     MLMC(ladder=SegmentedTopKLadder(segment_size=4)),
 ]
@@ -51,6 +52,7 @@ def test_marina_p_converges_linearly_with_the_step_of_theory(downlink: Compresso
     assert factor <= (1 - step_size * SMALL.smoothness[0]) * 1.01
 
 
+@pytest.mark.slow
 def test_marina_p_converges_with_a_ladder_of_large_omega() -> None:
     """The bound of the fixed-point ladder is far from what happens, so p and step are given."""
     method = MarinaP(downlink=MLMC(ladder=FixedPointLadder(), law=OwnLaw()), p=0.25)
@@ -246,7 +248,12 @@ def test_the_mixing_of_theory(compressor: Compressor, downlink: Compressor, mixi
 
 
 @pytest.mark.parametrize(
-    "compressor", [PermK(), MLMC(ladder=SegmentedTopKLadder(segment_size=2))], ids=str
+    "compressor",
+    [
+        PermK(),
+        pytest.param(MLMC(ladder=SegmentedTopKLadder(segment_size=2)), marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_m3_converges_linearly(compressor: Compressor) -> None:
     assert contraction(M3(compressor=compressor), SMALL, 0.1) <= 1 - 0.1 * SMALL.smoothness[0] / 2

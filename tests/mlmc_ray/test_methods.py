@@ -272,7 +272,7 @@ def test_gradient_descent_contracts_as_theory_says() -> None:
 
 
 UNBIASED: list[Any] = [
-    RandK(k=12),
+    pytest.param(RandK(k=12), marks=pytest.mark.slow),
     MLMC(ladder=SegmentedTopKLadder(segment_size=8)),
     pytest.param(MLMC(ladder=FixedPointLadder(), law=OwnLaw()), marks=pytest.mark.slow),
 ]
@@ -340,6 +340,7 @@ def test_uncompressed_gradient_descent_converges_there() -> None:
     torch.testing.assert_close(run.rounds(30), expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_an_unbiased_top_1_converges_there() -> None:
     compressor = MLMC(ladder=SegmentedTopKLadder(segment_size=1))
     step_size = 1 / (103 / 6 + 2 * 2 * 34.5 / 3)
@@ -354,6 +355,7 @@ def ef21_step(alpha: float, mu: float, smoothness: float, mean_smoothness: float
     return min(1 / (smoothness + mean_smoothness * math.sqrt(2) * root), theta / (2 * mu))
 
 
+@pytest.mark.slow
 def test_ef21_with_top_1_converges_there() -> None:
     step_size = ef21_step(1 / 3, 7 / 6, 103 / 6, 34.5)
     assert step_size == pytest.approx(0.00427, abs=5e-6)
@@ -363,7 +365,7 @@ def test_ef21_with_top_1_converges_there() -> None:
     assert late_factor(distances) <= 1 - step_size * 7 / 6
 
 
-@pytest.mark.parametrize("k", [6, 12])
+@pytest.mark.parametrize("k", [pytest.param(6, marks=pytest.mark.slow), 12])
 def test_ef21_converges_linearly_where_optima_differ(k: int) -> None:
     mu, smoothness, mean_smoothness = PROBLEM.smoothness
     compressor = TopK(k=k)

@@ -426,7 +426,9 @@ def test_the_unbiased_top_of_rtn_takes_one_code_an_entry() -> None:
 DELTA = 1e-9  # a correct rounding fails the next test with at most this probability
 
 
-@pytest.mark.parametrize("construction", ["unbiased", "nested-unbiased"])
+@pytest.mark.parametrize(
+    "construction", [pytest.param("unbiased", marks=pytest.mark.slow), "nested-unbiased"]
+)
 def test_the_stochastic_top_is_the_vector_in_expectation(construction: str) -> None:
     ladder, n = RTNLadder(bits=3, construction=construction), 4000  # type: ignore[arg-type]
     vector = torch.tensor([1.0, -0.9, 0.6, 0.1, 0.0, -1e-3])

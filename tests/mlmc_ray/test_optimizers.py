@@ -121,12 +121,14 @@ def proximal_factor(method: Method, optimizer: ProximalSGD, optimum: Tensor, see
     return late_factor(distances)
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.25])
+@pytest.mark.parametrize("l2", [pytest.param(0.0, marks=pytest.mark.slow), 0.25])
 @pytest.mark.parametrize(
     ("method", "left"),
     [
         (DIANA(compressor=RandK(k=4)), 1 - 0.5 / 2),  # omega = 1, so the shifts' step is 1/2
-        (EFBV(compressor=RandK(k=4)), (1 + 0.5) / 2),  # r = omega / (1 + omega)
+        pytest.param(  # r = omega / (1 + omega)
+            EFBV(compressor=RandK(k=4)), (1 + 0.5) / 2, marks=pytest.mark.slow
+        ),
         (EFBV(compressor=TopK(k=6)), (1 + 0.25) / 2),  # r = 1 - k / d
     ],
     ids=str,

@@ -85,7 +85,7 @@ def shrinking(method: ControlledSteps, convexity: float) -> float:
 @pytest.mark.parametrize(
     ("method", "convexity"),
     [
-        pytest.param(method, convexity, marks=[pytest.mark.slow] if index > 2 else [])
+        pytest.param(method, convexity, marks=[pytest.mark.slow] if index not in (0, 2) else [])
         for index, (method, convexity) in enumerate(
             zip(METHODS, [0.1, 0.1, 1.0, 0.1, 1.0], strict=True)
         )
@@ -201,7 +201,7 @@ def controls_of(run: Run, step_size: float, probability: float) -> Tensor:
     return probability / step_size * (run.x - sent)
 
 
-@pytest.mark.parametrize("convexity", [0.1, 1.0])
+@pytest.mark.parametrize("convexity", [pytest.param(0.1, marks=pytest.mark.slow), 1.0])
 def test_with_an_l1_norm_it_converges_at_the_same_factor(convexity: float) -> None:
     problem = Quadratic(num_functions=8, dim=24, smallest=convexity)
     oracles = counting(oracles_of(problem))
@@ -358,7 +358,7 @@ def test_participants_get_parameters_and_then_what_they_sent_of_the_new_ones() -
     assert not run.server.state_dict()
 
 
-@pytest.mark.parametrize("participants", [None, 6])
+@pytest.mark.parametrize("participants", [None, pytest.param(6, marks=pytest.mark.slow)])
 def test_with_fewer_entries_than_workers_some_send_nothing(participants: int | None) -> None:
     problem = Quadratic(num_functions=8, dim=2)
     method = CompressedScaffnew(**NUMBERS)

@@ -32,14 +32,16 @@ from tests.mlmc_ray.cases import dense, received
 Shared = SharedThresholds | SharedDirections
 SMALL = torch.tensor([3.0, -4.0, 0.25, 0.0, 1.0, -0.5, 7.0])
 LAYOUTS = pytest.mark.parametrize("layout", ["interleaved", "contiguous"])
-KINDS = pytest.mark.parametrize(
+COMPRESSORS = [
+    SharedThresholds(rms=4.0, block=3),
+    SharedDirections(rms=8.0, group_size=4, bits=5),
+    SharedThresholds(rms=0.7, layout="contiguous", block=2),
+    SharedDirections(rms=20.0, group_size=16, bits=7, layout="contiguous"),
+]
+KINDS = pytest.mark.parametrize("compressor", COMPRESSORS, ids=str)
+ONE_OF_EACH = pytest.mark.parametrize(
     "compressor",
-    [
-        SharedThresholds(rms=4.0, block=3),
-        SharedThresholds(rms=0.7, layout="contiguous", block=2),
-        SharedDirections(rms=8.0, group_size=4, bits=5),
-        SharedDirections(rms=20.0, group_size=16, bits=7, layout="contiguous"),
-    ],
+    [*COMPRESSORS[:2], *(pytest.param(one, marks=pytest.mark.slow) for one in COMPRESSORS[2:])],
     ids=str,
 )
 
@@ -199,7 +201,7 @@ def test_the_mean_of_directions_is_exact() -> None:
 
 
 @LAYOUTS
-@pytest.mark.parametrize("size", [500, 512])
+@pytest.mark.parametrize("size", [500, pytest.param(512, marks=pytest.mark.slow)])
 def test_the_mean_and_the_error_of_directions(layout: str, size: int) -> None:
     """The mean of N draws is off by E|C(v) - v|^2 / N; a bias of 2% of |v| would double that."""
     vector = torch.randn(size, generator=generator_for(4)) ** 3
@@ -270,7 +272,7 @@ def test_the_expected_cosine_is_that_of_codebooks(n: int, bits: int) -> None:
 # -- both --------------------------------------------------------------------------------------
 
 
-@KINDS
+@ONE_OF_EACH
 @pytest.mark.parametrize(
     "vector",
     [
@@ -489,7 +491,10 @@ def test_the_mean_of_like_vectors_is_within_a_step_over_the_workers(
     "compressor",
     [
         SharedThresholds(rms=6.0, coordinated=True),
-        SharedDirections(rms=12.0, group_size=8, bits=6, coordinated=True),
+        pytest.param(
+            SharedDirections(rms=12.0, group_size=8, bits=6, coordinated=True),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )

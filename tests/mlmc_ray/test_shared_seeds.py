@@ -126,10 +126,13 @@ def test_every_compressor_with_coordinated_draws_is_among_them() -> None:
 
 
 def cases() -> Iterator[object]:
+    """All around perm-k, and induced compression of all; the others are like those."""
     for name, kinds in WRAPPED.items():
         for i, wrap in enumerate(kinds):
             for inner, compressor in DRAWING.items():
-                yield pytest.param(wrap(compressor), id=f"{name}{i}-{inner}")
+                alike = inner != "perm-k" and (name, i) != ("induced", 0)
+                marks = [pytest.mark.slow] if alike else []
+                yield pytest.param(wrap(compressor), id=f"{name}{i}-{inner}", marks=marks)
 
 
 @pytest.mark.parametrize("compressor", list(cases()))
@@ -202,7 +205,7 @@ def test_every_step_contracts() -> None:
     assert ladder.omega(8) is not None
 
 
-@pytest.mark.parametrize("kind", ["per-layer", "per-bucket"])
+@pytest.mark.parametrize("kind", ["per-layer", pytest.param("per-bucket", marks=pytest.mark.slow)])
 def test_parts_of_one_size_draw_apart(kind: str) -> None:
     """Norms of 64 parts vary as those of independent draws; with one seed for all, 8 times more."""
     parts, size = 64, 16

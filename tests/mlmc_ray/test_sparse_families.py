@@ -495,7 +495,14 @@ def test_a_block_is_sent_without_indices() -> None:
         assert set(blocks.values()) == {num_workers // num_blocks}
 
 
-@pytest.mark.parametrize(("dim", "num_workers"), [(5, 3), (4, 2), (2, 4), (2, 6), (3, 5)])
+@pytest.mark.parametrize(
+    ("dim", "num_workers"),
+    [
+        (5, 3),
+        (3, 5),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in [(4, 2), (2, 4), (2, 6)]),
+    ],
+)
 def test_one_worker_of_permk_is_unbiased(dim: int, num_workers: int) -> None:
     """Over seeds, also where blocks differ in size; and the variance is at most omega |v|^2."""
     vector = torch.arange(1.0, dim + 1)
@@ -515,7 +522,10 @@ def test_one_worker_of_permk_is_unbiased(dim: int, num_workers: int) -> None:
     assert squared / tries <= bound_of_it + slack
 
 
-@pytest.mark.parametrize(("dim", "num_workers", "a"), [(4, 2, 1.0), (6, 3, 1.0), (2, 4, 1 / 3)])
+@pytest.mark.parametrize(
+    ("dim", "num_workers", "a"),
+    [(4, 2, 1.0), pytest.param(6, 3, 1.0, marks=pytest.mark.slow), (2, 4, 1 / 3)],
+)
 def test_permk_has_its_ab_equality(dim: int, num_workers: int, a: float) -> None:
     """E|mean of C_i(a_i) - a_i|^2 = A (mean of |a_i|^2 - |mean of a_i|^2)."""
     tries = 3000

@@ -79,7 +79,12 @@ ZEROS = torch.zeros(6, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
-    ("compressor", "seeds"), [(RandK(k=4), 5), (SEGMENTS, 2), (BITS, 1)], ids=str
+    ("compressor", "seeds"),
+    [
+        (RandK(k=4), 5),
+        *(pytest.param(c, n, marks=pytest.mark.slow) for c, n in [(SEGMENTS, 2), (BITS, 1)]),
+    ],
+    ids=str,
 )
 def test_linear_convergence(compressor: Compressor, seeds: int) -> None:
     omega = compressor.omega(8)

@@ -21,6 +21,7 @@ from mlmc_ray.wire import encode
 from tests.mlmc_ray.cases import GOLDEN, dense, received
 from tests.mlmc_ray.strategies import vectors
 
+FEW = settings(max_examples=12, deadline=None)
 SOME = settings(max_examples=30, deadline=None)
 LADDERS = [
     ThresholdLadder(steps=1),
@@ -140,12 +141,12 @@ def test_mean_and_variance_over_levels_and_rounding(
 @EVERY_LADDER
 @given(vector=vectors(widest=30))
 @example(vector=GOLDEN)
-@SOME
+@FEW
 def test_given_the_rounding_the_mean_is_what_was_rounded(
     ladder: ThresholdLadder, vector: Tensor
 ) -> None:
     if ladder.steps > 64:
-        ladder = ThresholdLadder(steps=200)
+        ladder = ThresholdLadder(steps=100)
     total, before = rounded(ladder, vector), vector.clone()
     for law in LAWS:
         estimator = MLMC(ladder=ladder, law=law)

@@ -94,7 +94,7 @@ DELTA = 1e-9  # a correct draw fails the next test with at most this probability
 
 def test_a_seed_draws_uniform_subsets_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SEED_BITS", -1)
-    n, compressor, vector = 20_000, TopRand(k=4), torch.arange(1.0, 9.0)
+    n, compressor, vector = 13_000, TopRand(k=4), torch.arange(1.0, 9.0)
     counts: Counter[tuple[int, ...]] = Counter()
     for seed in range(n):
         payload = compressor.with_seed(vector, seed)
@@ -111,7 +111,7 @@ def test_a_seed_draws_uniform_subsets_of_the_others(monkeypatch: pytest.MonkeyPa
     pairs = list(itertools.combinations(range(6), 2))
     assert set(counts) == set(pairs)
     margin = math.sqrt(math.log(2 * len(pairs) / DELTA) / (2 * n))  # Hoeffding, union over pairs
-    assert margin < 0.026  # of a probability of 0.067: a pair at twice that is caught
+    assert margin < 0.033  # of a probability of 0.067: a pair at twice that is caught
     for pair in pairs:
         assert abs(counts[pair] / n - 1 / 15) <= margin, pair
 

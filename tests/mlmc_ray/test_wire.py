@@ -11,7 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -271,6 +271,7 @@ def test_every_payload_class_is_drawn() -> None:
 
 @pytest.mark.parametrize("payload_class", PAYLOADS)
 @given(data=st.data())
+@settings(max_examples=50)
 def test_what_was_encoded_is_decoded(payload_class: type[Payload], data: st.DataObject) -> None:
     message = Message({"x": data.draw(PAYLOADS[payload_class])})
     assert same(decode(encode(message)), message)

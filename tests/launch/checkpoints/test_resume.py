@@ -24,16 +24,35 @@ from tests.launch.test_session_changes import ASYNCHRONOUS, CLOCK
 
 SHORT = {"rounds": 7, "evaluate_every": 2, "buffers_every": 2, "observe_every": 3}
 SOME = {"kind": "partial-participation", "participants": 2, "method": SPARSE}
+# One each of what a method remembers: nothing, a vector of each worker, one that is drawn anew at
+# times, what several exchanges hold, factors, levels that are learned, anchors, control variates,
+# and who takes part. A branch goes on with the state of every method (test_session_changes).
+FIRST = {
+    "compressed-sgd",
+    "ef21-sgdm",
+    "rand-diana",
+    "vr-marina",
+    "m3",
+    "power-sgd",
+    "learned",
+    "docofl",
+    "compressed-scaffnew",
+    "coco-ef",
+    "partial-participation",
+}
 
 
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[] if kind in FIRST else [pytest.mark.slow]) for kind in METHODS],
+)
 def test_every_method(kind: str, tmp_path: Path) -> None:
     assert_resumes(config_of(settings_of(kind), **SHORT), tmp_path)
 
 
 @pytest.mark.parametrize("clock", [None, CLOCK], ids=["no clock", "clock"])
 @pytest.mark.parametrize("kind", ASYNCHRONOUS)
-@pytest.mark.parametrize("downlink", ["full", "half"])
+@pytest.mark.parametrize("downlink", ["full", pytest.param("half", marks=pytest.mark.slow)])
 def test_asynchronous_methods(kind: str, clock: Any, downlink: str, tmp_path: Path) -> None:
     """Reports are on their way at the checkpoint."""
     method = {"kind": kind, **ASYNCHRONOUS[kind]}
@@ -70,9 +89,11 @@ DOWNLINKS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("method", [SPARSE, SOME], ids=["all", "some"])
+@pytest.mark.parametrize(
+    "method", [pytest.param(SPARSE, marks=pytest.mark.slow), SOME], ids=["all", "some"]
+)
 @pytest.mark.parametrize("downlink", DOWNLINKS)
-@pytest.mark.parametrize("servers", [1, 2])
+@pytest.mark.parametrize("servers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_downlinks_send_no_copies_anew(
     downlink: str, method: Any, servers: int, tmp_path: Path
 ) -> None:
@@ -95,7 +116,15 @@ def test_every_optimizer(optimizer: dict[str, Any], downlink: str, tmp_path: Pat
     assert_resumes(config_of(method, downlink, **SHORT, optimizer=optimizer), tmp_path)
 
 
-@pytest.mark.parametrize("downlink", ["full", "delta", "relay", COMPRESSED], ids=str)
+@pytest.mark.parametrize(
+    "downlink",
+    [
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("full", "relay")),
+        "delta",
+        COMPRESSED,
+    ],
+    ids=str,
+)
 def test_several_servers(downlink: Any, tmp_path: Path) -> None:
     config = config_of(settings_of("diana"), downlink, **SHORT, servers=3)
     assert_resumes(config, tmp_path)

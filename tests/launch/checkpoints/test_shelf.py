@@ -181,7 +181,7 @@ def test_a_crash_at_any_byte_leaves_the_checkpoint_before(
         writer.rounds(1)
         total = (1 << 40) - budget.left
     slack = 40  # bytes: numbers of seconds have more digits or fewer
-    for left in [*range(0, total - slack, 31), *range(total - slack, total), total + slack]:
+    for left in [*range(0, total - slack, 83), *range(total - slack, total), total + slack]:
         store = DirectoryStore(tmp_path / f"left-{left}")
         for name, data in files.items():
             store.write(name, [data])

@@ -8,7 +8,6 @@ from tests.launch.lab.test_lab import needs_lab
 
 @pytest.mark.lab
 @needs_lab
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [6, 17, 16])
 def test_a_run_survives_a_cable_that_is_pulled(seed: int) -> None:
     """Of a host of MLMC, of one of EF21-SGDM, and of the server."""
